@@ -1,0 +1,121 @@
+// What http/ may call. No CAF type in it. Implemented by actors/session; a fake of it serves the HTTP tests.
+//
+// Every call is asynchronous: `done` is called exactly once, on an actor's thread; it must not block.
+// Who may call: http/ has verified the credential (privacy::Secrets::verify_session_token, or the operator key); the token's
+// generation is checked here, against the session.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "events/domain/session.hpp"
+#include "events/ids.hpp"
+
+namespace onboarding {
+
+enum class GatewayErrc {
+  unknown_session = 1,  // or erased
+  stale_token,          // the token's generation was replaced
+  unknown_turn,
+  unknown_flow,
+  key_reused,           // Idempotency-Key with another request
+  closed,               // completed, and the time for corrections is over
+  too_many_waiting,     // as many messages of the session wait as may; retry later
+  too_many_messages,    // the session's message limit
+  message_empty,
+  message_too_long,
+  message_not_text,
+  overloaded,           // queues are full; retry later
+  draining,             // the server is shutting down; retry later
+  not_writable,         // the log cannot be written (disk full …); retry later
+  keys_unreachable,     // the key store cannot be reached; retry later
+  in_doubt              // the outcome could not be determined in time; repeat with the same Idempotency-Key
+};
+std::error_code make_error_code(GatewayErrc);
+
+/// Where a request comes from, for the events' metadata.
+struct RequestContext {
+  std::string request_id;   // correlation id
+  std::string traceparent;  // W3C; empty: none
+};
+
+struct StartRequest {
+  RequestContext context;
+  std::optional<std::string> user_id;  // the client's
+  std::string flow = "default";
+  std::string plan;    // empty: "free"
+  std::string locale;  // empty: the flow's
+  std::optional<std::string> idempotency_key;
+  std::string fingerprint;  // hex SHA-256 of the body in canonical form
+  bool vouched = false;     // an application key or a user's token came with it
+};
+
+struct MessageRequest {
+  RequestContext context;
+  std::string session_id;
+  std::uint32_t token_generation = 0;
+  std::string text;
+  std::optional<std::string> idempotency_key;
+  std::string fingerprint;
+  bool respond_async = false;  // Prefer: respond-async
+};
+
+/// The session's state as it is now, read-only, shared: the newest, never from a read model.
+struct SessionSnapshot {
+  std::string session_id;
+  std::string user_key;  // internal, never leaves the server
+  std::uint32_t partition = 0;
+  std::shared_ptr<const domain::State> state;
+
+  Position position() const { return {partition, state->sequence}; }
+};
+
+struct SessionStartedAnswer {
+  SessionSnapshot session;
+  std::string token;
+  bool repeated = false;  // the answer of an earlier request with the same key
+};
+
+/// The turn stands in the snapshot's state; it may be waiting, running, answered or failed.
+struct TurnAnswer {
+  SessionSnapshot session;
+  std::string turn_id;
+  bool queued = false;  // answer 202: it was queued, or was not done within the time a request may take
+  std::uint32_t position_in_queue = 0;
+  std::uint32_t eta_seconds = 0;
+
+  const domain::Turn& turn() const { return *domain::find_turn(*session.state, turn_id); }
+};
+
+struct ResumeAnswer {
+  SessionSnapshot session;
+  std::string token;
+};
+
+class Gateway {
+ public:
+  virtual ~Gateway() = default;
+  template <class T>
+  using Done = std::function<void(result<T>)>;
+
+  virtual void start_session(StartRequest, Done<SessionStartedAnswer>) = 0;
+  /// Done when the turn is answered or failed, or queued (respond_async, queue mode, or 25 s are over).
+  virtual void post_message(MessageRequest, Done<TurnAnswer>) = 0;
+  /// `token_generation`: of the presented token; nullopt for callers with another right to it (operator, application key).
+  virtual void get_session(std::string session_id, std::optional<std::uint32_t> token_generation, Done<SessionSnapshot>) = 0;
+  /// A fresh token, the old one void.
+  virtual void resume(RequestContext, std::string session_id, std::optional<std::uint32_t> token_generation, Done<ResumeAnswer>) = 0;
+
+  /// Stop taking new work; `done` when every accepted request was answered (or refused as draining).
+  virtual void drain(std::function<void()> done) = 0;
+  virtual bool draining() const = 0;
+};
+
+}  // namespace onboarding
+
+template <>
+struct std::is_error_code_enum<onboarding::GatewayErrc> : std::true_type {};

@@ -1,0 +1,70 @@
+// The model supervisor: one actor that owns every provider's budget, and the call actors it spawns. It is the only way
+// to a provider. Its interface is final; the policy behind it may grow (issue: queue, fairness, leases between servers).
+//
+//   session actor ── extract ──▶ supervisor ── spawns ──▶ call actor ── lease ──▶ supervisor (reserve all dimensions or wait)
+//                                                             │  ── call ──▶ provider client (curl thread)
+//                                                             │  ── settle(lease, usage) ──▶ supervisor
+//                                                             └── outcome ──▶ session actor
+//
+// Messages (CAF 0.17 atoms; the payload types are shared pointers, never serialised):
+//   (extract_atom, RequestPtr)                     → OutcomePtr, always, at the latest shortly after the deadline
+//   (lease_atom, LeaseRequest)                     → LeaseGrant                    (from call actors)
+//   (settle_atom, LeaseId, Settlement)             → nothing
+//   (model_status_atom)                            → ModelStatusPtr                (admin, health, metrics)
+#pragma once
+
+#include <caf/actor.hpp>
+#include <caf/actor_system.hpp>
+#include <caf/allowed_unsafe_message_type.hpp>
+#include <caf/atom.hpp>
+
+#include "actors/model/extraction.hpp"
+#include "actors/model/provider.hpp"
+#include "events/clock.hpp"
+
+namespace prometheus {
+class Registry;
+}
+
+namespace onboarding::model {
+
+using RequestPtr = std::shared_ptr<const ExtractionRequest>;
+using OutcomePtr = std::shared_ptr<const ExtractionOutcome>;
+
+using extract_atom = caf::atom_constant<caf::atom("extract")>;
+using lease_atom = caf::atom_constant<caf::atom("lease")>;
+using settle_atom = caf::atom_constant<caf::atom("settle")>;
+using model_status_atom = caf::atom_constant<caf::atom("mdlstatus")>;
+
+struct ProviderStatus {
+  std::string name, model;
+  bool enabled = false;
+  bool healthy = true;  // breaker closed
+  std::int64_t in_flight = 0, waiting = 0;
+  std::int64_t calls_total = 0, failures_total = 0, rate_limited_total = 0;
+};
+struct ModelStatus {
+  std::vector<ProviderStatus> providers;
+  bool offline_enabled = true;
+  std::int64_t waiting = 0;  // extractions that wait for budget
+};
+using ModelStatusPtr = std::shared_ptr<const ModelStatus>;
+
+struct SupervisorOptions {
+  std::vector<ProviderSettings> providers;  // enabled ones, with limits and weights
+  std::vector<std::shared_ptr<ProviderClient>> clients;  // same order
+  bool offline_enabled = true;
+  std::vector<std::string> fallback_order;  // empty: by weight
+  const Clock* clock = nullptr;
+  RandomSource* random = nullptr;
+  prometheus::Registry* metrics = nullptr;  // may be null
+};
+
+/// Spawns the supervisor. Timers are CAF's delayed_send, so that a test coordinator's clock moves them.
+caf::actor spawn_supervisor(caf::actor_system&, SupervisorOptions);
+
+}  // namespace onboarding::model
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::RequestPtr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::OutcomePtr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::ModelStatusPtr)

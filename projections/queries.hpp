@@ -1,0 +1,122 @@
+// What http/ asks the read models. Implemented in projections/postgres on threads of its own; a fake serves the HTTP tests.
+// Every call is asynchronous; `done` exactly once, on a thread of the pool; Errc::unavailable when PostgreSQL is down.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "events/domain/result.hpp"
+#include "events/domain/personal.hpp"
+#include "events/ids.hpp"
+
+namespace onboarding::projections {
+
+enum class Errc {
+  unavailable = 1,  // PostgreSQL cannot be reached, or the pool is exhausted
+  foreign_log,      // the database belongs to another log
+  beyond_end,       // a checkpoint lies beyond the log's end
+  not_found,
+  bad_migration,    // a migration was edited after it was applied, or is missing
+  poison            // an event could not be applied
+};
+std::error_code make_error_code(Errc);
+
+struct Profile {
+  std::string user_id;
+  bool vouched = false;
+  std::vector<std::pair<std::string, std::string>> fields;  // field → stored value, in order of name
+  std::vector<std::pair<std::string, std::string>> types;   // field → type name
+  domain::Timestamp updated_at;
+  std::string etag;
+};
+
+struct SessionRow {
+  std::string session_id, user_id, status, flow, plan;
+  domain::Timestamp created_at;
+  std::optional<domain::Timestamp> completed_at;
+  std::int64_t total_messages_count = 0;
+};
+
+struct Stats {
+  std::int64_t active_sessions = 0, completed_today = 0;
+  double completion_rate_7d = 0, avg_duration_minutes = 0, error_rate_1h = 0;  // NaN never: 0 when there is nothing
+};
+struct CompletionDay {
+  std::string day;  // YYYY-MM-DD, UTC, of the session's start
+  std::int64_t started = 0, completed = 0;
+  double rate = 0, average_minutes = 0;
+};
+struct Completion {
+  std::int64_t days = 30, started = 0, completed = 0;
+  double rate = 0, average_minutes = 0;
+  std::vector<CompletionDay> by_day;
+};
+struct AbandonmentField {
+  std::string field;
+  std::int64_t count = 0, asked = 0;
+  double share_of_abandoned = 0, share_of_asked = 0;
+};
+struct MessageBuckets {
+  std::int64_t under_8 = 0, from_8_to_10 = 0, from_11_to_15 = 0, over_15 = 0;
+  double average = 0;
+};
+
+/// Whose rows: one user key (a session token's user), or all rows of a client's user_id (application or operator key).
+struct UserSelector {
+  std::string user_key;  // empty: by user_id
+  std::string user_id;
+};
+
+/// Read-your-writes: wait until the read model has the event at `at_least`.
+struct Freshness {
+  std::optional<Position> at_least;
+  std::uint32_t wait_ms = 0;
+};
+struct Lag {
+  Position have, want;
+  std::uint64_t events = 0;
+};
+
+struct ProjectionStatus {
+  std::string name;
+  std::uint32_t version = 1;
+  std::string state;  // "running", "stalled", "paused", "database_down"
+  std::uint64_t lag_events = 0;
+  double lag_seconds = 0;
+  std::uint64_t parked = 0;
+  std::string stalled_because;
+};
+struct DatabaseStatus {
+  bool reachable = false;
+  bool breaker_open = false;
+  std::uint32_t pool_in_use = 0, pool_idle = 0, pool_max = 0, pool_waiting = 0;
+  double ping_ms = 0;
+  std::string detail;
+};
+
+class Queries {
+ public:
+  virtual ~Queries() = default;
+  template <class T>
+  using Done = std::function<void(result<T>)>;
+
+  virtual void profile(UserSelector, Done<Profile>) = 0;
+  virtual void sessions_of_user(UserSelector, Done<std::vector<SessionRow>>) = 0;
+  virtual void stats(Done<Stats>) = 0;
+  virtual void completion(std::uint32_t days, Done<Completion>) = 0;
+  virtual void abandonment(std::uint32_t days, Done<std::vector<AbandonmentField>>) = 0;
+  virtual void messages(std::uint32_t days, Done<MessageBuckets>) = 0;
+  /// Answers true once every read model has the position, false with the time over; `lag` says how far it is.
+  virtual void wait_for(Freshness, std::function<void(bool reached, Lag)>) = 0;
+  /// Cheap, from memory; never blocks.
+  virtual std::vector<ProjectionStatus> projections() const = 0;
+  virtual DatabaseStatus database() const = 0;
+};
+
+}  // namespace onboarding::projections
+
+template <>
+struct std::is_error_code_enum<onboarding::projections::Errc> : std::true_type {};
