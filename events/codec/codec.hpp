@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "events/codec/upcast.hpp"
 #include "events/domain/events.hpp"
 #include "events/log/event_log.hpp"
 #include "events/privacy/key_store.hpp"
@@ -44,18 +45,27 @@ struct DecodedEvent {
 };
 
 /// The payload of a record whose first event will have `first_version` in `stream`. Times never go back within a stream:
-/// the caller clamps. `key` may be null only when meta.user is empty.
+/// the caller clamps. `key` may be null only when meta.user is empty. Errc::malformed when a clear text is not UTF-8 or
+/// holds a NUL (nobody could read the record again), Errc::too_large over log::max_payload_bytes. `nonces` is replaced
+/// only where bytes must be repeatable (golden files, simulation).
 result<std::string> encode(const RecordMeta&, std::string_view stream, std::uint64_t first_version, domain::Timestamp time,
-                           std::span<const domain::Event>, const privacy::SealingKey* key);
+                           std::span<const domain::Event>, const privacy::SealingKey* key,
+                           RandomSource& nonces = system_random());
 
 /// All events of a record, upcast to today's schema, sealed texts opened. An erased key gives Personal::forgotten();
-/// a key store out of reach is Errc::key_unreachable. May read the key store's disk: not for actor threads.
-result<std::vector<DecodedEvent>> decode(const log::Record&, privacy::KeyStore&);
+/// a key store out of reach is Errc::key_unreachable; a sealed text that does not open is privacy::Errc::forged. May read
+/// the key store's disk: not for actor threads.
+result<std::vector<DecodedEvent>> decode(const log::Record&, privacy::KeyStore&, const Upcasters& = upcasters());
 
-/// CloudEvents 1.0 structured JSON of one event, sealed members as they are stored unless `open` is set.
-std::string to_cloud_event(const DecodedEvent&, std::string_view log_id);
+/// Whether personal texts leave the server in clear.
+enum class Reveal { sealed, open };
 
-/// A flow file: api.md §2. The detail of an error is a JSON pointer and what is wrong there.
+/// CloudEvents 1.0 structured JSON of one event, one line. Personal texts read "[sealed]", or "[erased]" once the key is
+/// gone, unless the caller asks for them.
+std::string to_cloud_event(const DecodedEvent&, std::string_view log_id, Reveal = Reveal::sealed);
+
+/// A flow file (api.md §2): its shape. Whether it makes sense is domain::check()'s business; the version is the
+/// publisher's. The detail of an error is a JSON pointer and what is wrong there.
 result<domain::Flow> parse_flow(std::string_view json);
 std::string write_flow(const domain::Flow&);
 

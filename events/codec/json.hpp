@@ -26,7 +26,13 @@ struct JsonLimits {
 };
 
 /// The document, or Errc::malformed / too_large with the byte offset and what is wrong there (never the text itself).
+/// The root may be any value; whole numbers keep 64 bits; others are the nearest double. Reentrant.
 result<rapidjson::Document> parse_json(std::string_view text, const JsonLimits& = {});
+
+/// Members sorted by name, no white space, strings escaped one way only: equal content gives equal bytes. For fingerprints.
+std::string canonical_json(const rapidjson::Value&);
+/// Well-formed UTF-8 (no surrogates, nothing overlong) without a NUL: what may stand in a JSON string here.
+bool is_text(std::string_view);
 
 // Small readers over objects: nullptr / fallback when the member is missing or of another type.
 const rapidjson::Value* find_member(const rapidjson::Value& object, std::string_view name);
