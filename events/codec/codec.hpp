@@ -30,6 +30,7 @@ struct RecordMeta {
   std::string correlation_id;  // the request or timer that began it
   std::string causation_id;    // the turn or command that caused it
   std::string traceparent;     // W3C, empty: none
+  std::string plan;            // the session's plan: usage is told apart by it without knowing the session
 };
 
 /// An event as a reader sees it.

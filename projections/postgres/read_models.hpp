@@ -1,0 +1,51 @@
+// The read models as the composition root sees them: a runner that follows the log into PostgreSQL, and the queries.
+// Nothing here needs PostgreSQL to be up: it is connected to, migrated and caught up with in the background, and while it
+// is down the queries answer Errc::unavailable and onboarding goes on.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "events/clock.hpp"
+#include "events/log/event_log.hpp"
+#include "events/privacy/key_store.hpp"
+#include "projections/queries.hpp"
+
+namespace prometheus {
+class Registry;
+}
+namespace spdlog {
+class logger;
+}
+
+namespace onboarding::projections {
+
+/// `[postgres]` of the configuration (api.md §6).
+struct PostgresOptions {
+  std::string url;                   // libpq URL or keyword string; time-outs that it does not set are added
+  std::uint32_t pool_size = 10;      // connections kept
+  std::uint32_t max_overflow = 20;   // connections more under load, closed after use
+  std::chrono::milliseconds pool_timeout{30'000};  // how long a caller waits for a connection
+  std::chrono::seconds recycle{3600};              // a connection older than this is replaced
+  bool pre_ping = true;                            // check a connection before use
+  std::shared_ptr<spdlog::logger> logger;          // null: says nothing
+};
+
+class ReadModels {
+ public:
+  virtual ~ReadModels() = default;  // stops
+  /// Usable at once, and until the destruction of this object.
+  virtual Queries& queries() = 0;
+  /// Starts following the log. At most once.
+  virtual void start() = 0;
+  /// Ends the batch in hand, joins the runner; queries go on to be answered. Any number of times.
+  virtual void stop() = 0;
+};
+
+/// All arguments outlive the result. Fails only on a URL that cannot be parsed.
+result<std::unique_ptr<ReadModels>> make_read_models(PostgresOptions, log::EventLog&, privacy::KeyStore&, prometheus::Registry&,
+                                                     const Clock&);
+
+}  // namespace onboarding::projections
