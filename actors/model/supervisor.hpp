@@ -19,12 +19,7 @@
 #include <caf/atom.hpp>
 
 #include "actors/model/extraction.hpp"
-#include "actors/model/provider.hpp"
-#include "events/clock.hpp"
-
-namespace prometheus {
-class Registry;
-}
+#include "actors/model/status.hpp"
 
 namespace onboarding::model {
 
@@ -35,30 +30,6 @@ using extract_atom = caf::atom_constant<caf::atom("extract")>;
 using lease_atom = caf::atom_constant<caf::atom("lease")>;
 using settle_atom = caf::atom_constant<caf::atom("settle")>;
 using model_status_atom = caf::atom_constant<caf::atom("mdlstatus")>;
-
-struct ProviderStatus {
-  std::string name, model;
-  bool enabled = false;
-  bool healthy = true;  // breaker closed
-  std::int64_t in_flight = 0, waiting = 0;
-  std::int64_t calls_total = 0, failures_total = 0, rate_limited_total = 0;
-};
-struct ModelStatus {
-  std::vector<ProviderStatus> providers;
-  bool offline_enabled = true;
-  std::int64_t waiting = 0;  // extractions that wait for budget
-};
-using ModelStatusPtr = std::shared_ptr<const ModelStatus>;
-
-struct SupervisorOptions {
-  std::vector<ProviderSettings> providers;  // enabled ones, with limits and weights
-  std::vector<std::shared_ptr<ProviderClient>> clients;  // same order
-  bool offline_enabled = true;
-  std::vector<std::string> fallback_order;  // empty: by weight
-  const Clock* clock = nullptr;
-  RandomSource* random = nullptr;
-  prometheus::Registry* metrics = nullptr;  // may be null
-};
 
 /// Spawns the supervisor. Timers are CAF's delayed_send, so that a test coordinator's clock moves them.
 caf::actor spawn_supervisor(caf::actor_system&, SupervisorOptions);
