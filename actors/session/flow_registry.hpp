@@ -1,0 +1,59 @@
+// All versions of all flows, folded from the log. A flow becomes usable by being published: a FlowPublished event in the
+// stream `flow-<name>` of partition 0, durable before anybody sees the version. No CAF type in it.
+//
+// Reading (find, newest) is lock-free and may be done from any thread: a snapshot is immutable and is replaced whole.
+// publish() may block on the log and is for start-up and for operators' threads; calls are serialised.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "events/clock.hpp"
+#include "events/domain/flow.hpp"
+#include "events/log/event_log.hpp"
+#include "events/privacy/key_store.hpp"
+
+namespace onboarding::session {
+
+class FlowRegistry final : public domain::FlowCatalog {
+ public:
+  /// Folds what the log has, then publishes each of `flows` whose content is new or differs from its newest version.
+  static result<std::unique_ptr<FlowRegistry>> open(log::EventLog&, privacy::KeyStore&, const Clock&, RandomSource&,
+                                                    const std::vector<domain::Flow>& flows);
+
+  std::shared_ptr<const domain::Flow> find(std::string_view name, std::uint32_t version) const override;
+  std::shared_ptr<const domain::Flow> newest(std::string_view name) const override;
+
+  /// The flow's version: a new one, durable, or the newest one when its content is the same. `flow.version` is ignored.
+  result<std::uint32_t> publish(domain::Flow flow);
+
+ private:
+  struct Version {
+    std::shared_ptr<const domain::Flow> flow;
+    std::string content_hash;
+  };
+  struct Stream {
+    std::vector<Version> versions;  // version n at n - 1
+    std::uint64_t last_version = 0;  // of the stream
+    domain::Timestamp last_time;
+  };
+  using Streams = std::map<std::string, Stream, std::less<>>;
+
+  FlowRegistry(log::EventLog&, privacy::KeyStore&, const Clock&, RandomSource&);
+  /// Reads the stream on from what the snapshot has.
+  result<Stream> read(const std::string& name, Stream from) const;
+  void replace(const std::string& name, Stream);
+
+  log::EventLog& log_;
+  privacy::KeyStore& keys_;
+  const Clock& clock_;
+  RandomSource& random_;
+  std::mutex publishing_;
+  std::shared_ptr<const Streams> streams_;  // through std::atomic_load and std::atomic_store only
+};
+
+}  // namespace onboarding::session
