@@ -28,7 +28,8 @@ enum class Errc {
   shorter_than_head,  // the log lost records it had acknowledged
   wrong_layout,       // partition count, format version or log id differ from what is asked for
   unreadable,         // the storage cannot be read
-  locked              // another process writes this log
+  locked,             // another process writes this log
+  out_of_bounds       // an append's partition, stream name, record id, count or size is not acceptable
 };
 std::error_code make_error_code(Errc);
 
@@ -45,6 +46,7 @@ struct Append {
 };
 
 inline constexpr std::size_t max_payload_bytes = 1 << 20;
+inline constexpr std::size_t max_stream_bytes = 200;  // any bytes, at least one
 
 /// A record as the log counted it.
 struct Record {
