@@ -1,0 +1,621 @@
+// The offline extractor: rules over tokens, in the context of what was asked and of what is still open.
+//
+// Order matters and is the design: a correction of something known beats a labelled value ("my e-mail is …"), which beats
+// a value that shows its type by itself (an e-mail address), which beats a cue ("I work at …"), which beats the bare
+// answer to the question asked. A rule that is not sure says nothing: a wrong value is worse than one more question.
+#include <algorithm>
+#include <array>
+#include <functional>
+
+#include "actors/model/extraction.hpp"
+#include "actors/model/offline/lexicon.hpp"
+#include "actors/model/offline/reply.hpp"
+#include "actors/model/offline/slots.hpp"
+#include "actors/model/offline/spans.hpp"
+#include "actors/model/offline/text.hpp"
+
+namespace onboarding::model {
+namespace offline {
+namespace {
+
+class Extraction {
+ public:
+  explicit Extraction(const ExtractionRequest& request)
+      : request_(request), text_(read_text(request.message)), slots_(*request.flow), asked_(first_asked()) {}
+
+  std::optional<domain::ModelAnswer> run() {
+    if (text_.size() == 0 || addresses_the_machine()) return answer();
+    if (declines()) return answer();
+    if (!correct_by_contrast() && !correct_by_spelling()) {
+      read_labelled();
+      read_typed();
+      read_name_cue();
+      read_role_and_company_cues();
+      read_team_size();
+      read_goal_cue();
+      if (found_.empty()) correct_bare();
+      read_list();
+      read_bare_answer();
+    }
+    if (found_.empty() && !understands_language()) return std::nullopt;
+    return answer();
+  }
+
+ private:
+  // ---- what was asked
+
+  const domain::FieldSpec* first_asked() const {
+    for (const auto& name : request_.asked)
+      if (const auto* spec = request_.flow->find(name); spec && !request_.collected.contains(name)) return spec;
+    return nullptr;
+  }
+  bool asks(const domain::FieldSpec* spec) const { return spec && spec == asked_; }
+  bool open(const domain::FieldSpec* spec) const {
+    return spec && std::find(request_.missing.begin(), request_.missing.end(), spec->name) != request_.missing.end();
+  }
+  bool known(const domain::FieldSpec* spec) const { return spec && request_.collected.contains(spec->name); }
+  const std::string* found(const domain::FieldSpec* spec) const {
+    if (!spec) return nullptr;
+    for (const auto& [name, value] : found_)
+      if (name == spec->name) return &value;
+    return nullptr;
+  }
+  bool accepts(const domain::FieldSpec* spec, std::string_view value) const {
+    return spec && domain::parse_field(*spec, value).has_value();
+  }
+
+  /// `must` keeps a value that our validator will refuse, so that the person hears why.
+  enum class Take { if_valid, must };
+  bool take(const domain::FieldSpec* spec, std::string_view value, Take how = Take::if_valid) {
+    while (!value.empty() && (value.back() == ' ' || value.back() == ',' || value.back() == '-')) value.remove_suffix(1);
+    while (!value.empty() && (value.front() == ' ' || value.front() == '"' || value.front() == '-')) value.remove_prefix(1);
+    if (!spec || value.empty() || found(spec)) return false;
+    if (how == Take::if_valid && !accepts(spec, value)) return false;
+    if (const auto known_value = request_.collected.find(spec->name); known_value != request_.collected.end())
+      if (const auto parsed = domain::parse_field(*spec, value); parsed && parsed->canonical == known_value->second) return false;
+    found_.emplace_back(spec->name, std::string(value));
+    return true;
+  }
+
+  // ---- things that carry no value
+
+  bool addresses_the_machine() const {  // a text that speaks to a model's instructions holds no profile
+    static constexpr std::array<std::string_view, 12> signs{"ignore all", "ignore previous", "ignore your", "ignore the above", "system prompt",
+                                                            "disregard", "is_complete", "jailbreak", "you are now", "pretend to be",
+                                                            "pretend you", "your instructions"};
+    std::string lower;
+    for (const auto& token : text_.tokens) (lower += token.lower) += ' ';
+    return std::any_of(signs.begin(), signs.end(), [&](auto sign) { return lower.find(sign) != std::string::npos; });
+  }
+
+  bool declines() {
+    if (!asked_ || !domain::is_declining(request_.message)) return false;
+    if (asked_->required)
+      declined_required_ = true;
+    else
+      take(asked_, text_.raw, Take::must);
+    return true;
+  }
+
+  bool understands_language() const {
+    if (request_.locale.empty() || request_.locale.starts_with("en")) return true;
+    return false;
+  }
+
+  // ---- corrections
+
+  bool has_correction_word() const {
+    return std::any_of(text_.tokens.begin(), text_.tokens.end(), [](const Token& t) { return is_correction_word(t.lower); });
+  }
+
+  /// "Ann, not Anne", "not Globex but Initech", "it's 50 instead of 40", ".com not .org".
+  bool correct_by_contrast() {
+    for (std::size_t i = 0; i < text_.size(); ++i) {
+      const auto& word = text_.lower(i);
+      const bool instead = (word == "instead" || word == "rather") && i + 1 < text_.size() && (text_.lower(i + 1) == "of" || text_.lower(i + 1) == "than");
+      if (word != "not" && !instead) continue;
+      const std::size_t wrong_begin = i + (instead ? 2 : 1);
+      for (std::size_t wrong_end = std::min(text_.size(), wrong_begin + 5); wrong_end > wrong_begin; --wrong_end) {
+        const auto wrong = text_.between(wrong_begin, wrong_end);
+        for (const auto& [name, value] : request_.collected) {
+          const auto* spec = request_.flow->find(name);
+          if (!spec) continue;
+          if (!holds_value(*spec, value, wrong)) continue;
+          if (const auto right = other_side(i, wrong_end, spec); !right.empty() && take(spec, replaced(*spec, value, wrong, right))) return true;
+        }
+      }
+    }
+    return false;
+  }
+
+  static bool holds_value(const domain::FieldSpec& spec, const std::string& value, std::string_view wrong) {
+    if (const auto parsed = domain::parse_field(spec, wrong); parsed && parsed->canonical == value) return true;
+    return wrong.size() >= 2 && find_word(value, wrong) != std::string::npos;
+  }
+  static std::string replaced(const domain::FieldSpec& spec, const std::string& value, std::string_view wrong, std::string_view right) {
+    const auto at = find_word(value, wrong);
+    if (at == std::string::npos || accepts_whole(spec, value, wrong)) return std::string(right);
+    auto whole = value;
+    whole.replace(at, wrong.size(), right);
+    return whole;
+  }
+  static bool accepts_whole(const domain::FieldSpec& spec, const std::string& value, std::string_view wrong) {
+    const auto parsed = domain::parse_field(spec, wrong);
+    return parsed && parsed->canonical == value;
+  }
+
+  /// The right value: after "but" or a comma behind the wrong one, else what stands before "not".
+  std::string other_side(std::size_t not_at, std::size_t wrong_end, const domain::FieldSpec* spec) const {
+    std::size_t begin = wrong_end;
+    while (begin < text_.size() && (text_.lower(begin) == "but" || text_.lower(begin) == "," || text_.lower(begin) == "it's" || text_.lower(begin) == "rather" ||
+                                    text_.lower(begin) == "." || text_.lower(begin) == "it" || text_.lower(begin) == "is"))
+      ++begin;
+    if (begin < text_.size() && begin > wrong_end) return std::string(text_.between(begin, clause_end(text_, begin)));
+    std::size_t end = not_at;
+    while (end > 0 && text_.tokens[end - 1].kind == TokenKind::punctuation) --end;
+    std::size_t first = end;
+    while (first > 0 && text_.tokens[first - 1].kind != TokenKind::punctuation && !is_lead_in(text_.lower(first - 1)) &&
+           !is_correction_word(text_.lower(first - 1)))
+      --first;
+    if (spec->type == domain::FieldType::integer)
+      if (const auto number = number_phrase(text_, first)) return std::string(text_.between(number->first, number->last));
+    return std::string(text_.between(first, end));
+  }
+
+  /// "it's Ann without an e", "Karl with a K".
+  bool correct_by_spelling() {
+    for (std::size_t i = 1; i + 2 < text_.size(); ++i) {
+      const bool without = text_.lower(i) == "without";
+      if (!without && text_.lower(i) != "with") continue;
+      const std::size_t letter_at = i + 2;
+      if (text_.lower(i + 1) != "a" && text_.lower(i + 1) != "an" && text_.lower(i + 1) != "one" && text_.lower(i + 1) != "two") continue;
+      const auto& letter = text_.lower(letter_at);
+      if (letter.size() > 2 || letter.empty()) continue;
+      std::string said(text_.between(i - 1, i));
+      std::string best;
+      const domain::FieldSpec* best_spec = nullptr;
+      for (const auto& spec : request_.flow->fields) {
+        const auto value = request_.collected.find(spec.name);
+        if (value == request_.collected.end() || !holds_words(spec.type)) continue;
+        for (const auto word : words_of(value->second)) {
+          const auto distance = edit_distance(word, said);
+          const bool matches = distance <= 2 && 2 * distance <= word.size();
+          const bool drop = without && lowered(without_letter(word, letter.front())) == lowered(said);
+          if (!matches && !drop) continue;
+          std::string right = said;
+          if (distance == 0 && without) right = without_letter(word, letter.front());
+          if (lowered(right) == lowered(word)) continue;
+          auto whole = value->second;
+          whole.replace(static_cast<std::size_t>(word.data() - value->second.data()), word.size(), right);
+          best = whole, best_spec = &spec;
+          break;
+        }
+        if (best_spec) break;
+      }
+      if (best_spec) return take(best_spec, best);
+    }
+    return false;
+  }
+
+  /// "sorry, it's Anna", "oops, 50", "no, I meant Initech": a value without a label that changes something known.
+  void correct_bare() {
+    if (!has_correction_word() || text_.question) return;
+    const auto [first, last] = bare_span();
+    if (first >= last || last - first > 5) return;
+    const auto said = text_.between(first, last);
+    for (const auto& spec : request_.flow->fields) {  // like something known: a misspelling
+      const auto value = request_.collected.find(spec.name);
+      if (value == request_.collected.end() || !holds_words(spec.type)) continue;
+      const auto words = words_of(value->second);
+      for (const auto word : words) {
+        if (last - first != 1 || word.size() < 3) continue;
+        const auto distance = edit_distance(lowered(word), lowered(std::string(said)));
+        if (distance == 0 || distance > 2 || 3 * distance > word.size() + 1) continue;
+        auto whole = value->second;
+        whole.replace(static_cast<std::size_t>(word.data() - value->second.data()), word.size(), said);
+        take(&spec, whole);
+        return;
+      }
+      if (words.size() > 1 && last - first == words.size() && edit_distance(lowered(value->second), lowered(std::string(said))) <= 3) {
+        take(&spec, said);
+        return;
+      }
+    }
+    if (asked_ && asked_->type != domain::FieldType::text && asked_->type != domain::FieldType::company && accepts(asked_, said) &&
+        fits_shape(asked_, first, last))
+      return;  // it answers the question
+    const domain::FieldSpec* last_known = nullptr;
+    for (const auto& spec : request_.flow->fields) {
+      if (asks(&spec)) break;
+      if (known(&spec)) last_known = &spec;
+    }
+    if (last_known && fits_shape(last_known, first, last)) take(last_known, said);
+  }
+
+  bool fits_shape(const domain::FieldSpec* spec, std::size_t first, std::size_t last) const {
+    switch (spec->type) {
+      case domain::FieldType::person_name: return name_end(text_, first, true) == last;
+      case domain::FieldType::company: return company_end(text_, first, true) == last;
+      case domain::FieldType::email: return text_.tokens[first].kind == TokenKind::email;
+      case domain::FieldType::integer: return number_phrase(text_, first).has_value();
+      case domain::FieldType::text: return spec == slots_.role && has_role_noun(first, last);
+      default: return true;
+    }
+  }
+
+  // ---- labelled values: "my e-mail is …", "Name: …", "change my company to …"
+
+  void read_labelled() {
+    for (const auto& spec : request_.flow->fields)
+      for (std::size_t i = 0; i < text_.size(); ++i) {
+        const auto label_end = slots_.match_label(spec, text_, i);
+        if (label_end == i) continue;
+        const auto value = value_after_label(i, label_end);
+        if (value == label_end) continue;
+        if (take_labelled(spec, value)) break;
+      }
+  }
+
+  /// Where the value begins, or label_end when nothing says that a value follows.
+  std::size_t value_after_label(std::size_t label, std::size_t label_end) const {
+    std::size_t i = label_end;
+    const bool owned = label > 0 && (text_.lower(label - 1) == "my" || text_.lower(label - 1) == "our" || text_.lower(label - 1) == "the" ||
+                                     text_.lower(label - 1) == "company's" || text_.lower(label - 1) == "full");
+    if (label > 0 && (text_.lower(label - 1) == "your" || text_.lower(label - 1) == "his" || text_.lower(label - 1) == "her" || text_.lower(label - 1) == "their")) return label_end;
+    const auto at = [&](std::size_t k) -> const std::string& {
+      static const std::string none;
+      return k < text_.size() ? text_.lower(k) : none;
+    };
+    const bool at_start = label == 0 || text_.tokens[label - 1].kind == TokenKind::punctuation || owned;
+    if ((at(i) == ":" || at(i) == "=" || at(i) == "-") && at_start) return i + 1;
+    if (at(i) == "," && owned) ++i;
+    if (at(i) == "is" || at(i) == "'s" || at(i) == "was" || at(i) == "are" || at(i) == "being") {
+      if (!at_start && !owned) return label_end;
+      ++i;
+      while (at(i) == "now" || at(i) == "actually" || at(i) == "called" || at(i) == ":" || at(i) == "just" || at(i) == "simply" || at(i) == "still" || at(i) == "currently") ++i;
+      if (at(i) == "not" || at(i) == "what" || at(i) == "wrong" || at(i) == "that" || at(i) == "it" || at(i) == "incorrect" || at(i) == "misspelled") return label_end;
+      return i;
+    }
+    if (at(i) == "should" && (at(i + 1) == "be" || at(i + 1) == "read")) return i + 2;
+    if (at(i) == "to" || at(i) == "into") {  // change my company to …
+      for (std::size_t k = label; k > 0 && label - k < 4; --k)
+        if (at(k - 1) == "change" || at(k - 1) == "update" || at(k - 1) == "set" || at(k - 1) == "correct" || at(k - 1) == "switch" || at(k - 1) == "edit" || at(k - 1) == "fix")
+          return i + 1;
+    }
+    if (owned && at(label - 1) == "my" && i < text_.size() && text_.tokens[i].kind == TokenKind::email) return i;
+    return label_end;
+  }
+
+  bool take_labelled(const domain::FieldSpec& spec, std::size_t i) {
+    if (i >= text_.size()) return false;
+    switch (spec.type) {
+      case domain::FieldType::email: {
+        const auto span = email_span(text_, i);
+        if (span) return take(&spec, text_.between(span->first, span->last), Take::must);
+        const auto end = clause_end(text_, i);
+        return end - i <= 4 && !text_.question && take(&spec, text_.between(i, end), Take::must);
+      }
+      case domain::FieldType::person_name: return take_span(&spec, i, name_end(text_, i, true));
+      case domain::FieldType::company: return take_span(&spec, i, company_end(text_, i, true));
+      case domain::FieldType::integer:
+      case domain::FieldType::number: {
+        const auto number = number_phrase(text_, i);
+        return number && number->first <= i + 2 && take(&spec, text_.between(number->first, number->last), Take::must);
+      }
+      case domain::FieldType::text:
+        if (&spec == slots_.goal) return take(&spec, goal_from(skip_goal_lead(i)));
+        if (&spec == slots_.role) return take_span(&spec, skip_articles(i), role_end(text_, skip_articles(i)));
+        return take(&spec, text_.between(i, clause_end(text_, i)), Take::must);
+      default: return take(&spec, text_.between(i, clause_end(text_, i)), Take::must);
+    }
+  }
+  bool take_span(const domain::FieldSpec* spec, std::size_t first, std::size_t last) {
+    return last > first && take(spec, text_.between(first, last));
+  }
+  std::size_t skip_articles(std::size_t i) const {
+    while (i < text_.size() && (text_.lower(i) == "a" || text_.lower(i) == "an" || text_.lower(i) == "the" || text_.lower(i) == "their" || text_.lower(i) == "our")) ++i;
+    return i;
+  }
+
+  // ---- values that show their type by themselves
+
+  void read_typed() {
+    read_email();
+    for (const auto& spec : request_.flow->fields)
+      for (std::size_t i = 0; i < text_.size() && !found(&spec); ++i) {
+        if (text_.tokens[i].kind == TokenKind::phone && spec.type == domain::FieldType::phone) take(&spec, text_.between(i, i + 1), asks(&spec) ? Take::must : Take::if_valid);
+        if (text_.tokens[i].kind == TokenKind::url && spec.type == domain::FieldType::url) take(&spec, text_.between(i, i + 1));
+      }
+  }
+
+  void read_email() {
+    if (!slots_.email || found(slots_.email)) return;
+    std::optional<Span> only;
+    for (std::size_t i = 0; i < text_.size(); ++i) {
+      const auto span = email_span(text_, i);
+      if (!span) continue;
+      const bool others = somebody_elses(span->first);
+      if (!others) {
+        if (only && text_.between(only->first, only->last) != text_.between(span->first, span->last)) return;  // which one?
+        only = span;
+      }
+      i = span->last - 1;
+    }
+    if (!only) return;
+    const auto said = text_.between(only->first, only->last);
+    const bool complete = accepts(slots_.email, said);
+    if (complete || asks(slots_.email) || text_.size() <= 3) take(slots_.email, said, Take::must);
+  }
+  bool somebody_elses(std::size_t at) const {
+    for (std::size_t k = at; k > 0 && at - k < 5; --k) {
+      const auto& w = text_.lower(k - 1);
+      if (w == "." || w == "my" || w == "\n") return false;
+      if (w == "boss" || w == "support" || w == "colleague" || w == "friend" || w == "his" || w == "her" || w == "their" || w == "invite" || w == "cc" ||
+          w == "not" || w == "your" || w == "forward" || w == "manager" || w == "example" || w == "wife" || w == "husband" || w == "assistant")
+        return true;
+    }
+    return false;
+  }
+
+  // ---- cues
+
+  void read_name_cue() {
+    if (!slots_.name || found(slots_.name)) return;
+    for (std::size_t i = 0; i < text_.size(); ++i) {
+      const auto cue = name_cue(text_, i);
+      if (!cue) continue;
+      const auto end = name_end(text_, cue->first, cue->strong);
+      if (end == cue->first) continue;
+      if (!cue->strong) {
+        if (known(slots_.name) && !has_correction_word()) continue;
+        if (looks_like_role(cue->first, end)) continue;
+        if (end < text_.size() && !ends_a_name(end)) continue;
+      }
+      if (take_span(slots_.name, cue->first, end)) return;
+    }
+    // "Zoë here", "Zoë from Acme", "Zoë Smith, CTO at Acme" at the start of what they say
+    if (known(slots_.name)) return;
+    std::size_t i = 0;
+    while (i < text_.size() && (is_filler(text_.lower(i)) || text_.tokens[i].kind == TokenKind::punctuation)) ++i;
+    const auto end = name_end(text_, i, false);
+    if (end == i || end - i > 4 || looks_like_role(i, end) || is_place(text_.between(i, end))) return;
+    const auto next = end < text_.size() ? text_.lower(end) : std::string();
+    if (next == "here" || (next == "from" && company_end(text_, end + 1, false) > end + 1) ||
+        (next == "," && (asks(slots_.name) || request_.collected.empty()) && end + 1 < text_.size() && has_role_noun(end + 1, std::min(text_.size(), end + 6)) && !text_.all_lower))
+      take_span(slots_.name, i, end);
+  }
+  bool ends_a_name(std::size_t i) const {
+    static constexpr std::array<std::string_view, 22> after{"from", "at", "and", "of", "with", "here", "by", "who", "but", "the", "i", "my", "working", "i'm", "ceo", "cto", "founder",
+                                                            "for", "we", "we're", "in", "btw"};
+    return text_.tokens[i].kind == TokenKind::punctuation || text_.tokens[i].kind == TokenKind::email ||
+           std::find(after.begin(), after.end(), text_.lower(i)) != after.end();
+  }
+  bool looks_like_role(std::size_t first, std::size_t last) const {
+    if (!text_.all_lower && last - first <= 3 && is_given_name_too(text_.lower(first)) && text_.tokens[first].capitalised) return false;
+    return is_role_modifier(text_.lower(first)) ? has_role_noun(first, std::min(last + 2, text_.size())) : has_role_noun(first, last);
+  }
+  bool has_role_noun(std::size_t first, std::size_t last) const {
+    for (std::size_t i = first; i < last && i < text_.size(); ++i) {
+      if (text_.tokens[i].kind == TokenKind::punctuation) return false;
+      if (is_role_noun(text_.lower(i))) return true;
+    }
+    return false;
+  }
+
+  void read_role_and_company_cues() {
+    for (std::size_t i = 0; i < text_.size(); ++i) {
+      if (const auto begin = role_cue(text_, i); begin > i && slots_.role && !found(slots_.role)) take_role(begin);
+      if (const auto begin = company_cue(text_, i); begin > i && slots_.company && !found(slots_.company)) {
+        const auto end = company_end(text_, begin, false);
+        if (end > begin && !is_place(text_.between(begin, end))) take_span(slots_.company, begin, end);
+      }
+    }
+    // "CTO at Acme", "Head of Growth, Acme Inc": a title at the start of a clause
+    if (slots_.role && !found(slots_.role) && (!known(slots_.role) || has_correction_word()))
+      for (std::size_t i = 0; i < text_.size(); ++i) {
+        const bool clause = i == 0 || text_.lower(i - 1) == "," || text_.tokens[i].starts_sentence || text_.lower(i - 1) == "\n" || text_.lower(i - 1) == "-";
+        if (!clause || !(is_role_noun(text_.lower(i)) || is_role_modifier(text_.lower(i)))) continue;
+        const auto end = role_end(text_, i);
+        if (!has_role_noun(i, end)) continue;
+        const auto next = end < text_.size() ? text_.lower(end) : std::string();
+        if (next == "at" || next == "@" || next == "of" || next == "for" || (next == "," && i > 0) || (i > 0 && next.empty() && text_.lower(i - 1) == ",")) {
+          take_role(i);
+          break;
+        }
+      }
+  }
+  void take_role(std::size_t begin) {
+    const auto end = role_end(text_, begin);
+    if (!has_role_noun(begin, end)) return;
+    if (known(slots_.role) && !has_correction_word() && !asks(slots_.role)) return;
+    take_span(slots_.role, begin, end);
+  }
+
+  void read_team_size() {
+    const auto* spec = slots_.team_size;
+    if (!spec || found(spec)) return;
+    std::optional<Span> only;
+    int weight_of_only = 0;
+    for (std::size_t i = 0; i < text_.size(); ++i) {
+      const auto number = number_phrase(text_, i);
+      if (!number || number->first != i) {
+        if (!only && solo_phrase(text_, i) && (asks(spec) || text_.lower(i) != "alone")) {
+          if (take(spec, "1")) return;
+        }
+        continue;
+      }
+      const int weight = people_weight(text_, *number);
+      if (weight > 0) {
+        if (weight_of_only == weight && only) return;  // two numbers of people: which one?
+        if (weight > weight_of_only) only = number, weight_of_only = weight;
+      } else if (weight == 0 && asks(spec) && !only && text_.size() <= 12) {
+        only = number;
+      }
+      i = number->last - 1;
+    }
+    if (!only || (known(spec) && !has_correction_word() && weight_of_only < 2)) return;
+    take(spec, text_.between(only->first, only->last), Take::must);
+  }
+
+  void read_goal_cue() {
+    const auto* spec = slots_.goal;
+    if (!spec || found(spec) || asks(spec) || (known(spec) && !has_correction_word())) return;
+    for (std::size_t i = 0; i < text_.size(); ++i) {
+      const auto begin = goal_cue(text_, i);
+      if (begin == i) continue;
+      take(spec, goal_from(begin));
+      return;
+    }
+  }
+  std::string_view goal_from(std::size_t begin) const {
+    const auto end = goal_end(text_, begin);
+    return end - begin >= 2 || asks(slots_.goal) ? text_.between(begin, end) : std::string_view();
+  }
+  std::size_t skip_goal_lead(std::size_t i) const {
+    if (i < text_.size() && text_.lower(i) == "to") ++i;
+    return i;
+  }
+
+  // ---- "Zoë Smith, zoe@acme.io, Acme GmbH, CTO, 40"
+
+  void read_list() {
+    const auto parts = split_list(text_);
+    if (parts.size() < 3 || text_.question) return;
+    std::vector<Span> left;
+    for (const auto& part : parts) {
+      const auto said = text_.between(part.first, part.last);
+      if (covered(part)) continue;
+      const bool only_number = number_phrase(text_, part.first) && number_phrase(text_, part.first)->last == part.last;
+      if (only_number && open(slots_.team_size)) take(slots_.team_size, said);
+      else if (slots_.role && open(slots_.role) && has_role_noun(part.first, part.last) && !found(slots_.role) && part.last - part.first <= 5) take(slots_.role, said);
+      else if (part.last - part.first <= 5) left.push_back(part);
+    }
+    for (const auto& part : left) {
+      const auto said = text_.between(part.first, part.last);
+      const bool suffix = is_company_suffix(text_.lower(part.last - 1));
+      if (open(slots_.name) && !found(slots_.name) && !suffix && part.first == parts.front().first && name_end(text_, part.first, true) == part.last) take(slots_.name, said);
+      else if (open(slots_.company) && !found(slots_.company) && company_end(text_, part.first, true) == part.last) take(slots_.company, said);
+    }
+  }
+  bool covered(const Span& part) const {
+    const auto said = text_.between(part.first, part.last);
+    return std::any_of(found_.begin(), found_.end(), [&](const auto& f) {
+      return said.find(f.second) != std::string_view::npos || f.second.find(said) != std::string::npos;
+    });
+  }
+
+  // ---- the bare answer to the question asked
+
+  void read_bare_answer() {
+    if (!asked_ || found(asked_)) return;
+    if (text_.question && asked_->type != domain::FieldType::integer) return;
+    auto [first, last] = bare_span();
+    if (first >= last) return;
+    switch (asked_->type) {
+      case domain::FieldType::person_name:
+        if (const auto end = name_end(text_, first, true); end > first && (end == last || ends_a_name(end)) && !looks_like_role(first, end)) take_span(asked_, first, end);
+        return;
+      case domain::FieldType::company: {
+        if (!found_.empty() && last - first > 4) return;
+        if (no_company_phrase(text_)) {
+          take(asked_, "Self-employed");
+          return;
+        }
+        const auto end = company_end(text_, first, true);
+        if (end > first && (end == last || text_.tokens[end].kind == TokenKind::punctuation || text_.lower(end) == "and" || text_.lower(end) == "in" || text_.lower(end) == "we're" || text_.lower(end) == "as"))
+          take_span(asked_, first, end);
+        return;
+      }
+      case domain::FieldType::email: return;  // an address shows itself
+      case domain::FieldType::integer:
+      case domain::FieldType::number: {
+        if (asked_ == slots_.team_size) return;
+        if (const auto number = number_phrase(text_, first)) take(asked_, text_.between(number->first, number->last), Take::must);
+        return;
+      }
+      case domain::FieldType::text:
+        if (asked_ == slots_.role) return bare_role(first, last);
+        if (asked_ == slots_.goal) return bare_goal(first);
+        if (found_.empty()) take(asked_, text_.between(first, text_.size()), Take::must);
+        return;
+      default: return bare_window(first, last);
+    }
+  }
+  void bare_role(std::size_t first, std::size_t last) {
+    first = skip_articles(first);
+    const auto end = std::min(last, role_end(text_, first));
+    if (end <= first || end - first > 8) return;
+    if (end - first == 1 && (is_state_word(text_.lower(first)) || is_function_word(text_.lower(first)))) return;
+    if (!found_.empty() && !has_role_noun(first, end)) return;
+    take_span(asked_, first, end);
+  }
+  void bare_goal(std::size_t first) {
+    for (std::size_t i = 0; i < text_.size(); ++i)
+      if (const auto begin = goal_cue(text_, i); begin > i) {
+        take(asked_, goal_from(begin));
+        return;
+      }
+    if (!found_.empty()) return;
+    first = skip_goal_lead(first);
+    take(asked_, text_.between(first, text_.size()));
+  }
+  /// Dates, countries, postal codes, choices, booleans …: the longest run of words that the field's own rules accept.
+  void bare_window(std::size_t first, std::size_t last) {
+    if (take(asked_, text_.raw)) return;
+    for (std::size_t length = std::min<std::size_t>(last - first, 6); length > 0; --length)
+      for (std::size_t i = first; i + length <= last; ++i)
+        if (take(asked_, text_.between(i, i + length))) return;
+    if (asked_->type == domain::FieldType::boolean) {
+      if (is_yes(text_.lower(0))) take(asked_, "yes");
+      else if (is_no(text_.lower(0))) take(asked_, "no");
+      return;
+    }
+    if (last - first <= 4 && found_.empty()) take(asked_, text_.between(first, last), Take::must);
+  }
+
+  /// The message without greetings, lead-ins ("it's", "that would be") and its final mark.
+  Span bare_span() const {
+    std::size_t first = 0, last = text_.size();
+    while (last > 0 && text_.tokens[last - 1].kind == TokenKind::punctuation) --last;
+    while (last > 1 && (text_.lower(last - 1) == "thanks" || text_.lower(last - 1) == "please" || text_.lower(last - 1) == ",")) --last;
+    bool moved = true;
+    while (moved && first < last) {
+      moved = false;
+      const auto& w = text_.lower(first);
+      if (text_.tokens[first].kind == TokenKind::punctuation || is_lead_in(w) ||
+          (is_filler(w) && first + 1 < last && !(text_.tokens[first].capitalised && first > 0)) || (is_correction_word(w) && first + 1 < last))
+        ++first, moved = true;
+    }
+    return {first, last};
+  }
+  static bool is_lead_in(std::string_view w) {
+    static constexpr std::array<std::string_view, 34> words{"it's", "its", "it", "is", "that's", "that", "would", "be", "i'm", "im", "i", "am", "this", "my", "we're", "we", "are", "the", "called",
+                                                            "named", "call", "me", "should", "make", "meant", "mean", "at", "for", "from", "just", "simply", "work", "working", "name's"};
+    return std::find(words.begin(), words.end(), w) != words.end();
+  }
+
+  // ---- the answer
+
+  domain::ModelAnswer answer() {
+    std::vector<std::string> still_missing;
+    for (const auto& name : request_.missing)
+      if (std::none_of(found_.begin(), found_.end(), [&](const auto& f) { return f.first == name; })) still_missing.push_back(name);
+    return compose_answer(request_, text_, found_, still_missing, declined_required_);
+  }
+
+  const ExtractionRequest& request_;
+  Text text_;
+  Slots slots_;
+  const domain::FieldSpec* asked_;
+  std::vector<std::pair<std::string, std::string>> found_;  // field, value as said; in the order found
+  bool declined_required_ = false;
+};
+
+}  // namespace
+}  // namespace offline
+
+std::optional<domain::ModelAnswer> extract_offline(const ExtractionRequest& request) {
+  return offline::Extraction(request).run();
+}
+
+}  // namespace onboarding::model
