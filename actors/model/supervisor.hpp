@@ -10,6 +10,7 @@
 //   (extract_atom, RequestPtr)                     → OutcomePtr, always, at the latest shortly after the deadline
 //   (lease_atom, LeaseRequest)                     → LeaseGrant                    (from call actors)
 //   (settle_atom, LeaseId, Settlement)             → nothing
+//   (exit message)                                 → it ends, and its call actors with it: when nobody waits any more
 //   (model_status_atom)                            → ModelStatusPtr                (admin, health, metrics)
 #pragma once
 
@@ -19,6 +20,7 @@
 #include <caf/atom.hpp>
 
 #include "actors/model/extraction.hpp"
+#include "actors/model/policy/lease.hpp"
 #include "actors/model/status.hpp"
 
 namespace onboarding::model {
@@ -39,3 +41,6 @@ caf::actor spawn_supervisor(caf::actor_system&, SupervisorOptions);
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::RequestPtr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::OutcomePtr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::ModelStatusPtr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::LeaseRequest)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::LeaseGrant)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::Settlement)

@@ -1,0 +1,54 @@
+// What a call actor and the supervisor say to each other about a call's budget. Plain values, no CAF type.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "actors/model/provider.hpp"
+
+namespace onboarding::model {
+
+/// Monotonic time of the actor system's clock; handed in, never read here.
+using Instant = std::chrono::time_point<std::chrono::steady_clock, std::chrono::nanoseconds>;
+
+using LeaseId = std::uint64_t;
+
+/// A set of providers by their place in SupervisorOptions::providers.
+using ProviderSet = std::uint32_t;
+
+/// The right to make one call, asked for before it is made. What is reserved is the estimate: an upper bound.
+struct LeaseRequest {
+  Priority priority = Priority::waiting_client;
+  Instant deadline;
+  std::uint32_t input_tokens = 0;
+  std::uint32_t output_tokens = 0;  // the answer's cap
+  ProviderSet avoid = 0;            // failed already in this activation: only when no other has budget
+  ProviderSet exclude = 0;          // never again in this activation (it cannot take this request)
+};
+
+enum class LeaseStatus {
+  granted,
+  no_provider,  // none is enabled, healthy and allowed
+  deadline,     // no budget came free in time
+  queue_full
+};
+
+struct LeaseGrant {
+  LeaseStatus status = LeaseStatus::no_provider;
+  LeaseId id = 0;
+  std::uint32_t provider = 0;                // place in SupervisorOptions::providers
+  std::chrono::milliseconds timeout{0};      // for the call: the provider's, or what is left until the deadline
+};
+
+/// How the call ended. A lease that is never settled expires.
+struct Settlement {
+  CallError error = CallError::none;
+  std::int64_t input_tokens = -1, output_tokens = -1;  // as the provider counted them; -1: it did not say
+  bool was_sent = false;
+  std::chrono::milliseconds retry_after{0};
+  std::map<std::string, std::int64_t> remaining;  // CallResult::remaining
+};
+
+}  // namespace onboarding::model
