@@ -1,0 +1,133 @@
+// The HTTP server as the composition root sees it: two listeners over one route table each, from plain options and ports.
+//
+// Threads: `start_http` returns when both listeners accept. Requests are read on Pistache's workers (named "http-public",
+// "http-admin"), answered on whichever thread finishes the work, written at once or by the writer's loop ("http-writer").
+// All that `HttpPorts` refers to must outlive the server and every
+// thread that may still answer one of its requests.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "events/domain/result.hpp"
+
+namespace prometheus {
+class Registry;
+}
+namespace spdlog::sinks {
+class sink;
+}
+
+namespace onboarding {
+
+class Clock;
+class RandomSource;
+class Gateway;
+namespace log {
+class EventLog;
+}
+namespace projections {
+class Queries;
+}
+namespace privacy {
+class Secrets;
+}
+
+namespace http {
+
+struct ThrottleOptions {
+  /// Tokens a minute and client address for `POST …/sessions`; half a minute's worth may come at once. 0 switches it off.
+  std::uint32_t requests_per_minute_per_ip = 30;
+  /// `POST …/messages` and `…/resume`. Nothing set (-1): ten times the above, since several people may share an address and the
+  /// session's own bounds hold as well. 0 switches it off.
+  std::int64_t messages_per_minute_per_ip = -1;
+  /// Proxies whose X-Forwarded-For is believed, as addresses or CIDR blocks ("10.0.0.0/8", "::1").
+  std::vector<std::string> trusted_proxies;
+  std::size_t max_clients = 65'536;  // the table's bound; when it is full, the longest unused gives way
+};
+
+/// Every period and size a client can make the server wait for or hold.
+struct HttpLimits {
+  std::chrono::milliseconds head_timeout{10'000};  // from a request's first byte to the end of its head
+  std::chrono::milliseconds body_timeout{20'000};  // from the end of the head to the end of the body
+  std::chrono::milliseconds idle_timeout{75'000};  // between two requests
+  std::chrono::milliseconds write_timeout{30'000}; // without progress on an answer
+  std::size_t max_head_bytes = 16 * 1024;
+  std::size_t max_body_bytes = 64 * 1024;
+  std::size_t max_unsent_bytes = 4 * 1024 * 1024;  // of one connection; beyond it, the connection is cut
+  std::size_t max_connections = 10'000;            // of both listeners; lowered to what RLIMIT_NOFILE allows
+  std::size_t max_in_flight = 4'096;               // requests not answered yet; beyond it 503
+};
+
+struct HttpOptions {
+  std::string listen = "127.0.0.1:8080";        // port 0: any free one
+  std::string admin_listen = "127.0.0.1:8081";  // empty: no admin listener
+  std::uint32_t threads = 2;                    // workers of the public listener; the admin one has one
+  std::string operator_key;                     // of the admin listener, and of client applications
+  ThrottleOptions throttle;
+  std::vector<std::string> cors_origins;        // exact origins ("https://app.example.org"); none: no CORS
+  HttpLimits limits;
+  std::string version;                          // shown by /api/metrics/health and the OpenAPI document
+};
+
+/// What health shows beside what the server can ask by itself. Called on an HTTP thread: must be cheap and not block.
+struct HealthReport {
+  struct Provider {
+    std::string name, model;
+    bool enabled = false, healthy = true;
+  };
+  std::vector<Provider> providers;
+  bool offline_extractor = true;
+  std::int64_t calls_waiting = 0;
+  std::uint64_t disk_total_bytes = 0, disk_free_bytes = 0;  // of the data folder; total 0: not known
+};
+
+/// Where the structured lines go, one JSON object each: method, route template, status, duration, ids; never texts or credentials.
+class AccessLog {
+ public:
+  virtual ~AccessLog() = default;
+  virtual void write(std::string_view line) = 0;  // without its newline, from any thread; never blocks
+  virtual std::uint64_t dropped() const = 0;      // lines lost because they came faster than they could be written
+};
+
+/// Asynchronous: a bounded queue and a thread of its own ("access-log") in front of an spdlog sink.
+std::unique_ptr<AccessLog> make_access_log(std::shared_ptr<spdlog::sinks::sink>, std::size_t max_queued_lines = 8'192);
+
+struct HttpPorts {
+  Gateway& gateway;
+  projections::Queries& queries;
+  const privacy::Secrets& secrets;
+  log::EventLog& log;
+  prometheus::Registry& metrics;
+  const Clock& clock;
+  RandomSource& random;
+  std::function<HealthReport()> health;  // may be empty
+  AccessLog* access_log = nullptr;       // may be null: nothing is written
+};
+
+class HttpServer {
+ public:
+  virtual ~HttpServer() = default;  // as stop()
+
+  virtual std::uint16_t port() const = 0;
+  virtual std::uint16_t admin_port() const = 0;  // 0: none
+
+  /// From now on: /readyz says 503, new connections are not accepted, new requests are answered 503 with Retry-After and
+  /// Connection: close. Requests in flight go on. Returns at once. Call it before Gateway::drain.
+  virtual void begin_drain() = 0;
+  /// After begin_drain: waits until every accepted request has been answered and written, at most `limit`; true: all were.
+  virtual bool finish_drain(std::chrono::milliseconds limit) = 0;
+  /// Closes every connection, in order and without a reset, and joins all threads. Idempotent.
+  virtual void stop() = 0;
+};
+
+/// Errors: the address cannot be parsed or bound.
+result<std::unique_ptr<HttpServer>> start_http(const HttpOptions&, const HttpPorts&);
+
+}  // namespace http
+}  // namespace onboarding
