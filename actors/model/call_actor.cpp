@@ -1,0 +1,182 @@
+#include "actors/model/call_actor.hpp"
+
+#include <caf/all.hpp>
+#include <spdlog/spdlog.h>
+
+#include <exception>
+
+#include "actors/model/answer.hpp"
+#include "actors/model/prompt.hpp"
+#include "actors/model/providers/defaults.hpp"
+
+namespace onboarding::model {
+
+using CallResultPtr = std::shared_ptr<CallResult>;
+
+}  // namespace onboarding::model
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::CallResultPtr)
+
+namespace onboarding::model {
+namespace {
+
+using call_done_atom = caf::atom_constant<caf::atom("calldone")>;
+using retry_atom = caf::atom_constant<caf::atom("callretry")>;
+
+// Within one activation: enough for a bad answer and two providers that are down, few enough for somebody who waits.
+constexpr std::size_t kMaxAttempts = 4;
+// Before the same providers are asked again.
+constexpr std::chrono::milliseconds kBackoff{100};
+// Kept of a raw answer in the log, for whoever looks into a failure.
+constexpr std::size_t kMaxRawAnswerBytes = 16 * 1024;
+
+std::string bounded(const std::string& text) {
+  auto end = std::min(text.size(), kMaxRawAnswerBytes);
+  while (end < text.size() && end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return text.substr(0, end);
+}
+
+}  // namespace
+
+OutcomePtr offline_outcome(const CallContext& context, const ExtractionRequest& request, std::string failure,
+                           std::vector<domain::LlmCall> calls) {
+  auto outcome = std::make_shared<ExtractionOutcome>();
+  outcome->calls = std::move(calls);
+  if (context.offline_enabled) {
+    try {
+      outcome->answer = extract_offline(request);
+    } catch (const std::exception& e) {
+      spdlog::error("offline extractor: turn {}: {}", request.turn_id, e.what());
+    }
+    context.metrics->extracted_offline(outcome->answer.has_value());
+  }
+  if (outcome->answer)
+    outcome->source = "offline";
+  else
+    outcome->failure = std::move(failure);
+  return outcome;
+}
+
+caf::behavior offline_worker(caf::event_based_actor* self, std::shared_ptr<const CallContext> context) {
+  (void)self;
+  return {[context = std::move(context)](extract_atom, const RequestPtr& request) {
+    return offline_outcome(*context, *request, "no_provider");
+  }};
+}
+
+CallActor::CallActor(caf::actor_config& config, caf::actor supervisor, std::shared_ptr<const CallContext> context)
+    : event_based_actor(config), supervisor_(std::move(supervisor)), context_(std::move(context)) {}
+
+caf::behavior CallActor::make_behavior() {
+  return {
+      [this](extract_atom, RequestPtr request) {
+        promise_ = make_response_promise();
+        begin(std::move(request));
+      },
+      [this](call_done_atom, LeaseId lease, const CallResultPtr& result) {
+        if (lease == call_.lease) on_result(std::move(*result));
+      },
+      [this](lease_expired_atom, LeaseId lease) {
+        if (lease != call_.lease) return;
+        CallResult lost;
+        lost.error = CallError::timeout;
+        lost.was_sent = true;
+        on_result(std::move(lost));
+      },
+      [this](retry_atom) { ask_for_lease(); },
+  };
+}
+
+void CallActor::begin(RequestPtr request) {
+  request_ = std::move(request);
+  const auto left = request_->deadline - context_->clock->now();
+  deadline_ = clock().now() + std::max<std::chrono::nanoseconds>(left, std::chrono::nanoseconds(0));
+  prompt_ = std::make_shared<const Prompt>(build_prompt(*request_, context_->canary));
+  ask_for_lease();
+}
+
+void CallActor::ask_for_lease() {
+  const LeaseRequest wanted{request_->priority, deadline_, prompt_->estimated_input_tokens, prompt_->max_output_tokens, avoid_, exclude_};
+  request(supervisor_, caf::infinite, lease_atom::value, wanted)
+      .then([this](const LeaseGrant& grant) { on_grant(grant); },
+            [this](const caf::error&) { conclude_offline("no_provider"); });  // the supervisor has ended
+}
+
+void CallActor::on_grant(const LeaseGrant& grant) {
+  if (grant.status != LeaseStatus::granted)
+    return conclude_offline(grant.status == LeaseStatus::deadline ? "deadline" : "no_provider");
+  call_ = {grant.id, grant.provider, context_->clock->now(), clock().now()};
+  // The client calls back from its own thread, perhaps after this actor has ended: then the message is dropped.
+  auto done = [self = caf::actor_cast<caf::actor>(this), lease = grant.id](CallResult result) {
+    caf::anon_send(self, call_done_atom::value, lease, std::make_shared<CallResult>(std::move(result)));
+  };
+  context_->clients[grant.provider]->call(*prompt_, grant.timeout, std::move(done));
+}
+
+void CallActor::on_result(CallResult result) {
+  domain::ModelAnswer answer;
+  if (result.error == CallError::none) {
+    if (auto parsed = parse_answer(result.answer, *request_->flow, context_->canary))
+      answer = std::move(*parsed);
+    else
+      result.error = CallError::invalid_answer, result.detail = std::move(parsed.error());
+  }
+  record(result);
+  send(supervisor_, settle_atom::value, call_.lease,
+       Settlement{result.error, result.usage.input_tokens, result.usage.output_tokens, result.was_sent, result.retry_after,
+                  std::move(result.remaining)});
+  const auto provider = call_.provider;
+  call_ = {};
+  if (result.error == CallError::none) {
+    auto outcome = std::make_shared<ExtractionOutcome>();
+    outcome->answer = std::move(answer);
+    outcome->source = context_->providers[provider].name;
+    outcome->calls = std::move(calls_);
+    return conclude(std::move(outcome));
+  }
+  spdlog::warn("model call failed: provider {} turn {} error {} latency_ms {} detail {}", context_->providers[provider].name,
+               request_->turn_id, to_string(result.error), calls_.back().latency_ms, result.detail);
+  (result.error == CallError::context_too_long || result.error == CallError::bad_request ? exclude_ : avoid_) |= 1u << provider;
+  try_next(result.error);
+}
+
+void CallActor::record(const CallResult& result) {
+  const auto& settings = context_->providers[call_.provider];
+  domain::LlmCall call;
+  call.attempt = static_cast<std::uint32_t>(calls_.size() + 1);
+  call.provider = settings.name;
+  call.model = result.served_model.empty() ? settings.model : result.served_model;
+  call.prompt_version = kPromptVersion;
+  call.price_version = kProviderDataDate;
+  call.usage = result.usage;
+  call.started_at = call_.started_at;
+  call.latency_ms = result.latency_ms > 0
+                        ? result.latency_ms
+                        : std::chrono::duration_cast<std::chrono::milliseconds>(clock().now() - call_.started).count();
+  call.raw_answer = bounded(result.answer);
+  if (result.error != CallError::none) {
+    call.error = to_string(result.error);
+    call.origin = result.error == CallError::cancelled ? "self" : "provider";
+  }
+  context_->metrics->called(call);
+  calls_.push_back(std::move(call));
+}
+
+// Others first, at once; once all were tried, after a pause. A 429 needs none: the supervisor holds that provider's budget.
+void CallActor::try_next(CallError error) {
+  if (calls_.size() >= kMaxAttempts || error == CallError::cancelled)
+    return conclude_offline(clock().now() >= deadline_ ? "deadline" : "no_provider");
+  if (calls_.size() < context_->providers.size() || error == CallError::rate_limited) return ask_for_lease();
+  delayed_send(this, kBackoff * (1 << (calls_.size() - 1)), retry_atom::value);
+}
+
+void CallActor::conclude_offline(const char* failure) {
+  conclude(offline_outcome(*context_, *request_, failure, std::move(calls_)));
+}
+
+void CallActor::conclude(OutcomePtr outcome) {
+  promise_.deliver(std::move(outcome));
+  quit();
+}
+
+}  // namespace onboarding::model

@@ -1,0 +1,71 @@
+// One extraction at a time by one actor: the network way (spawned per extraction) and the offline way (a small pool).
+// Both answer exactly one OutcomePtr to each (extract_atom, RequestPtr), whatever happens. They run on any actor thread.
+#pragma once
+
+#include <caf/actor.hpp>
+#include <caf/event_based_actor.hpp>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "actors/model/metrics.hpp"
+#include "actors/model/supervisor.hpp"
+
+namespace onboarding::model {
+
+/// The lease ran out before the call was settled; sent by the supervisor to whoever holds it.
+using lease_expired_atom = caf::atom_constant<caf::atom("leaseexp")>;
+
+/// What all call actors of a supervisor share; immutable.
+struct CallContext {
+  std::vector<ProviderSettings> providers;
+  std::vector<std::shared_ptr<ProviderClient>> clients;  // same order
+  bool offline_enabled = true;
+  const Clock* clock = nullptr;
+  std::string canary;
+  std::shared_ptr<ModelMetrics> metrics;
+};
+
+/// The extractor's answer, or none with `failure` as the reason.
+OutcomePtr offline_outcome(const CallContext&, const ExtractionRequest&, std::string failure, std::vector<domain::LlmCall> calls = {});
+
+/// Answers offline only; lives as long as its supervisor.
+caf::behavior offline_worker(caf::event_based_actor*, std::shared_ptr<const CallContext>);
+
+/// Answers one request: prompt, lease, call, parse, settle, and the next provider while there is time. Then it ends.
+class CallActor : public caf::event_based_actor {
+ public:
+  CallActor(caf::actor_config&, caf::actor supervisor, std::shared_ptr<const CallContext>);
+  caf::behavior make_behavior() override;
+  const char* name() const override { return "model call"; }
+
+ private:
+  struct Call {
+    LeaseId lease = 0;
+    std::uint32_t provider = 0;
+    domain::Timestamp started_at;
+    Instant started;
+  };
+
+  void begin(RequestPtr);
+  void ask_for_lease();
+  void on_grant(const LeaseGrant&);
+  void on_result(CallResult);
+  void record(const CallResult&);
+  void try_next(CallError);
+  void conclude_offline(const char* failure);
+  void conclude(OutcomePtr);
+
+  caf::actor supervisor_;
+  std::shared_ptr<const CallContext> context_;
+  caf::response_promise promise_;
+  RequestPtr request_;
+  std::shared_ptr<const Prompt> prompt_;
+  Instant deadline_;
+  Call call_;  // the one in flight; lease 0: none
+  ProviderSet avoid_ = 0, exclude_ = 0;
+  std::vector<domain::LlmCall> calls_;
+};
+
+}  // namespace onboarding::model

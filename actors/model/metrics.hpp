@@ -1,0 +1,39 @@
+// The counters and histograms of the model side, by OpenTelemetry's gen_ai names in Prometheus form. Thread-safe; without
+// a registry everything is a no-op.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "actors/model/extraction.hpp"
+
+namespace prometheus {
+class Registry;
+}
+
+namespace onboarding::model {
+
+class ModelMetrics {
+ public:
+  explicit ModelMetrics(prometheus::Registry*);
+  ~ModelMetrics();
+  ModelMetrics(const ModelMetrics&) = delete;
+  ModelMetrics& operator=(const ModelMetrics&) = delete;
+
+  /// onboarding_model_calls_total, gen_ai_client_operation_duration_seconds, gen_ai_client_token_usage and, for a 429,
+  /// onboarding_model_rate_limited_total{origin="provider"}.
+  void called(const domain::LlmCall&);
+  /// onboarding_model_calls_total{provider="offline"}: outcome "ok", or "unsure" when there was no answer.
+  void extracted_offline(bool answered);
+  /// onboarding_model_rate_limited_total{origin="self"}: our own budget made somebody wait.
+  void refused_by_budget(std::string_view provider);
+  void in_flight(std::string_view provider, std::int64_t calls);  // onboarding_model_in_flight
+  void queue_depth(std::int64_t waiting);                         // onboarding_model_queue_depth
+
+ private:
+  struct Families;
+  std::unique_ptr<Families> families_;
+};
+
+}  // namespace onboarding::model
