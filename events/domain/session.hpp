@@ -71,6 +71,7 @@ struct State {
   Personal user_id;
   std::string plan, locale, variant;
   std::uint32_t token_generation = 0;
+  std::string token_hash;  // of this generation
   bool vouched = false;
   std::string idempotency_key_hash, request_fingerprint;  // of the start
   Personal greeting;
@@ -120,6 +121,8 @@ struct ReceiveMessage {
 /// Begin the next attempt at the turn that is due (recovery, retry, or its turn has come).
 struct StartTurn {
   std::string turn_id;
+  std::uint32_t activation = 0;  // which attempt this is to be: any other than the next one changes nothing; 0: the next one,
+                                 // which is not idempotent while the turn runs
 };
 
 struct QueueTurn {
