@@ -14,7 +14,8 @@
 
 namespace onboarding::domain {
 
-/// An operator's or a file's flow became a version that sessions may start on. Stream `flow-<name>`, partition 0.
+/// An operator's or a file's flow became a version that sessions may start on. Stream `flows`, partition 0: one stream for all
+/// flows, so that a start finds every one of them, also those whose file is gone.
 struct FlowPublished {
   std::string name;
   std::uint32_t version = 1;
