@@ -20,7 +20,8 @@ enum class Errc {
   beyond_end,       // a checkpoint lies beyond the log's end
   not_found,
   bad_migration,    // a migration was edited after it was applied, or is missing
-  poison            // an event could not be applied
+  poison,           // an event could not be applied
+  fenced            // another runner moved a checkpoint: read it again
 };
 std::error_code make_error_code(Errc);
 

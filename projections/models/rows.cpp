@@ -5,6 +5,11 @@
 
 namespace onboarding::projections {
 
+rows::Row& rows::Row::set(std::size_t column, Cell cell) {
+  upsert_.values.emplace_back(column, std::move(cell));
+  return *this;
+}
+
 result<void> rows::check_person(const codec::DecodedEvent& event) {
   if (event.meta && !event.meta->user.empty()) return {};
   return failure(Errc::poison, "an event of a session without a user key");

@@ -1,0 +1,343 @@
+#include "projections/core/runner.hpp"
+
+#include <prometheus/counter.h>
+#include <prometheus/registry.h>
+#include <pthread.h>
+#include <spdlog/logger.h>
+
+#include <algorithm>
+
+#include "events/domain/assertion.hpp"
+#include "events/fault_point.hpp"
+
+namespace onboarding::projections {
+
+namespace {
+
+FaultPoint before_write("projection.before_write");
+FaultPoint after_write("projection.after_write");
+
+// Heads are looked at this often even if no advance was announced: a lost wake-up costs a moment, not the read model.
+constexpr std::chrono::milliseconds look_again{1000};
+
+prometheus::Counter* counter(prometheus::Registry* registry, const char* name, const char* help) {
+  return registry == nullptr ? nullptr : &prometheus::BuildCounter().Name(name).Help(help).Register(*registry).Add({});
+}
+void count(prometheus::Counter* counter, std::size_t by = 1) {
+  if (counter != nullptr) counter->Increment(static_cast<double>(by));
+}
+
+std::string key_of(const codec::DecodedEvent& event) {
+  return event.meta && !event.meta->user.empty() ? event.meta->user : "stream/" + event.stream;
+}
+
+}  // namespace
+
+Runner::Runner(std::vector<const Projection*> projections, log::EventLog& log, privacy::KeyStore& keys, ReadModelWriter& writer,
+               Progress& progress, RunnerOptions options, spdlog::logger* logger, prometheus::Registry* registry)
+    : projections_(std::move(projections)),
+      log_(log),
+      keys_(keys),
+      writer_(writer),
+      progress_(progress),
+      options_(options),
+      logger_(logger),
+      batches_(counter(registry, "onboarding_projection_batches_total", "Batches written to the read models.")),
+      events_(counter(registry, "onboarding_projection_events_total", "Events written to the read models.")),
+      rows_(counter(registry, "onboarding_projection_rows_total", "Rows written to the read models.")),
+      failures_(counter(registry, "onboarding_projection_failures_total", "Batches or openings that failed and are tried again.")) {
+  ONBOARDING_ASSERT(projections_.size() <= 64, "projections fit a mask");
+  for (const Projection* projection : projections_) folds_.emplace_back(*projection);
+}
+
+std::string Runner::parked_id(std::size_t projection, std::string_view key) {
+  std::string id = std::to_string(projection);
+  id.push_back('/');
+  return id.append(key);
+}
+
+std::uint64_t Runner::least_position(std::uint32_t partition) const {
+  std::uint64_t least = UINT64_MAX;
+  for (const auto& of_projection : position_) least = std::min(least, of_projection[partition]);
+  return least;
+}
+
+Runner::Step Runner::step() {
+  if (!opened_) {
+    if (const Step opening = open(); opening.kind == Step::Kind::failed) return opening;
+  }
+  auto items = collect();
+  if (!items) return failed(items.error());
+  if (items->empty()) {
+    if (!keys_unreachable_) return {};
+    progress_.state("stalled", "the key store cannot be reached");
+    return {Step::Kind::idle, 0, options_.last_retry};
+  }
+  const Mask all = projections_.size() == 64 ? ~Mask{0} : (Mask{1} << projections_.size()) - 1;
+  if (auto written = write(*items, all); !written) return failed(written.error());
+  failures_in_a_row_ = 0;
+  progress_.state("running");
+  std::size_t events = 0;
+  for (const Item& item : *items) {
+    events += item.last_sequence - item.first_sequence + 1;
+    // The next event of the partition is about as old as this one, until it is read.
+    progress_.oldest_waiting(item.partition,
+                             log_.head(item.partition) > item.last_sequence ? std::optional(item.time) : std::nullopt);
+  }
+  progress_.wake();
+  return {Step::Kind::progressed, events, {}};
+}
+
+Runner::Step Runner::open() {
+  auto opened = writer_.open(log_.log_id(), log_.partitions());
+  if (!opened) return failed(opened.error());
+  position_.assign(projections_.size(), std::vector<std::uint64_t>(log_.partitions(), 0));
+  for (std::size_t projection = 0; projection < projections_.size(); ++projection) {
+    for (std::uint32_t partition = 0; partition < log_.partitions(); ++partition) {
+      const std::uint64_t sequence = opened->checkpoints[projection][partition].sequence;
+      if (sequence > log_.head(partition)) {
+        return failed({Errc::beyond_end, projections_[projection]->name() + " stands at " + to_string(Position{partition, sequence}) +
+                                             ", the log ends at " + std::to_string(log_.head(partition))});
+      }
+      position_[projection][partition] = sequence;
+    }
+  }
+  parked_.clear();
+  parked_keys_.assign(projections_.size(), 0);
+  for (const ParkedKey& key : opened->parked) {
+    parked_.insert(parked_id(key.projection, key.key));
+    ++parked_keys_[key.projection];
+  }
+  // Only now: what was found before a refusal is nobody's business.
+  for (std::size_t projection = 0; projection < projections_.size(); ++projection) {
+    for (std::uint32_t partition = 0; partition < log_.partitions(); ++partition) {
+      progress_.moved(projection, partition, position_[projection][partition]);
+    }
+    progress_.parked(projection, parked_keys_[projection]);
+  }
+  progress_.state("running");
+  progress_.wake();
+  opened_ = true;
+  if (logger_ != nullptr && failures_in_a_row_ > 0) logger_->info("read models: going on after {} failures", failures_in_a_row_);
+  return {};
+}
+
+Runner::Step Runner::failed(const Failure& why) {
+  opened_ = false;  // whether the batch was written, the checkpoints say
+  count(failures_);
+  const auto shift = std::min<std::uint32_t>(failures_in_a_row_, 16);
+  const auto retry = std::min(options_.first_retry * (1 << shift), options_.last_retry);
+  if (logger_ != nullptr && failures_in_a_row_ < 3) logger_->warn("read models: {}; next try in {} ms", why.message(), retry.count());
+  ++failures_in_a_row_;
+  if (why.code == Errc::fenced) {
+    progress_.state("running");  // by somebody else
+  } else {
+    progress_.state(why.code == Errc::unavailable ? "database_down" : "stalled", why.message());
+  }
+  return {Step::Kind::failed, 0, retry};
+}
+
+result<std::vector<Runner::Item>> Runner::collect() {
+  std::vector<Item> items;
+  std::size_t events = 0, bytes = 0;
+  keys_unreachable_ = false;
+  const std::uint32_t partitions = log_.partitions();
+  const std::uint32_t first = next_partition_;
+  for (std::uint32_t i = 0; i < partitions && events < options_.max_batch_events && bytes < options_.max_batch_bytes; ++i) {
+    const std::uint32_t partition = (first + i) % partitions;
+    const std::uint64_t after = least_position(partition);
+    if (log_.head(partition) <= after) continue;
+    auto records = log_.read_partition(partition, after, options_.max_batch_events - events, options_.max_batch_bytes - bytes);
+    if (!records) return tl::unexpected(records.error());
+    next_partition_ = (partition + 1) % partitions;  // who comes after a full batch is first in the next one
+    if (!records->empty()) progress_.oldest_waiting(partition, records->front().time);
+    std::uint64_t expected = after + 1;
+    for (log::Record& record : *records) {
+      ONBOARDING_ASSERT(record.first_sequence == expected, "a partition is contiguous");
+      expected = record.last_sequence() + 1;
+      auto decoded = codec::decode(record, keys_);
+      if (!decoded && decoded.error().code == codec::Errc::key_unreachable) {
+        keys_unreachable_ = true;  // this partition waits; the others go on
+        break;
+      }
+      Item item{partition, record.first_sequence, record.last_sequence(), std::move(record.stream), std::move(record.resume_token),
+                record.time, {}, {}};
+      if (decoded) {
+        item.events = std::move(*decoded);
+      } else {
+        item.undecodable = decoded.error().message();
+      }
+      events += record.count;
+      bytes += record.payload.size();
+      items.push_back(std::move(item));
+    }
+  }
+  return items;
+}
+
+result<void> Runner::write(std::span<const Item> items, Mask mask) {
+  auto written = write_once(items, mask, nullptr);
+  if (written || written.error().code != Errc::poison) return written;
+  if (items.size() > 1) {
+    const std::size_t half = items.size() / 2;
+    if (auto first = write(items.first(half), mask); !first) return first;
+    return write(items.subspan(half), mask);
+  }
+  if ((mask & (mask - 1)) != 0) {  // more than one projection: which of them is it?
+    for (std::size_t projection = 0; projection < projections_.size(); ++projection) {
+      const Mask alone = mask & (Mask{1} << projection);
+      if (alone == 0) continue;
+      if (auto one = write(items, alone); !one) return one;
+    }
+    return {};
+  }
+  const std::string because = written.error().detail;
+  return write_once(items, mask, &because);
+}
+
+result<void> Runner::write_once(std::span<const Item> items, Mask mask, const std::string* park_because) {
+  WriteBatch batch;
+  std::unordered_set<std::string> newly_parked;
+  std::size_t events = 0;
+  for (Fold& fold : folds_) fold.clear();
+  for (std::size_t projection = 0; projection < projections_.size(); ++projection) {
+    batch.folds.push_back(&folds_[projection]);
+    if ((mask >> projection & 1U) == 0) continue;
+    std::vector<const Item*> last(log_.partitions(), nullptr);
+    for (const Item& item : items) {
+      if (item.last_sequence <= position_[projection][item.partition]) continue;
+      apply(item, projection, park_because, batch, newly_parked);
+      last[item.partition] = &item;
+      events += item.last_sequence - item.first_sequence + 1;
+    }
+    for (std::uint32_t partition = 0; partition < last.size(); ++partition) {
+      if (last[partition] == nullptr) continue;
+      batch.moves.push_back({projection, partition, position_[projection][partition], last[partition]->last_sequence,
+                             last[partition]->resume_token});
+    }
+  }
+  if (batch.moves.empty()) return {};
+  if (before_write.hit()) return failure(Errc::unavailable, "fault point");
+  if (auto written = writer_.write(batch); !written) return written;
+  if (after_write.hit()) return failure(Errc::unavailable, "fault point");
+
+  for (const Move& move : batch.moves) {
+    position_[move.projection][move.partition] = move.to;
+    progress_.moved(move.projection, move.partition, move.to);
+  }
+  for (const ParkedKey& key : batch.parked_keys) {
+    parked_.insert(parked_id(key.projection, key.key));
+    progress_.parked(key.projection, ++parked_keys_[key.projection]);
+    if (logger_ != nullptr) {
+      logger_->error("read models: {} parked a key at {}: {}", projections_[key.projection]->name(),
+                     to_string(Position{key.partition, key.sequence}), key.error);
+    }
+  }
+  count(batches_);
+  count(events_, events);
+  std::size_t rows = 0;
+  for (const Fold* fold : batch.folds) rows += fold->rows();
+  count(rows_, rows);
+  return {};
+}
+
+void Runner::apply(const Item& item, std::size_t projection, const std::string* park_because, WriteBatch& batch,
+                   std::unordered_set<std::string>& newly_parked) {
+  const auto is_parked = [&](const std::string& key) {
+    if (parked_.empty() && newly_parked.empty()) return false;
+    const std::string id = parked_id(projection, key);
+    return parked_.contains(id) || newly_parked.contains(id);
+  };
+  const auto wait_behind = [&](const std::string& key, std::uint64_t sequence) {
+    batch.parked_events.push_back({projection, item.partition, key, sequence, item.stream});
+  };
+  const auto park = [&](const std::string& key, std::uint64_t sequence, const std::string& error) {
+    if (!is_parked(key)) {
+      newly_parked.insert(parked_id(projection, key));
+      batch.parked_keys.push_back({projection, item.partition, key, sequence, error});
+    }
+    wait_behind(key, sequence);
+  };
+  const std::string stream_key = "stream/" + item.stream;
+  if (!item.undecodable.empty()) {
+    for (std::uint64_t sequence = item.first_sequence; sequence <= item.last_sequence; ++sequence) {
+      park(stream_key, sequence, item.undecodable);
+    }
+    return;
+  }
+  for (const codec::DecodedEvent& event : item.events) {
+    const std::uint64_t sequence = event.recorded.sequence;
+    const std::string key = key_of(event);
+    if (is_parked(key)) {
+      wait_behind(key, sequence);
+    } else if (is_parked(stream_key)) {
+      wait_behind(stream_key, sequence);
+    } else if (park_because != nullptr) {
+      park(key, sequence, *park_because);
+    } else {
+      operations_.clear();
+      if (auto applied = projections_[projection]->apply(event, operations_)) {
+        folds_[projection].add(std::move(operations_));
+      } else {
+        park(key, sequence, applied.error().message());
+      }
+    }
+  }
+}
+
+RunnerThread::RunnerThread(Runner& runner, log::EventLog& log, Progress& progress, RunnerOptions options)
+    : runner_(runner), log_(log), progress_(progress), options_(options) {
+  progress_.on_waiting([this] { signal(urgent_); });
+  subscription_ = log_.subscribe([this](std::uint32_t partition) {
+    progress_.advanced(partition);
+    signal(advanced_);
+  });
+  thread_ = std::thread([this] { run(); });
+  pthread_setname_np(thread_.native_handle(), "proj-runner");
+}
+
+RunnerThread::~RunnerThread() { stop(); }
+
+void RunnerThread::stop() {
+  subscription_.reset();
+  progress_.on_waiting({});
+  signal(stopping_);
+  if (thread_.joinable()) thread_.join();
+}
+
+void RunnerThread::signal(bool& flag) {
+  const std::lock_guard lock(mutex_);
+  if (flag) return;
+  flag = true;
+  changed_.notify_all();
+}
+
+void RunnerThread::run() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    advanced_ = urgent_ = false;
+    lock.unlock();
+    const auto began = std::chrono::steady_clock::now();
+    const Runner::Step step = runner_.step();
+    lock.lock();
+    switch (step.kind) {
+      case Runner::Step::Kind::progressed: {
+        const auto gather = std::min<std::chrono::microseconds>(options_.gather_per_event * step.events, options_.max_gather);
+        // A full batch means that more is waiting already.
+        if (step.events >= options_.max_batch_events) break;
+        changed_.wait_until(lock, began + gather, [this] { return stopping_ || urgent_; });
+        break;
+      }
+      case Runner::Step::Kind::idle: {
+        const auto period = step.retry_after.count() > 0 ? step.retry_after : look_again;
+        changed_.wait_for(lock, period, [this] { return stopping_ || advanced_; });
+        break;
+      }
+      case Runner::Step::Kind::failed:
+        changed_.wait_for(lock, step.retry_after, [this] { return stopping_; });
+        break;
+    }
+  }
+}
+
+}  // namespace onboarding::projections

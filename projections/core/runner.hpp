@@ -1,0 +1,125 @@
+// Follows the log into the read models. Events are decoded once for all projections, folded per key over a batch that
+// spans partitions, and written in one transaction with the checkpoints.
+//
+// Runner is a state machine without a thread: step() does one batch. RunnerThread drives it ("proj-runner").
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "events/log/event_log.hpp"
+#include "events/privacy/key_store.hpp"
+#include "projections/core/progress.hpp"
+#include "projections/core/writer.hpp"
+
+namespace prometheus {
+class Counter;
+}
+namespace spdlog {
+class logger;
+}
+
+namespace onboarding::projections {
+
+struct RunnerOptions {
+  std::size_t max_batch_events = 4096;
+  std::size_t max_batch_bytes = 8 << 20;  // of payloads
+  // After a batch of n events the next one begins n times this later than the last began, at most `max_gather`: at once
+  // when little happens, in few large transactions when much does.
+  std::chrono::microseconds gather_per_event{1000};
+  std::chrono::milliseconds max_gather{80};
+  std::chrono::milliseconds first_retry{100};  // doubles with each failure in a row
+  std::chrono::milliseconds last_retry{2000};
+};
+
+class Runner {
+ public:
+  /// All arguments outlive it. `logger` and `registry` may be null.
+  Runner(std::vector<const Projection*>, log::EventLog&, privacy::KeyStore&, ReadModelWriter&, Progress&, RunnerOptions,
+         spdlog::logger* logger, prometheus::Registry* registry);
+
+  struct Step {
+    enum class Kind { idle, progressed, failed } kind = Kind::idle;
+    std::size_t events = 0;
+    std::chrono::milliseconds retry_after{0};  // failed, or idle with a partition that waits for its keys
+  };
+  /// Opens when that is due; else reads one batch and writes it. Blocking, one thread at a time.
+  Step step();
+
+ private:
+  /// One record of the log, decoded or not.
+  struct Item {
+    std::uint32_t partition = 0;
+    std::uint64_t first_sequence = 0, last_sequence = 0;
+    std::string stream;
+    std::string resume_token;
+    domain::Timestamp time;
+    std::vector<codec::DecodedEvent> events;
+    std::string undecodable;  // why there are no events; empty: there are
+  };
+  using Mask = std::uint64_t;  // of projections
+
+  Step open();
+  Step failed(const Failure&);
+  /// The next records, round robin over partitions. An error of the log itself ends the step.
+  result<std::vector<Item>> collect();
+  /// Halves what is refused as poison until a single record of a single projection is left, and parks that.
+  result<void> write(std::span<const Item>, Mask);
+  result<void> write_once(std::span<const Item>, Mask, const std::string* park_because);
+  void apply(const Item&, std::size_t projection, const std::string* park_because, WriteBatch&,
+             std::unordered_set<std::string>& newly_parked);
+  std::uint64_t least_position(std::uint32_t partition) const;
+  static std::string parked_id(std::size_t projection, std::string_view key);
+
+  const std::vector<const Projection*> projections_;
+  log::EventLog& log_;
+  privacy::KeyStore& keys_;
+  ReadModelWriter& writer_;
+  Progress& progress_;
+  const RunnerOptions options_;
+  spdlog::logger* logger_;
+  prometheus::Counter *batches_ = nullptr, *events_ = nullptr, *rows_ = nullptr, *failures_ = nullptr;
+
+  bool opened_ = false;
+  std::uint32_t failures_in_a_row_ = 0;
+  std::uint32_t next_partition_ = 0;
+  bool keys_unreachable_ = false;                     // in the last collect()
+  std::vector<std::vector<std::uint64_t>> position_;  // [projection][partition]
+  std::unordered_set<std::string> parked_;            // parked_id()
+  std::vector<std::uint64_t> parked_keys_;            // [projection]
+  std::vector<Fold> folds_;
+  RowOperations operations_;  // scratch
+};
+
+class RunnerThread {
+ public:
+  RunnerThread(Runner&, log::EventLog&, Progress&, RunnerOptions);
+  ~RunnerThread();  // stops
+  /// Ends after the step in hand.
+  void stop();
+
+ private:
+  void run();
+  void signal(bool& flag);
+
+  Runner& runner_;
+  log::EventLog& log_;
+  Progress& progress_;
+  const RunnerOptions options_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool advanced_ = true, urgent_ = false, stopping_ = false;
+  std::unique_ptr<log::Subscription> subscription_;
+  std::thread thread_;
+};
+
+}  // namespace onboarding::projections
