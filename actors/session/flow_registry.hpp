@@ -1,7 +1,8 @@
 // All versions of all flows, folded from the log. A flow becomes usable by being published: a FlowPublished event in the
-// stream `flow-<name>` of partition 0, durable before anybody sees the version. No CAF type in it.
+// stream `flows` of partition 0, durable before anybody sees the version. No CAF type in it.
 //
-// Reading (find, newest) is lock-free and may be done from any thread: a snapshot is immutable and is replaced whole.
+// Reading (find, newest) never waits for a publisher and may be done from any thread: a snapshot is immutable and is
+// replaced whole.
 // publish() may block on the log and is for start-up and for operators' threads; calls are serialised.
 #pragma once
 
@@ -36,24 +37,26 @@ class FlowRegistry final : public domain::FlowCatalog {
     std::shared_ptr<const domain::Flow> flow;
     std::string content_hash;
   };
-  struct Stream {
-    std::vector<Version> versions;  // version n at n - 1
-    std::uint64_t last_version = 0;  // of the stream
-    domain::Timestamp last_time;
+  /// What the stream says up to one of its versions. Immutable once shared.
+  struct Snapshot {
+    std::map<std::string, std::vector<Version>, std::less<>> flows;  // version n at n - 1
+    std::uint64_t stream_version = 0;
+    domain::Timestamp time;
   };
-  using Streams = std::map<std::string, Stream, std::less<>>;
+  using SnapshotPtr = std::shared_ptr<const Snapshot>;
 
   FlowRegistry(log::EventLog&, privacy::KeyStore&, const Clock&, RandomSource&);
-  /// Reads the stream on from what the snapshot has.
-  result<Stream> read(const std::string& name, Stream from) const;
-  void replace(const std::string& name, Stream);
+  result<void> read_on();
+  result<void> fold(const log::Record&, Snapshot&) const;
+  result<log::Append> record_of(const domain::FlowPublished&, const Snapshot&) const;
+  SnapshotPtr snapshot() const { return std::atomic_load(&snapshot_); }
 
   log::EventLog& log_;
   privacy::KeyStore& keys_;
   const Clock& clock_;
   RandomSource& random_;
   std::mutex publishing_;
-  std::shared_ptr<const Streams> streams_;  // through std::atomic_load and std::atomic_store only
+  SnapshotPtr snapshot_;  // through std::atomic_load and std::atomic_store only
 };
 
 }  // namespace onboarding::session

@@ -37,6 +37,7 @@ class SessionGateway : public Gateway {
   virtual void stop() = 0;
   /// Callbacks of the log and the key store that are still to come. The actor system may only go when there is none.
   virtual std::size_t callbacks_under_way() const = 0;
+  virtual void wait_for_callbacks() const = 0;
 };
 
 std::unique_ptr<SessionGateway> make_gateway(caf::actor_system&, GatewayOptions);

@@ -1,0 +1,167 @@
+#include "actors/session/gateway.hpp"
+
+#include <caf/all.hpp>
+
+#include "actors/model/supervisor.hpp"
+#include "actors/session/environment.hpp"
+
+namespace onboarding::session {
+
+namespace {
+
+std::string hex(std::string_view bytes) {
+  static constexpr char digits[] = "0123456789abcdef";
+  std::string out;
+  out.reserve(bytes.size() * 2);
+  for (const char c : bytes) {
+    out += digits[static_cast<unsigned char>(c) >> 4];
+    out += digits[static_cast<unsigned char>(c) & 15];
+  }
+  return out;
+}
+
+class HostedGateway final : public SessionGateway {
+ public:
+  HostedGateway(caf::actor_system& system, GatewayOptions options) : environment_(std::make_shared<Environment>(std::move(options))) {
+    const std::uint32_t partitions = environment_->options.log->partitions();
+    hosts_.reserve(partitions);
+    for (std::uint32_t partition = 0; partition < partitions; ++partition) hosts_.push_back(spawn_host(system, environment_, partition));
+  }
+
+  ~HostedGateway() override { stop(); }
+
+  void start_session(StartRequest request, Done<SessionStartedAnswer> done) override {
+    auto admitted = admit(std::move(done));
+    if (!admitted) return;
+    Reply<SessionStartedAnswer> reply = std::move(*admitted);
+    const auto refuse = [&](GatewayErrc why) { reply(failure(make_error_code(why))); };
+    const privacy::Secrets& secrets = *environment_->options.secrets;
+
+    auto flow = environment_->options.flows->newest(request.flow);
+    if (!flow) return refuse(GatewayErrc::unknown_flow);
+    const std::string& key = request.idempotency_key ? *request.idempotency_key : std::string();
+    std::string user_id = request.user_id ? *request.user_id
+                          : request.idempotency_key
+                              ? "usr_" + hex(secrets.derived16("user", key))
+                              : make_id("usr", *environment_->options.clock, *environment_->options.random);
+    StartJob start{{}, {}, secrets.blinded_user_id(user_id), {}, nullptr, std::move(reply)};
+
+    auto job = std::make_shared<Job>(Job{{}, 0, std::move(request.context), std::nullopt, !request.idempotency_key, {}, std::move(start)});
+    StartJob& starting = std::get<StartJob>(job->what);
+    job->partition = partition_of_user(starting.blinded_user_id, static_cast<std::uint32_t>(hosts_.size()));
+    // Vouched for or not is part of the derivation: whoever only names a person must not find a session of theirs.
+    job->session_id = make_session_id(
+        job->partition, request.idempotency_key ? secrets.derived16(request.vouched ? "vouched session" : "session", key + '\0' + user_id)
+                                                : random16());
+    starting.user_key = secrets.user_key(user_id, request.vouched, job->session_id);
+    starting.token = secrets.session_token(job->session_id, 1);
+    starting.command = {std::move(user_id),
+                        std::move(flow),
+                        {},
+                        request.plan.empty() ? "free" : std::move(request.plan),
+                        std::move(request.locale),
+                        privacy::sha256_hex(starting.token),
+                        request.vouched,
+                        request.idempotency_key ? secrets.key_hash(key) : std::string(),
+                        std::move(request.fingerprint)};
+    environment_->callbacks.begin();
+    // The key is durable before the first event that is sealed with it.
+    environment_->options.keys->obtain(starting.user_key, [job, environment = environment_, host = hosts_[job->partition]](
+                                                              result<privacy::SealingKeyPtr> key) mutable {
+      if (key) {
+        std::get<StartJob>(job->what).key = std::move(*key);
+        caf::anon_send(host, job_atom::value, job);
+      } else {
+        job->refuse(GatewayErrc::keys_unreachable);
+      }
+      host = nullptr;
+      job.reset();
+      environment->callbacks.end();
+    });
+  }
+
+  void post_message(MessageRequest request, Done<TurnAnswer> done) override {
+    auto reply = admit(std::move(done));
+    if (!reply) return;
+    const Environment& environment = *environment_;
+    domain::ReceiveMessage command{
+        make_id("trn", *environment.options.clock, *environment.options.random), std::move(request.text),
+        request.idempotency_key ? environment.options.secrets->key_hash(*request.idempotency_key) : std::string(),
+        std::move(request.fingerprint)};
+    dispatch({std::move(request.session_id), 0, std::move(request.context), request.token_generation, false, {},
+              MessageJob{std::move(command), request.respond_async, std::move(*reply)}});
+  }
+
+  void get_session(std::string session_id, std::optional<std::uint32_t> token_generation, Done<SessionSnapshot> done) override {
+    if (auto reply = admit(std::move(done)))
+      dispatch({std::move(session_id), 0, {}, token_generation, false, {}, ReadJob{std::move(*reply)}});
+  }
+
+  void resume(RequestContext context, std::string session_id, std::optional<std::uint32_t> token_generation,
+              Done<ResumeAnswer> done) override {
+    if (auto reply = admit(std::move(done)))
+      dispatch({std::move(session_id), 0, std::move(context), token_generation, false, {}, ResumeJob{std::move(*reply)}});
+  }
+
+  void drain(std::function<void()> done) override { environment_->admission->close(std::move(done)); }
+  bool draining() const override { return environment_->admission->closed(); }
+
+  RuntimeStatus status() const override {
+    const Environment& e = *environment_;
+    return {e.ready_since,          draining(),
+            e.fenced.load(),        e.admission->inside(),
+            e.instruments.sessions_in_memory(), e.instruments.turns(),
+            e.instruments.turn_errors()};
+  }
+
+  void stop() override {
+    environment_->stopping.store(true);
+    for (const caf::actor& host : std::exchange(hosts_, {})) caf::anon_send_exit(host, caf::exit_reason::user_shutdown);
+  }
+
+  std::size_t callbacks_under_way() const override { return environment_->callbacks.count(); }
+  void wait_for_callbacks() const override { environment_->callbacks.wait_for_none(); }
+
+ private:
+  /// The way back to a caller who was let in; the others were told why not.
+  template <class T>
+  std::optional<Reply<T>> admit(Done<T> done) {
+    if (const auto entered = environment_->admission->enter(); !entered) {
+      done(tl::make_unexpected(entered.error()));
+      return std::nullopt;
+    }
+    return Reply<T>(std::move(done), environment_->admission);
+  }
+
+  void dispatch(Job given) {
+    auto job = std::make_shared<Job>(std::move(given));
+    const auto partition = partition_of_session(job->session_id);
+    if (!partition || *partition >= hosts_.size()) return job->refuse(GatewayErrc::unknown_session);
+    job->partition = *partition;
+    caf::anon_send(hosts_[*partition], job_atom::value, job);
+  }
+
+  std::string random16() {
+    std::string bytes(16, '\0');
+    environment_->options.random->fill({reinterpret_cast<std::uint8_t*>(bytes.data()), bytes.size()});
+    return bytes;
+  }
+
+  const EnvironmentPtr environment_;
+  std::vector<caf::actor> hosts_;  // by partition
+};
+
+}  // namespace
+
+std::unique_ptr<SessionGateway> make_gateway(caf::actor_system& system, GatewayOptions options) {
+  return std::make_unique<HostedGateway>(system, std::move(options));
+}
+
+void configure(caf::actor_system_config& config) {
+  config.set("scheduler.max-throughput", 100);
+  // Messages come from threads outside (HTTP, log, curl): a shared queue wakes a worker at once, where a work-stealing
+  // worker sleeps up to 10 ms.
+  config.set("scheduler.policy", caf::atom("sharing"));
+}
+
+}  // namespace onboarding::session

@@ -1,0 +1,242 @@
+// The partition host: the only one that brings sessions of its partition to life and lets them go, so that no session
+// ever has two actors. It routes requests, finds turns and timers that wait in the log's index, and never blocks.
+#include <caf/all.hpp>
+#include <spdlog/spdlog.h>
+
+#include <deque>
+#include <unordered_map>
+
+#include "actors/session/environment.hpp"
+
+namespace onboarding::session {
+
+namespace {
+
+using namespace std::chrono_literals;
+using Time = caf::actor_clock::time_point;
+
+// A session that could not be read is looked at again for the log's sake after this long; a client's request tries at once.
+constexpr std::chrono::milliseconds quarantine = 60s;
+// A full page of the index is followed by the next one this soon.
+constexpr std::chrono::milliseconds next_page_after = 200ms;
+
+class PartitionHost : public caf::event_based_actor {
+ public:
+  PartitionHost(caf::actor_config& config, EnvironmentPtr environment, std::uint32_t partition)
+      : caf::event_based_actor(config),
+        environment_(std::move(environment)),
+        partition_(partition),
+        permits_(std::max<std::size_t>(1, environment_->settings().max_activations / environment_->options.log->partitions())) {}
+
+  const char* name() const override { return "partition_host"; }
+
+  void on_exit() override {
+    for (auto& [id, entry] : sessions_)
+      if (entry.actor) send_exit(entry.actor, caf::exit_reason::user_shutdown);
+    sessions_.clear();
+    waiting_.clear();
+  }
+
+ protected:
+  caf::behavior make_behavior() override {
+    set_down_handler([this](const caf::down_msg& down) { bury(down.source); });
+    look_at_index();
+    return {
+        [this](job_atom, const JobPtr& job) { route(job); },
+        [this](ready_atom, const std::string& id) { activated(id); },
+        [this](unreadable_atom, const std::string& id) {
+          quarantined_[id] = clock().now() + quarantine;
+          activated(id);
+          let_go(id);
+        },
+        [this](passivate_atom, const std::string& id) { let_go(id); },
+        [this](stay_atom, const std::string& id) { keep(id); },
+        [this](gone_atom, const std::string& id) { forget(id); },
+        [this](poll_atom) { look_at_index(); },
+        [this](found_atom, const IndexFindingsPtr& found) { take_findings(*found); },
+    };
+  }
+
+ private:
+  enum class Phase {
+    waiting,    // for a permit to be read; no actor yet
+    reading,    // holds a permit
+    live,
+    leaving     // was told to stop; requests wait until it says whether it went
+  };
+  struct Entry {
+    Phase phase = Phase::waiting;
+    caf::actor actor;
+    std::vector<JobPtr> stash;
+    bool for_the_log = true;  // no client has asked for it
+  };
+
+  // ---- requests
+
+  void route(const JobPtr& job) {
+    const auto found = sessions_.find(job->session_id);
+    if (found == sessions_.end()) return bring_up(job->session_id, job);
+    Entry& entry = found->second;
+    if (entry.phase == Phase::reading || entry.phase == Phase::live) {
+      send(entry.actor, job_atom::value, job);
+    } else if (entry.stash.size() >= environment_->settings().max_requests_per_session) {
+      job->refuse(GatewayErrc::overloaded);
+    } else {
+      entry.for_the_log = false;
+      entry.stash.push_back(job);
+    }
+  }
+
+  // ---- up
+
+  void bring_up(const std::string& id, const JobPtr& job) {
+    Entry& entry = sessions_[id];
+    if (job) {
+      entry.for_the_log = false;
+      entry.stash.push_back(job);
+      if (job->certainly_new) {
+        spawn_actor(id, entry, true);
+        entry.phase = Phase::live;
+        return;
+      }
+    }
+    waiting_.push_back(id);
+    use_permits();
+  }
+
+  void use_permits() {
+    while (reading_ < permits_ && !waiting_.empty()) {
+      const std::string id = std::move(waiting_.front());
+      waiting_.pop_front();
+      const auto found = sessions_.find(id);
+      if (found == sessions_.end() || found->second.phase != Phase::waiting) continue;
+      reading_++;
+      found->second.phase = Phase::reading;
+      spawn_actor(id, found->second, false);
+    }
+  }
+
+  void spawn_actor(const std::string& id, Entry& entry, bool certainly_new) {
+    entry.actor = spawn_session(*this, environment_, partition_, id, certainly_new, entry.for_the_log);
+    monitor(entry.actor);
+    hand_over(entry);
+  }
+
+  void hand_over(Entry& entry) {
+    for (const JobPtr& job : std::exchange(entry.stash, {})) send(entry.actor, job_atom::value, job);
+  }
+
+  void activated(const std::string& id) {
+    const auto found = sessions_.find(id);
+    if (found == sessions_.end() || found->second.phase != Phase::reading) return;
+    found->second.phase = Phase::live;
+    reading_--;
+    use_permits();
+  }
+
+  // ---- down
+
+  void let_go(const std::string& id) {
+    const auto found = sessions_.find(id);
+    if (found == sessions_.end() || found->second.phase != Phase::live) return;
+    send(found->second.actor, stop_atom::value);
+    if (planted(Plant::passivation_without_handshake)) {
+      sessions_.erase(found);
+      return;
+    }
+    found->second.phase = Phase::leaving;
+  }
+
+  void keep(const std::string& id) {
+    const auto found = sessions_.find(id);
+    if (found == sessions_.end() || found->second.phase != Phase::leaving) return;
+    found->second.phase = Phase::live;
+    hand_over(found->second);
+  }
+
+  void forget(const std::string& id) {
+    const auto found = sessions_.find(id);
+    if (found == sessions_.end() || found->second.phase != Phase::leaving) return;
+    demonitor(found->second.actor);
+    std::vector<JobPtr> stash = std::move(found->second.stash);
+    sessions_.erase(found);
+    for (const JobPtr& job : stash) route(job);
+  }
+
+  /// An actor that ended without a word. Its clients were answered `in_doubt`; a turn it left pending is found in the index.
+  void bury(const caf::actor_addr& source) {
+    for (auto entry = sessions_.begin(); entry != sessions_.end(); ++entry) {
+      if (!entry->second.actor || entry->second.actor != source) continue;
+      if (entry->second.phase == Phase::reading) reading_--;
+      std::vector<JobPtr> stash = std::move(entry->second.stash);
+      sessions_.erase(entry);
+      for (const JobPtr& job : stash) route(job);
+      break;
+    }
+    use_permits();
+  }
+
+  // ---- the log's index
+
+  void look_at_index() {
+    const domain::Timestamp now = environment_->options.clock->now();
+    // Down-time is not abandonment: before this nothing can be due, whatever the index says.
+    const bool timers = now >= environment_->ready_since + environment_->settings().limits.abandon_after;
+    // What the index keeps naming is in memory or in quarantine: room for a page of others beside it.
+    const std::size_t limit = environment_->settings().poll_page + sessions_.size() + quarantined_.size();
+    environment_->callbacks.begin();
+    environment_->options.offload(
+        [environment = environment_, partition = partition_, now, timers, limit, to = caf::actor_cast<caf::actor>(this)]() mutable {
+          auto found = std::make_shared<IndexFindings>();
+          if (!environment->stopping.load()) {
+            log::EventLog& log = *environment->options.log;
+            auto pending = log.pending_turns(partition, limit);
+            auto due = timers ? log.due(partition, now, limit) : result<std::vector<log::OpenStream>>();
+            found->failed = !pending || !due;
+            if (pending) found->pending = std::move(*pending);
+            if (due) found->due = std::move(*due);
+            found->more = found->pending.size() == limit || found->due.size() == limit;
+            if (partition == 0)
+              if (const auto open = log.open_count()) environment->instruments.open_sessions(*open);
+          }
+          caf::anon_send(std::exchange(to, nullptr), found_atom::value, std::move(found));
+          environment->callbacks.end();
+        });
+  }
+
+  void take_findings(const IndexFindings& found) {
+    const Time now = clock().now();
+    std::erase_if(quarantined_, [&](const auto& entry) { return now >= entry.second; });
+    for (const log::OpenStream& stream : found.pending) bring_up_for_the_log(stream.stream);
+    for (const log::OpenStream& stream : found.due) {
+      const auto known = sessions_.find(stream.stream);
+      if (known == sessions_.end())
+        bring_up_for_the_log(stream.stream);
+      else if (known->second.phase == Phase::live)
+        send(known->second.actor, due_atom::value);
+    }
+    if (planted(Plant::lost_timer) && !found.due.empty()) return;
+    delayed_send(this, found.more ? std::min(next_page_after, environment_->settings().poll_every) : environment_->settings().poll_every,
+                 poll_atom::value);
+  }
+
+  void bring_up_for_the_log(const std::string& id) {
+    if (!sessions_.contains(id) && !quarantined_.contains(id)) bring_up(id, nullptr);
+  }
+
+  const EnvironmentPtr environment_;
+  const std::uint32_t partition_;
+  const std::size_t permits_;
+  std::size_t reading_ = 0;
+  std::unordered_map<std::string, Entry> sessions_;
+  std::deque<std::string> waiting_;
+  std::unordered_map<std::string, Time> quarantined_;  // could not be read lately
+};
+
+}  // namespace
+
+caf::actor spawn_host(caf::actor_system& system, EnvironmentPtr environment, std::uint32_t partition) {
+  return system.spawn<PartitionHost>(std::move(environment), partition);
+}
+
+}  // namespace onboarding::session

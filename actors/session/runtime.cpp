@@ -1,0 +1,139 @@
+#include "actors/runtime.hpp"
+
+#include <pthread.h>
+
+#include <caf/all.hpp>
+#include <condition_variable>
+#include <deque>
+
+#include "actors/model/supervisor.hpp"
+#include "actors/session/gateway.hpp"
+
+namespace onboarding {
+
+namespace {
+
+/// The thread for look-ups that block. What is still waiting at the end is carried out: each knows that it may be brief.
+class Clerk {
+ public:
+  Clerk() : thread_([this] { run(); }) { pthread_setname_np(thread_.native_handle(), "session-clerk"); }
+  ~Clerk() {
+    {
+      const std::lock_guard lock(mutex_);
+      ending_ = true;
+    }
+    wake_.notify_one();
+    thread_.join();
+  }
+
+  void operator()(std::function<void()> work) {
+    {
+      const std::lock_guard lock(mutex_);
+      work_.push_back(std::move(work));
+    }
+    wake_.notify_one();
+  }
+
+ private:
+  void run() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [this] { return ending_ || !work_.empty(); });
+      if (work_.empty()) return;
+      const auto work = std::move(work_.front());
+      work_.pop_front();
+      lock.unlock();
+      work();
+      lock.lock();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> work_;  // at most one a partition: each host waits for its answer
+  bool ending_ = false;
+  std::thread thread_;
+};
+
+/// The supervisor's state for whoever may not wait for an actor.
+struct ModelBoard {
+  std::mutex mutex;
+  model::ModelStatusPtr status = std::make_shared<const model::ModelStatus>();
+};
+
+using refresh_atom = caf::atom_constant<caf::atom("refresh")>;
+
+caf::behavior keep_board(caf::event_based_actor* self, caf::actor supervisor, std::shared_ptr<ModelBoard> board) {
+  self->send(self, refresh_atom::value);
+  return {[=](refresh_atom) {
+    const auto again = [=] { self->delayed_send(self, std::chrono::seconds(1), refresh_atom::value); };
+    self->request(supervisor, std::chrono::seconds(5), model::model_status_atom::value)
+        .then(
+            [=](const model::ModelStatusPtr& status) {
+              {
+                const std::lock_guard lock(board->mutex);
+                board->status = status;
+              }
+              again();
+            },
+            [=](const caf::error&) { again(); });
+  }};
+}
+
+struct Config : caf::actor_system_config {
+  explicit Config(unsigned threads) {
+    session::configure(*this);
+    set("scheduler.max-threads", std::max<std::size_t>(2, threads ? threads : std::thread::hardware_concurrency()));
+  }
+};
+
+model::SupervisorOptions completed(model::SupervisorOptions model, const RuntimeOptions& options) {
+  if (!model.clock) model.clock = options.clock;
+  if (!model.random) model.random = options.random;
+  if (!model.metrics) model.metrics = options.metrics;
+  return model;
+}
+
+}  // namespace
+
+struct Runtime::Parts {
+  explicit Parts(const RuntimeOptions& options)
+      : config(options.threads),
+        system(config),
+        supervisor(model::spawn_supervisor(system, completed(options.model, options))),
+        board_keeper(system.spawn(keep_board, supervisor, board)),
+        gateway(session::make_gateway(system, {options.log, options.keys, options.secrets, options.clock, options.random,
+                                               options.flows, options.metrics, options.sessions, supervisor,
+                                               [this](std::function<void()> work) { clerk(std::move(work)); }})) {}
+
+  ~Parts() {
+    gateway->stop();
+    caf::anon_send_exit(board_keeper, caf::exit_reason::user_shutdown);
+    caf::anon_send_exit(supervisor, caf::exit_reason::user_shutdown);
+    // Once no actor is left nothing new is asked of the log, the key store and the clerk; what they still owe is sent to
+    // handles of this actor system, so that it goes last.
+    system.await_all_actors_done();
+    gateway->wait_for_callbacks();
+  }
+
+  Config config;
+  caf::actor_system system;
+  Clerk clerk;
+  std::shared_ptr<ModelBoard> board = std::make_shared<ModelBoard>();
+  caf::actor supervisor;
+  caf::actor board_keeper;
+  std::unique_ptr<session::SessionGateway> gateway;
+};
+
+Runtime::Runtime(RuntimeOptions options) : parts_(std::make_unique<Parts>(options)) {}
+Runtime::~Runtime() = default;
+
+Gateway& Runtime::gateway() { return *parts_->gateway; }
+RuntimeStatus Runtime::status() const { return parts_->gateway->status(); }
+
+model::ModelStatusPtr Runtime::model_status() const {
+  const std::lock_guard lock(parts_->board->mutex);
+  return parts_->board->status;
+}
+
+}  // namespace onboarding

@@ -1,0 +1,861 @@
+// The session actor: one person's onboarding while it is alive. It decides commands one at a time against the state
+// folded from the log, appends what was decided, and lets the state and the answers follow only what is durable.
+//
+//   job ─▶ todo ─▶ decide ─▶ encode ─▶ append ─▶ durable ─▶ evolve ─▶ settled ─▶ answers
+//                    ▲                    │ conflict, in doubt
+//                    └── read again ◀─────┘
+#include <caf/all.hpp>
+#include <spdlog/spdlog.h>
+
+#include "actors/model/supervisor.hpp"
+#include "actors/session/environment.hpp"
+#include "events/domain/assertion.hpp"
+#include "events/fault_point.hpp"
+
+namespace onboarding::session {
+
+namespace {
+
+FaultPoint before_append("session.before_append");      // decided, not yet given to the log
+FaultPoint after_append("session.after_append");        // durable, nobody told
+FaultPoint before_model_call("session.before_model_call");
+FaultPoint after_model_call("session.after_model_call");  // answered, not yet in the log
+
+using namespace std::chrono_literals;
+using Time = caf::actor_clock::time_point;
+
+constexpr std::chrono::milliseconds first_retry = 100ms;
+constexpr std::chrono::milliseconds last_retry = 5s;
+// How long after its deadline a client waits for its 202 to be written down, before it is told without.
+constexpr std::chrono::milliseconds queueing_grace = 3s;
+// How long after the model's deadline its supervisor may take to say so.
+constexpr std::chrono::milliseconds silence_grace = 10s;
+// An owner of its partition meets a conflict only with its own append that was in doubt; more in a row is a bug elsewhere.
+constexpr int max_conflicts = 8;
+
+GatewayErrc refusal_of(domain::Rejection rejection) {
+  switch (rejection) {
+    case domain::Rejection::not_started:
+    case domain::Rejection::erased: return GatewayErrc::unknown_session;
+    case domain::Rejection::key_reused: return GatewayErrc::key_reused;
+    case domain::Rejection::closed: return GatewayErrc::closed;
+    case domain::Rejection::too_many_waiting: return GatewayErrc::too_many_waiting;
+    case domain::Rejection::too_many_messages: return GatewayErrc::too_many_messages;
+    case domain::Rejection::message_empty: return GatewayErrc::message_empty;
+    case domain::Rejection::message_too_long: return GatewayErrc::message_too_long;
+    case domain::Rejection::message_not_text: return GatewayErrc::message_not_text;
+    case domain::Rejection::unknown_turn: return GatewayErrc::unknown_turn;
+    case domain::Rejection::stale_generation: return GatewayErrc::stale_token;
+  }
+  ONBOARDING_ASSERT(false, "every rejection has an answer");
+}
+
+GatewayErrc refusal_of(const Failure& failure) {
+  if (failure.code == make_error_code(log::Errc::overloaded)) return GatewayErrc::overloaded;
+  if (failure.code == make_error_code(privacy::Errc::unreachable) || failure.code == make_error_code(codec::Errc::key_unreachable))
+    return GatewayErrc::keys_unreachable;
+  if (failure.code == make_error_code(privacy::Errc::erased)) return GatewayErrc::unknown_session;
+  return GatewayErrc::not_writable;
+}
+
+bool concluded(const domain::Turn& turn) {
+  return turn.status == domain::TurnStatus::answered || turn.status == domain::TurnStatus::failed;
+}
+
+/// A state to fold one more batch into, only to learn what the log is to index. The answered turns, most of a state, play
+/// no part in that.
+domain::State without_concluded_turns(const domain::State& state) {
+  domain::State copy;
+  copy.status = state.status;
+  copy.version = state.version;
+  copy.flow = state.flow;
+  copy.fields = state.fields;
+  copy.last_activity = state.last_activity;
+  copy.completed_at = state.completed_at;
+  for (const domain::Turn& turn : state.turns)
+    if (!concluded(turn)) copy.turns.push_back(turn);
+  return copy;
+}
+
+/// One thing to decide and carry out.
+struct Step {
+  enum class Kind { job, start_turn, conclude_turn, queue_turn, abandon };
+  Kind kind = Kind::job;
+  JobPtr job;           // of a job
+  std::string turn_id;  // of the others
+  const char* reason = "";  // of queue_turn
+};
+
+/// The append that is under way.
+struct Writing {
+  Step step;
+  domain::Command command;
+  std::vector<domain::Event> events;
+  domain::Timestamp time;
+  Time called;
+  int conflicts = 0;
+};
+
+/// A client that waits for a turn which is durable.
+struct Waiter {
+  JobPtr job;
+  std::string turn_id;
+  bool queueing = false;  // it will be answered as queued once that is written down
+
+  Reply<TurnAnswer>& reply() { return std::get<MessageJob>(job->what).reply; }
+};
+
+/// The question to the model that counts; answers to earlier ones are dropped.
+struct Ask {
+  std::uint64_t serial = 0;
+  std::string turn_id;
+  std::uint32_t activation = 0;
+  Time due;
+  model::OutcomePtr outcome;
+};
+
+class SessionActor : public caf::event_based_actor {
+ public:
+  SessionActor(caf::actor_config& config, EnvironmentPtr environment, caf::actor host, std::uint32_t partition,
+               std::string session_id, bool certainly_new, bool for_the_log)
+      : caf::event_based_actor(config),
+        environment_(std::move(environment)),
+        host_(std::move(host)),
+        session_id_(std::move(session_id)),
+        partition_(partition),
+        phase_(certainly_new ? Phase::ready : Phase::loading),
+        for_the_log_(for_the_log),
+        state_(std::make_shared<domain::State>(domain::initial())),
+        touched_(now()) {
+    environment_->instruments.sessions_in_memory(+1);
+  }
+
+  const char* name() const override { return "session"; }
+
+  void on_exit() override {
+    environment_->instruments.sessions_in_memory(-1);
+    // Whoever still waits is answered by the reply's destructor; nothing of the session stays in the actor's remains.
+    stash_.clear();
+    todo_.clear();
+    waiters_.clear();
+    writing_.reset();
+    ask_.reset();
+    state_.reset();
+    key_.reset();
+    host_ = nullptr;
+  }
+
+ protected:
+  caf::behavior make_behavior() override {
+    set_exception_handler([this](std::exception_ptr& error) -> caf::error {
+      std::string what = "unknown";
+      try {
+        std::rethrow_exception(error);
+      } catch (const std::exception& e) {
+        what = e.what();
+      } catch (...) {
+      }
+      spdlog::error(R"({{"event":"session_actor_failed","session_id":"{}","error":"{}"}})", session_id_, what);
+      return caf::exit_reason::unhandled_exception;
+    });
+    if (phase_ == Phase::loading) load(nullptr);
+    arm_idle(environment_->settings().passivate_after);
+    return {
+        [this](job_atom, const JobPtr& job) { receive(job); },
+        [this](loaded_atom, const LoadResultPtr& loaded) { take_loaded(std::move(loaded->loaded)); },
+        [this](appended_atom, const log::AppendOutcome& outcome) { take_append(outcome); },
+        [this](deadline_atom) { look_at_deadlines(); },
+        [this](idle_atom) { look_at_idleness(); },
+        [this](retry_atom) { retry(); },
+        [this](reread_atom) { load(state_); },
+        [this](due_atom) {
+          for_the_log_ = for_the_log_ || is_idle();
+          enqueue({Step::Kind::abandon, nullptr, {}, ""});
+        },
+        [this](stop_atom) { stop_or_stay(); },
+    };
+  }
+
+ private:
+  enum class Phase {
+    loading,    // from the log, for the first time
+    ready,
+    rereading,  // an append ended in doubt or in conflict: what the log has decides
+    ended       // it cannot be read, or somebody else owns the partition: nothing is served
+  };
+
+  Time now() { return clock().now(); }
+  caf::actor self() { return caf::actor_cast<caf::actor>(this); }
+  const SessionSettings& settings() const { return environment_->settings(); }
+  domain::Facts facts() const { return {environment_->options.clock->now(), settings().limits}; }
+
+  // ---- requests
+
+  void receive(const JobPtr& job) {
+    touched_ = now();
+    for_the_log_ = false;
+    if (unable_) return job->refuse(*unable_);
+    job->due = now() + settings().request_deadline;
+    arm_deadline(job->due);
+    if (phase_ == Phase::loading) {
+      if (stash_.size() >= settings().max_requests_per_session) return job->refuse(GatewayErrc::overloaded);
+      stash_.push_back(job);
+      return;
+    }
+    accept(job);
+    leave_if_needless();
+  }
+
+  void accept(const JobPtr& job) {
+    if (auto* read = std::get_if<ReadJob>(&job->what)) return answer_read(*job, *read);
+    if (waiting_requests() >= settings().max_requests_per_session) return job->refuse(GatewayErrc::overloaded);
+    enqueue({Step::Kind::job, job, {}, ""});
+  }
+
+  std::size_t waiting_requests() const {
+    return waiters_.size() + static_cast<std::size_t>(std::count_if(todo_.begin(), todo_.end(), [](const Step& s) { return s.job != nullptr; }));
+  }
+
+  void answer_read(const Job& job, ReadJob& read) {
+    if (const auto refusal = may_not(job)) return read.reply(failure(make_error_code(*refusal)));
+    read.reply(snapshot());
+  }
+
+  /// Why the caller may do nothing with this session.
+  std::optional<GatewayErrc> may_not(const Job& job) const {
+    if (state_->status == domain::SessionStatus::none || state_->status == domain::SessionStatus::erased)
+      return GatewayErrc::unknown_session;
+    if (planted(Plant::token_generation_not_checked)) return std::nullopt;
+    if (job.token_generation && *job.token_generation != state_->token_generation) return GatewayErrc::stale_token;
+    return std::nullopt;
+  }
+
+  // ---- one step after the other
+
+  void enqueue(Step step) {
+    todo_.push_back(std::move(step));
+    pump();
+  }
+
+  void pump() {
+    while (phase_ == Phase::ready && !writing_ && !todo_.empty()) {
+      Step step = std::move(todo_.front());
+      todo_.erase(todo_.begin());
+      begin(std::move(step));
+    }
+  }
+
+  void begin(Step step) {
+    if (step.job) {
+      const bool starts = std::holds_alternative<StartJob>(step.job->what);
+      if (const auto refusal = may_not(*step.job); refusal && !starts) return step.job->refuse(*refusal);
+    }
+    auto command = command_of(step);
+    if (!command) return settled(step, false);
+    carry_out(std::move(step), std::move(*command), 0);
+  }
+
+  /// nullopt: there is nothing to do any more.
+  std::optional<domain::Command> command_of(const Step& step) {
+    switch (step.kind) {
+      case Step::Kind::job: return command_of(*step.job);
+      case Step::Kind::start_turn: {
+        const domain::Turn* turn = domain::find_turn(*state_, step.turn_id);
+        if (!turn) return std::nullopt;
+        return domain::StartTurn{step.turn_id, turn->activation + 1};
+      }
+      case Step::Kind::conclude_turn: {
+        if (!ask_ || !ask_->outcome || ask_->turn_id != step.turn_id) return std::nullopt;
+        const model::ExtractionOutcome& outcome = *ask_->outcome;
+        return domain::ConcludeTurn{step.turn_id, ask_->activation, outcome.answer, outcome.source, outcome.failure, outcome.calls};
+      }
+      case Step::Kind::queue_turn: return domain::QueueTurn{step.turn_id, step.reason};
+      case Step::Kind::abandon: return domain::AbandonIfDue{environment_->ready_since};
+    }
+    ONBOARDING_ASSERT(false, "every step has a command");
+  }
+
+  std::optional<domain::Command> command_of(const Job& job) {
+    if (const auto* start = std::get_if<StartJob>(&job.what)) return start->command;
+    if (const auto* message = std::get_if<MessageJob>(&job.what)) {
+      if (!planted(Plant::repeat_without_key)) return message->command;
+      domain::ReceiveMessage command = message->command;
+      command.idempotency_key_hash.clear();
+      return command;
+    }
+    const std::uint32_t generation = state_->token_generation + 1;
+    return domain::IssueToken{generation, privacy::sha256_hex(environment_->options.secrets->session_token(session_id_, generation))};
+  }
+
+  void carry_out(Step step, domain::Command command, int conflicts) {
+    auto events = domain::decide(*state_, command, facts());
+    if (!events) return rejected(step, events.error());
+    if (events->empty()) return settled(step, false);
+    append({std::move(step), std::move(command), std::move(*events), {}, now(), conflicts});
+  }
+
+  void rejected(const Step& step, domain::Rejection why) {
+    // Commands of our own are only rejected when the session was erased in between.
+    if (step.job) return step.job->refuse(refusal_of(why));
+    ask_.reset();
+    work_queued_ = false;
+  }
+
+  // ---- writing
+
+  void append(Writing writing) {
+    const domain::Timestamp clock_now = environment_->options.clock->now();
+    writing.time = planted(Plant::time_going_back) ? clock_now : std::max(clock_now, state_->updated_at);
+
+    domain::State trial = without_concluded_turns(*state_);
+    std::uint64_t version = state_->version;
+    for (const domain::Event& event : writing.events)
+      domain::evolve(trial, {++version, 0, writing.time, event}, *environment_->options.flows);
+
+    log::Append record;
+    record.partition = partition_;
+    record.stream = session_id_;
+    record.expected_version = state_->version;
+    record.record_id.resize(16);
+    environment_->options.random->fill({reinterpret_cast<std::uint8_t*>(record.record_id.data()), record.record_id.size()});
+    record.count = static_cast<std::uint32_t>(writing.events.size());
+    record.index = domain::recovery_index(trial, settings().limits);
+    record.time = writing.time;
+    take_key(writing.step);
+    auto payload = codec::encode(meta_of(writing.step), session_id_, state_->version + 1, writing.time, writing.events, key_.get());
+    if (!payload) return refused(writing.step, payload.error());
+    record.payload = std::move(*payload);
+    if (before_append.hit()) return refused(writing.step, {make_error_code(log::Errc::not_writable), "fault point"});
+
+    remember_start(writing.events);
+    if (planted(Plant::acknowledge_before_durable)) answer_early(writing);
+    const domain::ReceiveMessage* received = std::get_if<domain::ReceiveMessage>(&writing.command);
+    const bool starts_its_turn = received && std::holds_alternative<domain::TurnStarted>(writing.events.back());
+    const JobPtr job = writing.step.job;
+    writing_ = std::make_unique<Writing>(std::move(writing));
+
+    environment_->callbacks.begin();
+    environment_->options.log->append(
+        std::move(record), [environment = environment_, to = self()](log::AppendOutcome outcome) mutable {
+          caf::anon_send(std::exchange(to, nullptr), appended_atom::value, std::move(outcome));
+          environment->callbacks.end();
+        });
+    // The first attempt overlaps the append of its message: the model is asked now, its answer is used only afterwards.
+    if (starts_its_turn) ask(received->turn_id, 1, received->text, std::get<MessageJob>(job->what).respond_async);
+  }
+
+  void answer_early(const Writing& writing) {
+    if (!writing.step.job) return;
+    auto* start = std::get_if<StartJob>(&writing.step.job->what);
+    if (!start) return;
+    auto state = std::make_shared<domain::State>(*state_);
+    for (const domain::Event& event : writing.events)
+      domain::evolve(*state, {state->version + 1, 1, writing.time, event}, *environment_->options.flows);
+    start->reply(SessionStartedAnswer{{session_id_, meta_.user, partition_, state}, start->token, false});
+  }
+
+  /// A start brings its person's key and names along.
+  void take_key(const Step& step) {
+    if (!step.job) return;
+    const auto* start = std::get_if<StartJob>(&step.job->what);
+    if (!start) return;
+    key_ = start->key;
+    meta_.user = start->user_key;
+    meta_.blinded_user_id = start->blinded_user_id;
+    meta_.plan = start->command.plan;
+  }
+
+  codec::RecordMeta meta_of(const Step& step) const {
+    codec::RecordMeta meta = meta_;
+    if (step.job) {
+      meta.correlation_id = step.job->context.request_id;
+      meta.traceparent = step.job->context.traceparent;
+      if (const auto* message = std::get_if<MessageJob>(&step.job->what)) meta.causation_id = message->command.turn_id;
+    } else {
+      meta.correlation_id = step.turn_id.empty() ? "timer" : step.turn_id;
+      meta.causation_id = step.turn_id;
+    }
+    return meta;
+  }
+
+  /// Which attempt is ours to make once this batch is durable.
+  void remember_start(const std::vector<domain::Event>& events) {
+    for (const domain::Event& event : events)
+      if (const auto* started = std::get_if<domain::TurnStarted>(&event)) {
+        started_turn_ = started->turn_id;
+        started_activation_ = started->activation;
+      }
+  }
+
+  void take_append(const log::AppendOutcome& outcome) {
+    touched_ = now();
+    ONBOARDING_ASSERT(writing_ != nullptr, "an append's end belongs to the append that is under way");
+    const auto took = now() - writing_->called;
+    if (const auto* durable = std::get_if<log::Durable>(&outcome)) {
+      environment_->instruments.append_ended("durable", took);
+      take_durable(*durable);
+    } else if (const auto* conflict = std::get_if<log::Conflict>(&outcome)) {
+      environment_->instruments.append_ended("conflict", took);
+      if (planted(Plant::skipped_version_check)) return append_blindly(conflict->version_found);
+      read_again();
+    } else if (const auto* in_doubt = std::get_if<log::InDoubt>(&outcome)) {
+      environment_->instruments.append_ended("in_doubt", took);
+      spdlog::warn(R"({{"event":"append_in_doubt","session_id":"{}","error":"{}"}})", session_id_, in_doubt->error.code.message());
+      if (planted(Plant::skipped_version_check)) return append_blindly(state_->version);
+      read_again();
+    } else if (const auto* refusal = std::get_if<log::Refused>(&outcome)) {
+      environment_->instruments.append_ended("refused", took);
+      const std::unique_ptr<Writing> writing = std::move(writing_);
+      refused(writing->step, refusal->error);
+      advance();
+    } else {
+      environment_->instruments.append_ended("fenced", took);
+      stop_serving();
+    }
+    pump();
+    leave_if_needless();
+  }
+
+  void take_durable(const log::Durable& durable) {
+    ONBOARDING_ASSERT(durable.first_version == state_->version + 1, "a durable record follows the version it was decided on");
+    (void)after_append.hit();
+    const std::unique_ptr<Writing> writing = std::move(writing_);
+    domain::State& state = state_to_change();
+    std::uint64_t sequence = durable.first.sequence;
+    for (const domain::Event& event : writing->events)
+      domain::evolve(state, {state.version + 1, sequence++, writing->time, event}, *environment_->options.flows);
+    environment_->instruments.durable(session_id_, state, writing->events);
+    settled(writing->step, true);
+  }
+
+  void append_blindly(std::uint64_t version_found) {
+    std::unique_ptr<Writing> writing = std::move(writing_);
+    state_to_change().version = version_found;
+    append(std::move(*writing));
+  }
+
+  /// Snapshots were handed out: what they show stays as it was.
+  domain::State& state_to_change() {
+    if (state_.use_count() > 1) {
+      state_ = std::make_shared<domain::State>(*state_);
+    } else {
+      // Pairs with the release of the last other holder's count: what it read, it read before.
+      std::atomic_thread_fence(std::memory_order_acquire);
+    }
+    return *state_;
+  }
+
+  /// Nothing of the step was written.
+  void refused(const Step& step, const Failure& why) {
+    switch (step.kind) {
+      case Step::Kind::job:
+        if (const auto* message = std::get_if<MessageJob>(&step.job->what); message && ask_ && ask_->turn_id == message->command.turn_id)
+          ask_.reset();
+        step.job->refuse(refusal_of(why));
+        break;
+      case Step::Kind::start_turn:
+      case Step::Kind::conclude_turn:
+        // The message is durable, its answer is not yet: the client is told so, the outcome is kept and tried again.
+        work_queued_ = false;
+        answer_as_queued(step.turn_id, true);
+        hold_work();
+        break;
+      case Step::Kind::queue_turn: answer_as_queued(step.turn_id, false); break;
+      case Step::Kind::abandon: break;  // the next look at the index brings it again
+    }
+  }
+
+  void hold_work() {
+    work_held_ = true;
+    delayed_send(this, back_off(), retry_atom::value);
+  }
+
+  std::chrono::milliseconds back_off() {
+    const auto wait = retry_after_;
+    retry_after_ = std::min(retry_after_ * 2, last_retry);
+    return wait;
+  }
+
+  void retry() {
+    work_held_ = false;
+    advance();
+    pump();
+  }
+
+  void stop_serving() {
+    phase_ = Phase::ended;
+    unable_ = GatewayErrc::not_writable;
+    environment_->fenced.store(true);
+    spdlog::error(R"({{"event":"partition_fenced","partition":{}}})", partition_);
+    if (writing_ && writing_->step.job) writing_->step.job->refuse(GatewayErrc::not_writable);
+    writing_.reset();
+    ask_.reset();
+    for (const Step& step : todo_)
+      if (step.job) step.job->refuse(GatewayErrc::not_writable);
+    todo_.clear();
+    for (const JobPtr& job : stash_) job->refuse(GatewayErrc::not_writable);
+    stash_.clear();
+    while (!waiters_.empty()) answer(take_waiter(0), true);
+  }
+
+  // ---- reading
+
+  void load(std::shared_ptr<const domain::State> base) {
+    load_session(environment_, partition_, session_id_, std::move(base), self());
+  }
+
+  void read_again() {
+    phase_ = Phase::rereading;
+    load(state_);
+  }
+
+  void take_loaded(result<Loaded> loaded) {
+    if (phase_ == Phase::loading) return begin_with(std::move(loaded));
+    if (phase_ != Phase::rereading) return;
+    if (!loaded) {
+      delayed_send(this, back_off(), reread_atom::value);
+      return;
+    }
+    phase_ = Phase::ready;
+    retry_after_ = first_retry;
+    ONBOARDING_ASSERT(loaded->state->version >= state_->version, "a log never forgets what was durable");
+    state_ = std::move(loaded->state);
+    const std::unique_ptr<Writing> writing = std::move(writing_);
+    if (ask_ && !ask_counts()) ask_.reset();
+    if (writing->conflicts >= max_conflicts) {
+      if (writing->step.job) writing->step.job->refuse(GatewayErrc::in_doubt);
+      if (!writing->step.job) refused(writing->step, {make_error_code(log::Errc::unreadable), "conflict after conflict"});
+    } else {
+      // Deciding is idempotent: what was written after all is not written again.
+      carry_out(std::move(writing->step), std::move(writing->command), writing->conflicts + 1);
+    }
+    pump();
+    leave_if_needless();
+  }
+
+  void begin_with(result<Loaded> loaded) {
+    if (!loaded) {
+      spdlog::error(R"({{"event":"session_unreadable","session_id":"{}","error":"{}"}})", session_id_, loaded.error().code.message());
+      return end_unable(refusal_of(loaded.error()));
+    }
+    if (loaded->forgotten) return end_unable(GatewayErrc::unknown_session);
+    phase_ = Phase::ready;
+    state_ = std::move(loaded->state);
+    meta_ = std::move(loaded->meta);
+    key_ = std::move(loaded->key);
+    send(host_, ready_atom::value, session_id_);
+    if (for_the_log_) todo_.push_back({Step::Kind::abandon, nullptr, {}, ""});
+    for (const JobPtr& job : std::exchange(stash_, {})) accept(job);
+    advance();
+    pump();
+    leave_if_needless();
+  }
+
+  void end_unable(GatewayErrc why) {
+    phase_ = Phase::ended;
+    unable_ = why;
+    for (const JobPtr& job : stash_) job->refuse(why);
+    stash_.clear();
+    send(host_, unreadable_atom::value, session_id_);
+  }
+
+  // ---- what follows a step
+
+  /// What the step is for is durable, just now or from before.
+  void settled(const Step& step, bool written) {
+    retry_after_ = first_retry;
+    switch (step.kind) {
+      case Step::Kind::job: settled(step.job, written); break;
+      case Step::Kind::start_turn: work_queued_ = false; break;
+      case Step::Kind::conclude_turn:
+        work_queued_ = false;
+        ask_.reset();
+        break;
+      case Step::Kind::queue_turn: answer_as_queued(step.turn_id, false); break;
+      case Step::Kind::abandon: break;
+    }
+    answer_concluded();
+    advance();
+  }
+
+  void settled(const JobPtr& job, bool written) {
+    if (auto* start = std::get_if<StartJob>(&job->what)) return start->reply(SessionStartedAnswer{snapshot(), start->token, !written});
+    if (auto* resume = std::get_if<ResumeJob>(&job->what))
+      return resume->reply(ResumeAnswer{snapshot(), environment_->options.secrets->session_token(session_id_, state_->token_generation)});
+    const MessageJob& message = std::get<MessageJob>(job->what);
+    const domain::Turn* turn = domain::find_turn(*state_, message.command.turn_id);
+    if (!turn) turn = domain::find_turn_by_key(*state_, message.command.idempotency_key_hash);
+    ONBOARDING_ASSERT(turn != nullptr, "a message that was received has a turn");
+    waiters_.push_back({job, turn->turn_id, message.respond_async});
+    if (message.respond_async && !concluded(*turn)) todo_.push_back({Step::Kind::queue_turn, nullptr, turn->turn_id, "asked_for"});
+  }
+
+  /// Works on the turn that is due: makes its first attempt, takes its outcome, or counts another attempt.
+  void advance() {
+    if (phase_ != Phase::ready || writing_ || work_queued_ || work_held_) return;
+    const domain::Turn* turn = domain::pending_turn(*state_);
+    if (!turn) return;
+    if (ask_ && ask_counts()) {
+      if (!ask_->outcome) return;
+      work_queued_ = true;
+      todo_.insert(todo_.begin(), {Step::Kind::conclude_turn, nullptr, turn->turn_id, ""});
+      return;
+    }
+    const bool ours = turn->status == domain::TurnStatus::running && turn->turn_id == started_turn_ && turn->activation == started_activation_;
+    if (ours || (planted(Plant::activation_not_counted) && turn->status == domain::TurnStatus::running))
+      return ask(turn->turn_id, turn->activation, turn->text.text, turn->queued || !is_waited_for(turn->turn_id));
+    work_queued_ = true;
+    todo_.insert(todo_.begin(), {Step::Kind::start_turn, nullptr, turn->turn_id, ""});
+  }
+
+  /// Whether the question under way is the one for the attempt that is running.
+  bool ask_counts() const {
+    const domain::Turn* turn = domain::pending_turn(*state_);
+    return turn && turn->status == domain::TurnStatus::running && ask_->turn_id == turn->turn_id && ask_->activation == turn->activation;
+  }
+
+  // ---- the model
+
+  void ask(const std::string& turn_id, std::uint32_t activation, const std::string& text, bool nobody_waits) {
+    const std::uint64_t serial = ++last_serial_;
+    ask_ = std::make_unique<Ask>(Ask{serial, turn_id, activation, {}, nullptr});
+    auto about = question(turn_id, text);
+    about->priority = nobody_waits ? model::Priority::queued_turn : model::Priority::waiting_client;
+    (void)before_model_call.hit();
+    // The supervisor keeps the deadline; ours only guards against its silence.
+    ask_->due = now() + settings().model_deadline + silence_grace;
+    arm_deadline(ask_->due);
+    request(environment_->options.supervisor, caf::infinite, model::extract_atom::value, model::RequestPtr(std::move(about)))
+        .then([this, serial](const model::OutcomePtr& outcome) { take_outcome(serial, outcome); },
+              [this, serial](const caf::error&) { take_outcome(serial, no_outcome("no_provider")); });
+  }
+
+  static model::OutcomePtr no_outcome(const char* failure) {
+    auto outcome = std::make_shared<model::ExtractionOutcome>();
+    outcome->failure = failure;
+    return outcome;
+  }
+
+  std::shared_ptr<model::ExtractionRequest> question(const std::string& turn_id, const std::string& text) const {
+    auto request = std::make_shared<model::ExtractionRequest>();
+    request->session_id = session_id_;
+    request->turn_id = turn_id;
+    request->plan = state_->plan;
+    request->locale = state_->locale;
+    request->user_key = meta_.user;
+    request->deadline = environment_->options.clock->now() + settings().model_deadline;
+    request->flow = state_->flow;
+    for (const auto& [name, field] : state_->fields)
+      if (field.value) request->collected.emplace(name, field.value->canonical);
+    request->missing = domain::missing_fields(*state_);
+    request->asked = state_->asked;
+    request->history = history();
+    request->message = text;
+    request->completed = domain::is_complete(*state_);
+    return request;
+  }
+
+  /// The newest lines of the conversation so far, oldest first.
+  std::vector<model::HistoryLine> history() const {
+    std::vector<model::HistoryLine> lines;
+    std::size_t bytes = 0;
+    const auto add = [&](bool from_user, const std::string& text) {
+      bytes += text.size();
+      if (lines.size() >= settings().history_lines || bytes > settings().history_bytes) return false;
+      lines.push_back({from_user, text});
+      return true;
+    };
+    bool room = true;
+    for (auto turn = state_->turns.rbegin(); room && turn != state_->turns.rend(); ++turn)
+      if (concluded(*turn)) room = add(false, turn->reply.text) && add(true, turn->text.text);
+    if (room) add(false, state_->greeting.text);
+    std::reverse(lines.begin(), lines.end());
+    return lines;
+  }
+
+  void take_outcome(std::uint64_t serial, model::OutcomePtr outcome) {
+    touched_ = now();
+    (void)after_model_call.hit();
+    const bool counts = ask_ && (ask_->serial == serial || planted(Plant::stale_outcome_accepted));
+    if (!counts || ask_->outcome) return;
+    ask_->outcome = std::move(outcome);
+    advance();
+    pump();
+    leave_if_needless();
+  }
+
+  // ---- answers
+
+  SessionSnapshot snapshot() const { return {session_id_, meta_.user, partition_, state_}; }
+
+  Waiter take_waiter(std::size_t i) {
+    Waiter waiter = std::move(waiters_[i]);
+    waiters_.erase(waiters_.begin() + static_cast<std::ptrdiff_t>(i));
+    return waiter;
+  }
+
+  void answer(Waiter waiter, bool queued) {
+    TurnAnswer answer{snapshot(), waiter.turn_id, queued, 0, 0};
+    if (queued) {
+      answer.position_in_queue = place_in_queue(waiter.turn_id);
+      const auto eta = environment_->instruments.usual_turn() * answer.position_in_queue;
+      answer.eta_seconds = static_cast<std::uint32_t>(std::max<std::int64_t>(1, std::chrono::ceil<std::chrono::seconds>(eta).count()));
+    }
+    waiter.reply()(std::move(answer));
+  }
+
+  /// 1: the turn that is worked on.
+  std::uint32_t place_in_queue(const std::string& turn_id) const {
+    std::uint32_t place = 0;
+    for (const domain::Turn& turn : state_->turns) {
+      if (!concluded(turn)) place++;
+      if (turn.turn_id == turn_id) break;
+    }
+    return place;
+  }
+
+  void answer_concluded() {
+    for (std::size_t i = 0; i < waiters_.size();) {
+      const domain::Turn* turn = domain::find_turn(*state_, waiters_[i].turn_id);
+      if (turn && concluded(*turn))
+        answer(take_waiter(i), false);
+      else
+        i++;
+    }
+  }
+
+  /// Those who are to be told that the turn is queued, or all who wait for it.
+  void answer_as_queued(const std::string& turn_id, bool all) {
+    answer_concluded();
+    for (std::size_t i = 0; i < waiters_.size();)
+      if (waiters_[i].turn_id == turn_id && (all || waiters_[i].queueing))
+        answer(take_waiter(i), true);
+      else
+        i++;
+  }
+
+  bool is_waited_for(const std::string& turn_id) const {
+    return std::any_of(waiters_.begin(), waiters_.end(), [&](const Waiter& w) { return w.turn_id == turn_id && !w.queueing; });
+  }
+
+  // ---- time
+
+  void arm_deadline(Time due) {
+    if (due >= deadline_armed_) return;
+    deadline_armed_ = due;
+    delayed_send(this, std::max<caf::timespan>(due - now(), 0ms), deadline_atom::value);
+  }
+
+  void look_at_deadlines() {
+    const Time time = now();
+    if (time < deadline_armed_) return;  // one that was armed later and is due earlier took its place
+    deadline_armed_ = Time::max();
+
+    for (std::size_t i = 0; i < waiters_.size();) {
+      Waiter& waiter = waiters_[i];
+      if (time >= waiter.job->due + queueing_grace) {
+        answer(take_waiter(i), true);
+        continue;
+      }
+      if (time >= waiter.job->due && !waiter.queueing) {
+        waiter.queueing = true;
+        todo_.push_back({Step::Kind::queue_turn, nullptr, waiter.turn_id, "slow"});
+      }
+      arm_deadline(waiter.queueing ? waiter.job->due + queueing_grace : waiter.job->due);
+      i++;
+    }
+    // The append of these has not come back: whether it will is not known.
+    if (writing_ && writing_->step.job) refuse_if_due(writing_->step.job, GatewayErrc::in_doubt);
+    // Nothing of these was begun.
+    std::erase_if(todo_, [&](const Step& step) { return step.job && refuse_if_due(step.job, GatewayErrc::overloaded); });
+    std::erase_if(stash_, [&](const JobPtr& job) { return refuse_if_due(job, GatewayErrc::overloaded); });
+    if (ask_ && !ask_->outcome) {
+      if (time >= ask_->due)
+        take_outcome(ask_->serial, no_outcome("deadline"));
+      else
+        arm_deadline(ask_->due);
+    }
+    pump();
+  }
+
+  bool refuse_if_due(const JobPtr& job, GatewayErrc why) {
+    if (now() >= job->due) {
+      job->refuse(why);
+      return true;
+    }
+    arm_deadline(job->due);
+    return false;
+  }
+
+  bool is_idle() const {
+    return phase_ == Phase::ready && !writing_ && todo_.empty() && waiters_.empty() && stash_.empty() && !ask_ && !work_queued_ &&
+           !work_held_ && !domain::pending_turn(*state_);
+  }
+
+  void arm_idle(caf::timespan after) { delayed_send(this, after, idle_atom::value); }
+
+  void look_at_idleness() {
+    const auto limit = settings().passivate_after;
+    const auto idle_for = now() - touched_;
+    if (!is_idle() || idle_for < limit) return arm_idle(idle_for < limit ? caf::timespan(limit - idle_for) : caf::timespan(limit));
+    ask_to_leave();
+  }
+
+  /// Nobody needs it in memory: there is no such session, or it came up only to do what the log asked for.
+  void leave_if_needless() {
+    if (!is_idle()) return;
+    if (for_the_log_ || state_->status == domain::SessionStatus::none) ask_to_leave();
+  }
+
+  void ask_to_leave() {
+    if (leaving_) return;
+    leaving_ = true;
+    send(host_, passivate_atom::value, session_id_);
+  }
+
+  /// The host sends nothing more until it hears from us: what came before this was sent before.
+  void stop_or_stay() {
+    if (is_idle() || phase_ == Phase::ended) {
+      send(host_, gone_atom::value, session_id_);
+      return quit();
+    }
+    leaving_ = false;
+    send(host_, stay_atom::value, session_id_);
+    arm_idle(settings().passivate_after);
+  }
+
+  const EnvironmentPtr environment_;
+  caf::actor host_;
+  const std::string session_id_;
+  const std::uint32_t partition_;
+  Phase phase_;
+  bool for_the_log_;          // no client has come since it was activated
+  bool work_queued_ = false;  // a start_turn or conclude_turn is in todo_ or being written
+  bool work_held_ = false;    // the log refused it: tried again after a while
+  bool leaving_ = false;
+  std::optional<GatewayErrc> unable_;
+  std::shared_ptr<domain::State> state_;  // folded from what is durable, and from nothing else
+  codec::RecordMeta meta_;                // user, blinded user id, plan
+  privacy::SealingKeyPtr key_;
+  std::vector<JobPtr> stash_;  // while loading
+  std::vector<Step> todo_;
+  std::unique_ptr<Writing> writing_;
+  std::vector<Waiter> waiters_;
+  std::unique_ptr<Ask> ask_;
+  std::string started_turn_;  // the attempt that is ours to make, once durable
+  std::uint32_t started_activation_ = 0;
+  std::uint64_t last_serial_ = 0;
+  Time touched_;
+  Time deadline_armed_ = Time::max();
+  std::chrono::milliseconds retry_after_ = first_retry;
+};
+
+}  // namespace
+
+caf::actor spawn_session(caf::local_actor& host, const EnvironmentPtr& environment, std::uint32_t partition, std::string session_id,
+                         bool certainly_new, bool for_the_log) {
+  return host.spawn<SessionActor>(environment, caf::actor_cast<caf::actor>(&host), partition, std::move(session_id), certainly_new,
+                                  for_the_log);
+}
+
+}  // namespace onboarding::session
