@@ -41,11 +41,10 @@ class Secrets;
 namespace http {
 
 struct ThrottleOptions {
-  /// Tokens a minute and client address for `POST …/sessions`; half a minute's worth may come at once. 0 switches it off.
+  /// For starts and for messages, each counted for itself: so many a minute and client address, a minute's worth at once.
+  /// 0 switches it off. Whoever shows the operator key is not throttled.
   std::uint32_t requests_per_minute_per_ip = 30;
-  /// `POST …/messages` and `…/resume`. Nothing set (-1): ten times the above, since several people may share an address and the
-  /// session's own bounds hold as well. 0 switches it off.
-  std::int64_t messages_per_minute_per_ip = -1;
+  std::int64_t messages_per_minute_per_ip = -1;  // -1: as above
   /// Proxies whose X-Forwarded-For is believed, as addresses or CIDR blocks ("10.0.0.0/8", "::1").
   std::vector<std::string> trusted_proxies;
   std::size_t max_clients = 65'536;  // the table's bound; when it is full, the longest unused gives way
