@@ -31,6 +31,8 @@ result<rapidjson::Document> parse_json(std::string_view text, const JsonLimits& 
 
 /// Members sorted by name, no white space, strings escaped one way only: equal content gives equal bytes. For fingerprints.
 std::string canonical_json(const rapidjson::Value&);
+/// Appends `text` as a JSON string. False when it is not is_text(): what is ill-formed then reads U+FFFD.
+bool append_string(std::string& out, std::string_view text);
 /// Well-formed UTF-8 (no surrogates, nothing overlong) without a NUL: what may stand in a JSON string here.
 bool is_text(std::string_view);
 
