@@ -41,13 +41,14 @@ class MemoryStore {
     return Durable{{append.partition, first_sequence}, found + 1};
   }
 
-  std::vector<Record> read_stream(const std::string& name, std::uint64_t after_version, std::size_t max_records) const {
+  std::vector<Record> read_stream(std::uint32_t partition, const std::string& name, std::uint64_t after_version,
+                                  std::size_t max_records) const {
     const std::lock_guard lock(mutex_);
     std::vector<Record> found;
     const auto stream = streams_.find(name);
     if (stream == streams_.end()) return found;
     for (const Place place : stream->second) {
-      if (found.size() == max_records) break;
+      if (found.size() == max_records || place.partition != partition) break;
       if (at(place).last_version() > after_version) found.push_back(at(place));
     }
     return found;
@@ -295,7 +296,7 @@ void MemoryLog::carry_out(WaitingAppend waiting, Fate fate) {
 void MemoryLog::carry_out(WaitingRead waiting, bool failed, bool slow) {
   counts_.failed_read += failed;
   if (failed) return waiting.done(failure(Errc::unreadable, "the disk does not answer"));
-  auto records = store_->read_stream(waiting.stream, waiting.after_version, waiting.max_records);
+  auto records = store_->read_stream(waiting.partition, waiting.stream, waiting.after_version, waiting.max_records);
   if (!slow) return waiting.done(std::move(records));
   ++counts_.slow_read;
   const std::lock_guard lock(mutex_);

@@ -15,7 +15,7 @@
 namespace onboarding::log {
 
 struct SqliteOptions {
-  std::string path;
+  std::string path{};
   std::uint32_t partitions = 24;             // of a log that is made; one that exists must have as many
   std::size_t max_waiting = 16384;           // appends in the queue; above: Refused(overloaded)
   std::size_t max_waiting_bytes = 64 << 20;  // of their payloads
@@ -28,7 +28,7 @@ struct SqliteOptions {
   bool rebuild_head = false;
   /// Called on the writer thread when a commit or a sync failed; nothing is acknowledged from then on. A failed sync is final
   /// (fsync reports it once), so unless told the process says so on stderr and ends with status 70.
-  std::function<void(const Failure&)> on_fatal;
+  std::function<void(const Failure&)> on_fatal = {};
   RandomSource* random = nullptr;  // for the id of a log that is made; unless told the system's
 };
 
