@@ -21,7 +21,7 @@ namespace {
 class Extraction {
  public:
   explicit Extraction(const ExtractionRequest& request)
-      : request_(request), text_(read_text(request.message)), slots_(*request.flow), asked_(first_asked()) {}
+      : request_(request), text_(read_text(request.message)), slots_(Slots::of(request.flow)), asked_(first_asked()) {}
 
   std::optional<domain::ModelAnswer> run() {
     if (text_.size() == 0 || addresses_the_machine()) return answer();
@@ -200,6 +200,7 @@ class Extraction {
   /// "sorry, it's Anna", "oops, 50", "no, I meant Initech": a value without a label that changes something known.
   void correct_bare() {
     if (!has_correction_word() || text_.question) return;
+    if (text_.lower(0) == "no" && text_.size() > 1 && text_.tokens[1].kind != TokenKind::punctuation) return;  // "no idea"
     const auto [first, last] = bare_span();
     if (first >= last || last - first > 5) return;
     const auto said = text_.between(first, last);
@@ -259,6 +260,7 @@ class Extraction {
   /// Where the value begins, or label_end when nothing says that a value follows.
   std::size_t value_after_label(std::size_t label, std::size_t label_end) const {
     std::size_t i = label_end;
+    if (label > 0 && text_.lower(label - 1).ends_with("'s") && text_.lower(label) == "name") return label_end;  // the company's name
     const bool owned = label > 0 && (text_.lower(label - 1) == "my" || text_.lower(label - 1) == "our" || text_.lower(label - 1) == "the" ||
                                      text_.lower(label - 1) == "company's" || text_.lower(label - 1) == "full");
     if (label > 0 && (text_.lower(label - 1) == "your" || text_.lower(label - 1) == "his" || text_.lower(label - 1) == "her" || text_.lower(label - 1) == "their")) return label_end;
@@ -273,7 +275,8 @@ class Extraction {
       if (!at_start && !owned) return label_end;
       ++i;
       while (at(i) == "now" || at(i) == "actually" || at(i) == "called" || at(i) == ":" || at(i) == "just" || at(i) == "simply" || at(i) == "still" || at(i) == "currently") ++i;
-      if (at(i) == "not" || at(i) == "what" || at(i) == "wrong" || at(i) == "that" || at(i) == "it" || at(i) == "incorrect" || at(i) == "misspelled") return label_end;
+      if (at(i) == "not" || at(i) == "what" || at(i) == "wrong" || at(i) == "that" || at(i) == "it" || at(i) == "incorrect" || at(i) == "misspelled" ||
+          at(i) == "spelled" || at(i) == "spelt" || at(i) == "mistyped") return label_end;
       return i;
     }
     if (at(i) == "should" && (at(i + 1) == "be" || at(i + 1) == "read")) return i + 2;
@@ -414,12 +417,14 @@ class Extraction {
     if (slots_.role && !found(slots_.role) && (!known(slots_.role) || has_correction_word()))
       for (std::size_t i = 0; i < text_.size(); ++i) {
         const bool clause = i == 0 || text_.lower(i - 1) == "," || text_.tokens[i].starts_sentence || text_.lower(i - 1) == "\n" || text_.lower(i - 1) == "-";
-        if (!clause || !(is_role_noun(text_.lower(i)) || is_role_modifier(text_.lower(i)))) continue;
-        const auto end = role_end(text_, i);
-        if (!has_role_noun(i, end)) continue;
+        if (!clause) continue;
+        const auto begin = skip_articles(i);
+        if (begin == text_.size() || !(is_role_noun(text_.lower(begin)) || is_role_modifier(text_.lower(begin)))) continue;
+        const auto end = role_end(text_, begin);
+        if (!has_role_noun(begin, end)) continue;
         const auto next = end < text_.size() ? text_.lower(end) : std::string();
         if (next == "at" || next == "@" || next == "of" || next == "for" || (next == "," && i > 0) || (i > 0 && next.empty() && text_.lower(i - 1) == ",")) {
-          take_role(i);
+          take_role(begin);
           break;
         }
       }
@@ -510,18 +515,17 @@ class Extraction {
     if (!asked_ || found(asked_)) return;
     if (text_.question && asked_->type != domain::FieldType::integer) return;
     auto [first, last] = bare_span();
-    if (first >= last) return;
+    if (first >= last || evades()) return;
     switch (asked_->type) {
       case domain::FieldType::person_name:
         if (const auto end = name_end(text_, first, true); end > first && (end == last || ends_a_name(end)) && !looks_like_role(first, end)) take_span(asked_, first, end);
         return;
       case domain::FieldType::company: {
-        if (!found_.empty() && last - first > 4) return;
         if (no_company_phrase(text_)) {
           take(asked_, "Self-employed");
           return;
         }
-        const auto end = company_end(text_, first, true);
+        const auto end = std::min(last, company_end(text_, first, true));
         if (end > first && (end == last || text_.tokens[end].kind == TokenKind::punctuation || text_.lower(end) == "and" || text_.lower(end) == "in" || text_.lower(end) == "we're" || text_.lower(end) == "as"))
           take_span(asked_, first, end);
         return;
@@ -540,6 +544,14 @@ class Extraction {
         return;
       default: return bare_window(first, last);
     }
+  }
+  /// "no idea", "not sure", "I don't know": an answer without a value.
+  bool evades() const {
+    static constexpr std::array<std::string_view, 14> phrases{"no idea", "not sure", "don't know", "dont know", "dunno", "no clue", "idk", "can't say", "can't remember",
+                                                              "don't remember", "don't have", "haven't got", "hard to say", "it depends"};
+    std::string lower;
+    for (const auto& token : text_.tokens) (lower += token.lower) += ' ';
+    return std::any_of(phrases.begin(), phrases.end(), [&](auto phrase) { return lower.find(phrase) != std::string::npos; });
   }
   void bare_role(std::size_t first, std::size_t last) {
     first = skip_articles(first);
@@ -605,7 +617,7 @@ class Extraction {
 
   const ExtractionRequest& request_;
   Text text_;
-  Slots slots_;
+  const Slots& slots_;
   const domain::FieldSpec* asked_;
   std::vector<std::pair<std::string, std::string>> found_;  // field, value as said; in the order found
   bool declined_required_ = false;

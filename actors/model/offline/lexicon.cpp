@@ -72,7 +72,7 @@ bool is_people_noun(std::string_view w) {
 }
 
 bool is_number_word(std::string_view w) {
-  static const Words words{"one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen",
+  static const Words words{"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen",
                            "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty", "thirty", "forty", "fourty", "fifty", "sixty",
                            "seventy", "eighty", "ninety", "hundred", "thousand", "million", "dozen", "couple"};
   if (words.contains(w)) return true;

@@ -78,6 +78,19 @@ Slots::Slots(const domain::Flow& flow) {
   }
 }
 
+const Slots& Slots::of(const std::shared_ptr<const domain::Flow>& flow) {
+  struct Entry {
+    std::shared_ptr<const domain::Flow> flow;  // held, so that its address is not reused
+    std::unique_ptr<Slots> slots;
+  };
+  thread_local std::vector<Entry> cache;
+  for (const auto& entry : cache)
+    if (entry.flow == flow) return *entry.slots;
+  constexpr std::size_t most = 16;
+  if (cache.size() == most) cache.erase(cache.begin());
+  return *cache.emplace_back(Entry{flow, std::make_unique<Slots>(*flow)}).slots;
+}
+
 std::size_t Slots::match_label(const FieldSpec& spec, const Text& text, std::size_t i) const {
   for (const auto& [owner, labels] : labels_) {
     if (owner != &spec) continue;

@@ -2,7 +2,7 @@
 // Found by type, and for free text and numbers by the words of name and label, so that any flow can be read.
 #pragma once
 
-#include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +15,8 @@ namespace onboarding::model::offline {
 class Slots {
  public:
   explicit Slots(const domain::Flow&);
+  /// Of a flow version that is shared and never changes; kept per thread, for the newest few flows.
+  static const Slots& of(const std::shared_ptr<const domain::Flow>&);
 
   const domain::FieldSpec* name = nullptr;
   const domain::FieldSpec* email = nullptr;

@@ -51,7 +51,7 @@ std::optional<Cue> name_cue(const Text& t, std::size_t i) {
   if (any_of(w, {"named", "called"}) && i > 0 && at(t, i - 1) == "am") return Cue{i + 1, true};
   if (w == "name's" || (w == "names" && i > 0 && at(t, i - 1) == "my")) return Cue{i + 1, true};
   if (w == "name" && i > 0 && any_of(at(t, i - 1), {"my", "full", "the"}) && any_of(at(t, i + 1), {"is", "'s", ":"})) {
-    if (at(t, i + 2) == "not" || any_of(at(t, i + 2), {"wrong", "misspelled", "what", "too", "on", "in"})) return std::nullopt;
+    if (at(t, i + 2) == "not" || any_of(at(t, i + 2), {"wrong", "misspelled", "spelled", "spelt", "mistyped", "what", "too", "on", "in"})) return std::nullopt;
     return Cue{i + 2, true};
   }
   if (const auto behind = behind_i_am(t, i); behind > i) return Cue{skip_adverbs(t, behind), false};
@@ -111,6 +111,7 @@ std::size_t role_cue(const Text& t, std::size_t i) {
   if (const auto behind = behind_i_am(t, i); behind > i) {
     auto k = skip_adverbs(t, behind);
     if (any_of(at(t, k), {"working", "employed", "acting"}) && at(t, k + 1) == "as") return article(k + 2);
+    if (article(k) == k && is_given_name_too(at(t, k)) && capital(t, k) && !t.all_lower) return i;  // "I'm Dean"
     return article(k);
   }
   if (at(t, i) == "as" && any_of(at(t, i + 1), {"a", "an", "the", "their", "our"})) return article(i + 1);
@@ -162,6 +163,7 @@ std::size_t company_cue(const Text& t, std::size_t i) {
     if (any_of(at(t, k), {"the", "a"}) && any_of(at(t, k + 1), {"company", "startup", "firm"})) return any_of(at(t, k + 2), {"called", "named"}) ? k + 3 : k + 2;
     return k;
   };
+  if (i == 0 && w == "at" && capital(t, 1)) return value_at(1);
   if (any_of(w, {"at", "@", "for", "with", "from"}) && i > 0) {
     const auto& before = at(t, i - 1);
     const bool working = any_of(before, {"work", "working", "works", "worked", "employed", "job", "here", "position", "role", "am", "i'm", "im", "we're", "intern", "interning", "freelancing", "consulting", "team", "us", "started", "based",
@@ -319,6 +321,10 @@ int people_weight(const Text& t, Span number) {
   const std::size_t value = number.first;
   if (value > 0 && any_of(at(t, value - 1), {"$", "€", "£", "#", "version", "v", "page", "in", "since", "until", "aged", "age", "number", "no", "room", "series", "top", "q"})) return -1;
   if (after < t.size() && is_other_unit(at(t, after))) return -1;
+  for (std::size_t k = value; k > 0 && value - k < 4; --k) {
+    if (punctuation(t, k - 1)) break;
+    if (any_of(at(t, k - 1), {"hire", "hiring", "recruit", "recruiting", "find", "add", "adding", "onboard", "train", "reach", "another", "extra", "new", "additional", "interview", "grow", "support"})) return -1;
+  }
   if (at(t, after) == "of" && any_of(at(t, after + 1), {"us", "them"})) return 2;
   for (std::size_t k = after; k < t.size() && k < after + 4; ++k) {
     if (punctuation(t, k) || any_of(at(t, k), {"and", "in", "at", "for"})) break;
@@ -396,6 +402,9 @@ std::size_t goal_cue(const Text& t, std::size_t i) {
     if (any_of(at(t, k), {"sign", "start", "know", "ask", "skip", "change", "correct", "stop", "quit", "talk", "speak", "update", "fix", "say", "tell", "give", "share", "register", "join", "login", "log", "be", "go", "use", "try", "see",
                           "begin", "continue", "finish", "cancel", "set", "edit", "leave", "answer", "provide", "mention", "clarify", "apologize", "apologise", "hear", "think", "check"}))
       return i;
+    if (any_of(at(t, k), {"do", "have"}) && any_of(at(t, k + 1), {"this", "that", "it", "to", "so"})) return i;
+    for (std::size_t b = i; b > 0 && i - b < 3; --b)
+      if (any_of(at(t, b - 1), {"don't", "dont", "not", "never", "didn't"})) return i;
     return k;
   };
   const bool wants = any_of(w, {"want", "wanna", "need", "hope", "plan", "aim", "intend", "wish", "like"});
@@ -405,7 +414,7 @@ std::size_t goal_cue(const Text& t, std::size_t i) {
     if (w == "here" && any_of(at(t, i + 2), {"help"})) return i;
     return verb(i + 2);
   }
-  if (w == "looking" && at(t, i + 1) == "for") return i + 2;
+  if (w == "looking" && at(t, i + 1) == "for") return i > 0 && any_of(at(t, i - 1), {"is", "still", "was"}) ? i : i + 2;
   if (w == "so" && any_of(at(t, i + 1), {"we", "i"}) && at(t, i + 2) == "can") return verb(i + 3);
   if (any_of(w, {"goal", "aim", "objective"}) && i > 0 && any_of(at(t, i - 1), {"my", "our", "the", "main"}) && any_of(at(t, i + 1), {"is", ":", "'s"})) return at(t, i + 2) == "to" ? i + 3 : i + 2;
   if (w == "interested" && at(t, i + 1) == "in") return i + 2;

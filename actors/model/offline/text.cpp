@@ -114,7 +114,7 @@ std::string lower_ascii(std::string_view s) {
 
 bool begins_like_a_question(const Text& text) {
   static const std::vector<std::string> first{"what", "why", "how", "who", "when", "where", "which", "can", "could", "do", "does", "did",
-                                              "is", "are", "will", "would", "should", "what's", "who's", "whats", "must", "may"};
+                                              "is", "are", "will", "would", "should", "what's", "who's", "whats", "must"};
   if (text.tokens.empty()) return false;
   for (const auto& w : first)
     if (text.lower(0) == w) return true;
