@@ -17,7 +17,7 @@ CREATE TABLE user_profiles (
     vouched boolean NOT NULL DEFAULT false,
     fields jsonb NOT NULL DEFAULT '{}',       -- field → stored value
     field_types jsonb NOT NULL DEFAULT '{}',  -- field → type of the flow
-    created_at timestamptz NOT NULL,
+    created_at timestamptz,
     updated_at timestamptz NOT NULL,
     position text NOT NULL                    -- of the event that changed it last, `partition:sequence`
 ) WITH (fillfactor = 70);

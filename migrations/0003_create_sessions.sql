@@ -1,16 +1,19 @@
+-- What only a session's start sets is never NULL in fact; no constraint says so, because PostgreSQL checks constraints of
+-- the proposed row before it finds that the row is there to be updated.
+
 CREATE TABLE onboarding_sessions (
     session_id text COLLATE "C" PRIMARY KEY,
     user_id text COLLATE "C",  -- NULL once the person was erased
-    user_key text COLLATE "C" NOT NULL,
+    user_key text COLLATE "C",
     vouched boolean NOT NULL DEFAULT false,
     status text COLLATE "C" NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'completed', 'abandoned')),
     erased boolean NOT NULL DEFAULT false,
-    flow text COLLATE "C" NOT NULL,
-    flow_version integer NOT NULL,
+    flow text COLLATE "C",
+    flow_version integer,
     variant text NOT NULL DEFAULT '',
     plan text COLLATE "C" NOT NULL DEFAULT '',
     locale text NOT NULL DEFAULT '',
-    created_at timestamptz NOT NULL,
+    created_at timestamptz,
     updated_at timestamptz NOT NULL,
     completed_at timestamptz,
     abandoned_at timestamptz,  -- of the abandonment in force; NULL again after a resume
@@ -25,9 +28,9 @@ CREATE INDEX idx_sessions_completed_at ON onboarding_sessions (completed_at) WHE
 -- Counts over the whole life of a session. Nothing personal: erasing a person leaves this table as it is.
 CREATE TABLE session_analytics (
     session_id text COLLATE "C" CONSTRAINT idx_analytics_session_id PRIMARY KEY,
-    flow text COLLATE "C" NOT NULL,
-    flow_version integer NOT NULL,
-    created_at timestamptz NOT NULL,
+    flow text COLLATE "C",
+    flow_version integer,
+    created_at timestamptz,
     abandonment_at_field text COLLATE "C",     -- of the abandonment in force; NULL when none is, or no field was open
     asked_fields jsonb NOT NULL DEFAULT '{}',  -- field → true, for every field that was ever asked
     user_messages bigint NOT NULL DEFAULT 0,

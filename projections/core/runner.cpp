@@ -8,14 +8,10 @@
 #include <algorithm>
 
 #include "events/domain/assertion.hpp"
-#include "events/fault_point.hpp"
 
 namespace onboarding::projections {
 
 namespace {
-
-FaultPoint before_write("projection.before_write");
-FaultPoint after_write("projection.after_write");
 
 // Heads are looked at this often even if no advance was announced: a lost wake-up costs a moment, not the read model.
 constexpr std::chrono::milliseconds look_again{1000};
@@ -68,15 +64,12 @@ Runner::Step Runner::step() {
   }
   auto items = collect();
   if (!items) return failed(items.error());
-  if (items->empty()) {
-    if (!keys_unreachable_) return {};
-    progress_.state("stalled", "the key store cannot be reached");
-    return {Step::Kind::idle, 0, options_.last_retry};
-  }
+  if (keys_unreachable_) progress_.state("stalled", "the key store cannot be reached");
+  if (items->empty()) return {Step::Kind::idle, 0, keys_unreachable_ ? options_.last_retry : std::chrono::milliseconds(0)};
   const Mask all = projections_.size() == 64 ? ~Mask{0} : (Mask{1} << projections_.size()) - 1;
   if (auto written = write(*items, all); !written) return failed(written.error());
   failures_in_a_row_ = 0;
-  progress_.state("running");
+  if (!keys_unreachable_) progress_.state("running");
   std::size_t events = 0;
   for (const Item& item : *items) {
     events += item.last_sequence - item.first_sequence + 1;
@@ -217,9 +210,7 @@ result<void> Runner::write_once(std::span<const Item> items, Mask mask, const st
     }
   }
   if (batch.moves.empty()) return {};
-  if (before_write.hit()) return failure(Errc::unavailable, "fault point");
   if (auto written = writer_.write(batch); !written) return written;
-  if (after_write.hit()) return failure(Errc::unavailable, "fault point");
 
   for (const Move& move : batch.moves) {
     position_[move.projection][move.partition] = move.to;

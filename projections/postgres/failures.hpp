@@ -1,0 +1,45 @@
+// What libpqxx throws, as values. Private to projections/postgres.
+#pragma once
+
+#include <pqxx/pqxx>
+#include <type_traits>
+
+#include "projections/queries.hpp"
+
+namespace onboarding::projections {
+
+/// Rows that are refused whoever writes them (SQLSTATE class 22 or 23) are Errc::poison, all else Errc::unavailable.
+/// Messages of the server may quote a person's data: only the SQLSTATE is kept of them.
+inline Failure failure_of(const std::exception& error) {
+  if (const auto* sql = dynamic_cast<const pqxx::sql_error*>(&error)) {
+    const std::string& state = sql->sqlstate();
+    const bool refused = state.rfind("22", 0) == 0 || state.rfind("23", 0) == 0;
+    return {refused ? Errc::poison : Errc::unavailable, "PostgreSQL says SQLSTATE " + (state.empty() ? "unknown" : state)};
+  }
+  if (dynamic_cast<const pqxx::in_doubt_error*>(&error) != nullptr) {
+    return {Errc::unavailable, "the connection broke while committing"};
+  }
+  if (dynamic_cast<const pqxx::broken_connection*>(&error) != nullptr) {
+    std::string why = error.what();
+    while (!why.empty() && (why.back() == '\n' || why.back() == ' ')) why.pop_back();
+    return {Errc::unavailable, std::move(why)};
+  }
+  return {Errc::unavailable, "the connection cannot be used"};
+}
+
+/// Calls and catches: the only way libpqxx is called.
+template <class Function>
+auto guarded(Function&& function) -> result<std::invoke_result_t<Function>> {
+  try {
+    if constexpr (std::is_void_v<std::invoke_result_t<Function>>) {
+      function();
+      return {};
+    } else {
+      return function();
+    }
+  } catch (const std::exception& error) {
+    return tl::unexpected(failure_of(error));
+  }
+}
+
+}  // namespace onboarding::projections

@@ -1,0 +1,222 @@
+#include "projections/postgres/queries.hpp"
+
+#include <pthread.h>
+
+namespace onboarding::projections {
+
+namespace {
+
+// A profile is one row; a user_id that several people claim (nobody vouched for them) is answered with the one that was
+// vouched for, else with the newest.
+constexpr const char* profile_by_key = R"(
+SELECT p.user_id, p.vouched, (extract(epoch FROM p.updated_at) * 1000000)::bigint, p.position, f.key, f.value, p.field_types ->> f.key
+  FROM user_profiles p LEFT JOIN LATERAL jsonb_each_text(p.fields) f ON true
+ WHERE p.user_key = $1 ORDER BY f.key COLLATE "C")";
+constexpr const char* profile_by_id = R"(
+SELECT p.user_id, p.vouched, (extract(epoch FROM p.updated_at) * 1000000)::bigint, p.position, f.key, f.value, p.field_types ->> f.key
+  FROM (SELECT * FROM user_profiles WHERE user_id = $1 ORDER BY vouched DESC, updated_at DESC, user_key LIMIT 1) p
+  LEFT JOIN LATERAL jsonb_each_text(p.fields) f ON true
+ ORDER BY f.key COLLATE "C")";
+
+#define SESSION_COLUMNS                                                                                                      \
+  "SELECT session_id, coalesce(user_id, ''), status, flow, plan, (extract(epoch FROM created_at) * 1000000)::bigint, "       \
+  "(extract(epoch FROM completed_at) * 1000000)::bigint, total_messages_count FROM onboarding_sessions "
+constexpr const char* sessions_by_key = SESSION_COLUMNS "WHERE user_key = $1 AND NOT erased ORDER BY created_at DESC, session_id LIMIT 1000";
+constexpr const char* sessions_by_id = SESSION_COLUMNS "WHERE user_id = $1 AND NOT erased ORDER BY created_at DESC, session_id LIMIT 1000";
+#undef SESSION_COLUMNS
+
+constexpr const char* stats_statement = R"(
+SELECT (SELECT count(*) FROM onboarding_sessions WHERE status = 'active' AND NOT erased),
+       (SELECT count(*) FROM onboarding_sessions WHERE completed_at >= date_trunc('day', now(), 'UTC')),
+       coalesce((SELECT avg((status = 'completed')::integer) FROM onboarding_sessions WHERE created_at > now() - interval '7 days'), 0)::float8,
+       coalesce((SELECT avg(extract(epoch FROM completed_at - created_at) / 60) FROM onboarding_sessions WHERE status = 'completed'), 0)::float8,
+       coalesce((SELECT sum(failed)::float8 / nullif(greatest(sum(turns), sum(failed)), 0) FROM turn_outcomes
+                  WHERE minute > now() - interval '1 hour'), 0))";
+
+constexpr const char* completion_statement = R"(
+SELECT to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, count(*), count(*) FILTER (WHERE status = 'completed'),
+       coalesce(sum(extract(epoch FROM completed_at - created_at) / 60) FILTER (WHERE status = 'completed'), 0)::float8
+  FROM onboarding_sessions WHERE created_at > now() - $1 * interval '1 day' GROUP BY 1 ORDER BY 1)";
+
+constexpr const char* abandonment_statement = R"(
+WITH chosen AS MATERIALIZED (
+  SELECT abandonment_at_field, asked_fields FROM session_analytics WHERE created_at > now() - $1 * interval '1 day'
+), asked AS (
+  SELECT field, count(*) AS sessions FROM chosen, jsonb_object_keys(asked_fields) AS field GROUP BY 1
+), abandoned AS (
+  SELECT abandonment_at_field AS field, count(*) AS sessions FROM chosen WHERE abandonment_at_field IS NOT NULL GROUP BY 1
+)
+SELECT field, coalesce(abandoned.sessions, 0), coalesce(asked.sessions, 0), (SELECT coalesce(sum(sessions), 0) FROM abandoned)::bigint
+  FROM asked FULL JOIN abandoned USING (field) ORDER BY 2 DESC, 3 DESC, 1)";
+
+constexpr const char* messages_statement = R"(
+SELECT count(*) FILTER (WHERE total_messages_count < 8), count(*) FILTER (WHERE total_messages_count BETWEEN 8 AND 10),
+       count(*) FILTER (WHERE total_messages_count BETWEEN 11 AND 15), count(*) FILTER (WHERE total_messages_count > 15),
+       coalesce(avg(total_messages_count), 0)::float8
+  FROM onboarding_sessions WHERE status = 'completed' AND created_at > now() - $1 * interval '1 day')";
+
+domain::Timestamp time_of(const pqxx::field& microseconds) {
+  return domain::Timestamp(std::chrono::microseconds(microseconds.as<std::int64_t>()));
+}
+
+double share(double part, double whole) { return whole > 0 ? part / whole : 0; }
+
+template <class... Arguments>
+pqxx::result read(Connection& connection, const char* name, const char* sql, const Arguments&... arguments) {
+  connection.prepare(name, sql);
+  pqxx::nontransaction reading(connection.db);
+  return reading.exec_prepared(name, arguments...);
+}
+
+}  // namespace
+
+PostgresQueries::PostgresQueries(Pool& pool, Progress& progress, const PostgresOptions& options)
+    : pool_(pool), progress_(progress), max_threads_(std::max<std::size_t>(1, options.pool_size + options.max_overflow)) {}
+
+PostgresQueries::~PostgresQueries() {
+  std::deque<std::function<void(bool)>> left;
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    left.swap(waiting_);
+    changed_.notify_all();
+  }
+  for (auto& task : left) task(true);
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void PostgresQueries::submit(std::function<void(bool)> task) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!stopping_ && waiting_.size() < max_waiting) {
+      waiting_.push_back(std::move(task));
+      if (idle_threads_ < waiting_.size() && threads_.size() < max_threads_) {
+        threads_.emplace_back([this] { run(); });
+        pthread_setname_np(threads_.back().native_handle(), "pg-query");
+      }
+      changed_.notify_one();
+      return;
+    }
+  }
+  task(true);
+}
+
+void PostgresQueries::run() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    ++idle_threads_;
+    changed_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
+    --idle_threads_;
+    if (waiting_.empty()) return;
+    auto task = std::move(waiting_.front());
+    waiting_.pop_front();
+    lock.unlock();
+    task(false);
+    lock.lock();
+  }
+}
+
+template <class T, class Work>
+void PostgresQueries::ask(Done<T> done, Work work) {
+  submit([this, done = std::move(done), work = std::move(work)](bool refused) {
+    if (refused) return done(failure(Errc::unavailable, "too many queries wait"));
+    result<result<T>> answer = pool_.run(work);
+    done(answer ? std::move(*answer) : result<T>(tl::unexpected(answer.error())));
+  });
+}
+
+void PostgresQueries::profile(UserSelector who, Done<Profile> done) {
+  ask<Profile>(std::move(done), [who = std::move(who)](Connection& connection) -> result<Profile> {
+    const auto rows = who.user_key.empty() ? read(connection, "profile_by_id", profile_by_id, who.user_id)
+                                           : read(connection, "profile_by_key", profile_by_key, who.user_key);
+    if (rows.empty()) return failure(Errc::not_found);
+    Profile profile;
+    profile.user_id = rows[0][0].as<std::string>("");
+    profile.vouched = rows[0][1].as<bool>();
+    profile.updated_at = time_of(rows[0][2]);
+    profile.etag = rows[0][3].as<std::string>();
+    for (const auto& row : rows) {
+      if (row[4].is_null()) continue;  // nothing is known yet
+      profile.fields.emplace_back(row[4].as<std::string>(), row[5].as<std::string>(""));
+      profile.types.emplace_back(row[4].as<std::string>(), row[6].as<std::string>(""));
+    }
+    return profile;
+  });
+}
+
+void PostgresQueries::sessions_of_user(UserSelector who, Done<std::vector<SessionRow>> done) {
+  ask<std::vector<SessionRow>>(std::move(done), [who = std::move(who)](Connection& connection) -> result<std::vector<SessionRow>> {
+    std::vector<SessionRow> sessions;
+    for (const auto& row : who.user_key.empty() ? read(connection, "sessions_by_id", sessions_by_id, who.user_id)
+                                                : read(connection, "sessions_by_key", sessions_by_key, who.user_key)) {
+      SessionRow session;
+      session.session_id = row[0].as<std::string>();
+      session.user_id = row[1].as<std::string>();
+      session.status = row[2].as<std::string>();
+      session.flow = row[3].as<std::string>();
+      session.plan = row[4].as<std::string>();
+      session.created_at = time_of(row[5]);
+      if (!row[6].is_null()) session.completed_at = time_of(row[6]);
+      session.total_messages_count = row[7].as<std::int64_t>();
+      sessions.push_back(std::move(session));
+    }
+    return sessions;
+  });
+}
+
+void PostgresQueries::stats(Done<Stats> done) {
+  ask<Stats>(std::move(done), [](Connection& connection) -> result<Stats> {
+    const auto row = read(connection, "stats", stats_statement)[0];
+    return Stats{row[0].as<std::int64_t>(), row[1].as<std::int64_t>(), row[2].as<double>(), row[3].as<double>(), row[4].as<double>()};
+  });
+}
+
+void PostgresQueries::completion(std::uint32_t days, Done<Completion> done) {
+  ask<Completion>(std::move(done), [days](Connection& connection) -> result<Completion> {
+    Completion completion;
+    completion.days = days;
+    double minutes = 0;
+    for (const auto& row : read(connection, "completion", completion_statement, days)) {
+      CompletionDay day{row[0].as<std::string>(), row[1].as<std::int64_t>(), row[2].as<std::int64_t>(), 0, 0};
+      day.rate = share(static_cast<double>(day.completed), static_cast<double>(day.started));
+      day.average_minutes = share(row[3].as<double>(), static_cast<double>(day.completed));
+      completion.started += day.started;
+      completion.completed += day.completed;
+      minutes += row[3].as<double>();
+      completion.by_day.push_back(std::move(day));
+    }
+    completion.rate = share(static_cast<double>(completion.completed), static_cast<double>(completion.started));
+    completion.average_minutes = share(minutes, static_cast<double>(completion.completed));
+    return completion;
+  });
+}
+
+void PostgresQueries::abandonment(std::uint32_t days, Done<std::vector<AbandonmentField>> done) {
+  ask<std::vector<AbandonmentField>>(std::move(done), [days](Connection& connection) -> result<std::vector<AbandonmentField>> {
+    std::vector<AbandonmentField> fields;
+    for (const auto& row : read(connection, "abandonment", abandonment_statement, days)) {
+      AbandonmentField field{row[0].as<std::string>(), row[1].as<std::int64_t>(), row[2].as<std::int64_t>(), 0, 0};
+      field.share_of_abandoned = share(static_cast<double>(field.count), row[3].as<double>());
+      field.share_of_asked = share(static_cast<double>(field.count), static_cast<double>(field.asked));
+      fields.push_back(std::move(field));
+    }
+    return fields;
+  });
+}
+
+void PostgresQueries::messages(std::uint32_t days, Done<MessageBuckets> done) {
+  ask<MessageBuckets>(std::move(done), [days](Connection& connection) -> result<MessageBuckets> {
+    const auto row = read(connection, "messages", messages_statement, days)[0];
+    return MessageBuckets{row[0].as<std::int64_t>(), row[1].as<std::int64_t>(), row[2].as<std::int64_t>(), row[3].as<std::int64_t>(),
+                          row[4].as<double>()};
+  });
+}
+
+void PostgresQueries::wait_for(Freshness freshness, std::function<void(bool, Lag)> done) {
+  progress_.wait_for(freshness, std::move(done));
+}
+
+std::vector<ProjectionStatus> PostgresQueries::projections() const { return progress_.status(); }
+DatabaseStatus PostgresQueries::database() const { return pool_.status(); }
+
+}  // namespace onboarding::projections

@@ -1,0 +1,69 @@
+#include "projections/postgres/read_models.hpp"
+
+#include "projections/core/runner.hpp"
+#include "projections/models/models.hpp"
+#include "projections/postgres/queries.hpp"
+#include "projections/postgres/writer.hpp"
+
+namespace onboarding::projections {
+
+namespace {
+
+std::vector<const Projection*> pointers(const std::vector<std::unique_ptr<Projection>>& owned) {
+  std::vector<const Projection*> all;
+  for (const auto& projection : owned) all.push_back(projection.get());
+  return all;
+}
+
+std::vector<Progress::Name> names(const std::vector<std::unique_ptr<Projection>>& owned) {
+  std::vector<Progress::Name> all;
+  for (const auto& projection : owned) all.push_back({projection->name(), projection->version()});
+  return all;
+}
+
+class PostgresReadModels final : public ReadModels {
+ public:
+  PostgresReadModels(PostgresOptions options, std::string connection_string, log::EventLog& log, privacy::KeyStore& keys,
+                     prometheus::Registry& registry, const Clock& clock)
+      : options_(std::move(options)),
+        log_(log),
+        projections_(make_all_projections()),
+        progress_(names(projections_), log, clock, &registry),
+        pool_(std::move(connection_string), options_, &registry),
+        writer_(pool_, pointers(projections_), options_),
+        runner_(pointers(projections_), log, keys, writer_, progress_, RunnerOptions{}, options_.logger.get(), &registry),
+        queries_(pool_, progress_, options_) {}
+
+  ~PostgresReadModels() override {
+    stop();
+    progress_.stop();
+  }
+
+  Queries& queries() override { return queries_; }
+  void start() override {
+    if (!thread_) thread_.emplace(runner_, log_, progress_, RunnerOptions{});
+  }
+  void stop() override { thread_.reset(); }
+
+ private:
+  const PostgresOptions options_;
+  log::EventLog& log_;
+  const std::vector<std::unique_ptr<Projection>> projections_;
+  Progress progress_;
+  Pool pool_;
+  PostgresWriter writer_;
+  Runner runner_;
+  PostgresQueries queries_;
+  std::optional<RunnerThread> thread_;
+};
+
+}  // namespace
+
+result<std::unique_ptr<ReadModels>> make_read_models(PostgresOptions options, log::EventLog& log, privacy::KeyStore& keys,
+                                                     prometheus::Registry& registry, const Clock& clock) {
+  auto text = connection_string(options.url);
+  if (!text) return tl::unexpected(text.error());
+  return std::make_unique<PostgresReadModels>(std::move(options), std::move(*text), log, keys, registry, clock);
+}
+
+}  // namespace onboarding::projections
