@@ -20,6 +20,10 @@ struct SessionToken {
 
 class Secrets {
  public:
+  ~Secrets();  // wipes
+  Secrets(const Secrets&) = default;
+  Secrets& operator=(const Secrets&) = default;
+
   /// Reads `master.key` (32 bytes, hex, mode 0600) in `folder`, making it when missing; sub-keys by crypto_kdf.
   static result<Secrets> load_or_create(const std::filesystem::path& folder);
   /// Reads `operator.key` beside it, making it when missing (32 random bytes, base64url, mode 0600).
@@ -47,7 +51,9 @@ class Secrets {
   std::array<std::uint8_t, 32> cursor_key() const;    // signs opaque cursors
 
  private:
-  std::array<std::uint8_t, 32> master_{};
+  Secrets() = default;
+  using Key = std::array<std::uint8_t, 32>;
+  Key token_{}, blinding_{}, user_{}, derivation_{}, request_{}, wrapping_{}, cursor_{};  // sub-keys, made once
 };
 
 /// Hex SHA-256.
