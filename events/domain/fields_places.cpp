@@ -27,6 +27,19 @@ constexpr std::array<std::pair<const char*, const char*>, 66> other_names = {{
     {"eire", "IE"}, {"republic of ireland", "IE"}, {"swaziland", "SZ"}, {"macedonia", "MK"}, {"cape verde", "CV"}, {"cabo verde", "CV"}, {"east timor", "TL"}, {"vatican", "VA"}, {"the vatican", "VA"}, {"holy see", "VA"}, {"palestine", "PS"},
     {"drc", "CD"}, {"dr congo", "CD"}, {"democratic republic of the congo", "CD"}, {"republic of the congo", "CG"}, {"the gambia", "GM"}, {"the bahamas", "BS"}, {"the philippines", "PH"}, {"brasil", "BR"}, {"bosnia", "BA"}, {"trinidad", "TT"}, {"st lucia", "LC"}, {"deutschland", "DE"}}};
 
+/// Folded words; "and" left out, since some write "&".
+Words country_words(std::string_view text) {
+  Words words = words_of(text);
+  words.erase(std::remove(words.begin(), words.end(), "and"), words.end());
+  return words;
+}
+
+std::string country_key(std::string_view text) {
+  std::string key;
+  for (const std::string& word : country_words(text)) key += (key.empty() ? "" : " ") + word;
+  return key;
+}
+
 const Names& country_names() {
   static const Names table = [] {
     Names names;
@@ -39,7 +52,7 @@ const Names& country_names() {
         icu::Locale("", *code).getDisplayCountry(icu::Locale(language), display);
         std::string name;
         display.toUTF8String(name);
-        name = fold_words(name);
+        name = country_key(name);
         if (!name.empty()) names.emplace(name, *code);
       }
     }
@@ -87,21 +100,20 @@ std::optional<std::string> read_code(std::string_view said) {
 /// Countries named in a sentence: at each word the longest name that begins there.
 std::set<std::string> named_in(const Words& words) {
   constexpr std::size_t longest_name = 8;  // in words
-  constexpr std::size_t shortest = 3;      // shorter words mean too many things
+  constexpr std::size_t shortest = 3;      // in bytes: shorter words mean too many things
   std::set<std::string> codes;
   for (std::size_t at = 0; at < words.size();) {
     std::size_t taken = 1;
+    const std::string* code = nullptr;
     std::string name;
     for (std::size_t i = at; i < words.size() && i < at + longest_name; ++i) {
       name += (name.empty() ? "" : " ") + words[i];
       const auto found = name.size() >= shortest ? country_names().find(name) : country_names().end();
       if (found == country_names().end()) continue;
-      if (taken <= i - at + 1 && taken > 1) codes.erase(codes.begin(), codes.end());
+      code = &found->second;
       taken = i - at + 1;
     }
-    name.clear();
-    for (std::size_t i = at; i < at + taken; ++i) name += (name.empty() ? "" : " ") + words[i];
-    if (const auto found = country_names().find(name); found != country_names().end() && name.size() >= shortest) codes.insert(found->second);
+    if (code) codes.insert(*code);
     at += taken;
   }
   return codes;
@@ -185,10 +197,10 @@ Reading read_country(const std::string& said) {
   }
   const std::string_view bare = trim(said, " .,;:!?\"'()");
   if (const auto code = read_code(bare)) return *code;
-  const std::string name = fold_words(said);
+  const std::string name = country_key(said);
   if (name == "congo") return refuse("several_values", "There are two countries of that name; which one is it, Kinshasa or Brazzaville?");
   if (const auto found = country_names().find(name); found != country_names().end()) return found->second;
-  const std::set<std::string> named = named_in(words_of(said));
+  const std::set<std::string> named = named_in(country_words(said));
   if (named.size() == 1) return *named.begin();
   if (named.size() > 1) return refuse("several_values", "I found more than one country in that; which one is it?");
   return refuse("not_a_country", "I don't know a country of that name.");
