@@ -357,6 +357,10 @@ std::filesystem::path data_folder(const std::string& flag) {
   return std::filesystem::absolute(chosen).lexically_normal();
 }
 
+std::filesystem::path log_file(const Configuration& c, const std::filesystem::path& data) {
+  return (c.is_set("log.path") ? std::filesystem::path(c.text("log.path")) : data / "log") / "events.db";
+}
+
 std::optional<std::filesystem::path> configuration_file(const std::string& flag, const std::filesystem::path& data) {
   if (!flag.empty()) return flag;
   for (const auto& [name, value] : process_environment())

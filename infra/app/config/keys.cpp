@@ -83,7 +83,7 @@ std::vector<Key> make_keys() {
       number("sessions.passivate_after_seconds", "60", 0.05, 1e6, "an idle session leaves the memory", KeyType::number),
       number("sessions.max_messages", "200", 1, 100'000, "user messages a session"),
       number("throttle.requests_per_minute_per_ip", "30", 0, 1e9, "new sessions an address; 0 switches it off"),
-      number("throttle.messages_per_minute_per_ip", "", 0, 1e9, "messages an address; not set: ten times the above; 0 switches it off"),
+      number("throttle.messages_per_minute_per_ip", "", 0, 1e9, "messages an address; not set: as many as that; 0 switches it off"),
       text("throttle.trusted_proxies", KeyType::list, "", "addresses or CIDR blocks whose X-Forwarded-For is believed"),
       text("queue_mode.auto", KeyType::boolean, "true", "queue mode switches itself on under load"),
       number("queue_mode.active_sessions_above", "50", 1, 1e9, "sessions that wait for budget"),

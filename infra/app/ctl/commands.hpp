@@ -1,0 +1,41 @@
+// The commands of onboardctl. Each function carries one out and returns its exit code; onboardctl.cpp gives them their
+// options, as plain values.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "infra/app/ctl/context.hpp"
+
+namespace onboarding::app {
+
+struct ChatOptions {
+  std::string url;         // empty: the server that runs in the data folder
+  std::string flow, locale;
+  bool resume = false;     // go on with the saved session
+  bool json = false;       // answers as the server's JSON, one a line
+  double patience_seconds = 300;  // how long a message is repeated while the server does not answer
+};
+int chat(const Context&, const ChatOptions&);
+
+struct TailOptions {
+  bool follow = false, json = false, open = false;
+  std::string session;                 // only this stream
+  std::optional<std::uint64_t> last;   // only the last n events of each partition
+};
+int events_tail(const Context&, const TailOptions&);
+int events_verify(const Context&);
+int events_stats(const Context&, bool json);
+
+int session_show(const Context&, const std::string& session_id, bool json, bool open);
+
+int config_get(const Context&, const std::string& key);
+int config_check(const Context&);
+int config_list();
+int config_example();
+
+/// Where the chat and the docs are, if a server runs in the data folder; `ready`: only if /readyz says yes.
+int where(const Context&, bool ready);
+
+}  // namespace onboarding::app

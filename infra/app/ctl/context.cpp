@@ -1,0 +1,69 @@
+#include "infra/app/ctl/context.hpp"
+
+#include <iostream>
+
+#include "events/log/sqlite/sqlite_log.hpp"
+#include "events/privacy/secrets.hpp"
+#include "events/privacy/sqlite_key_store.hpp"
+
+namespace onboarding::app {
+namespace {
+
+/// Every text reads as forgotten: for those who may see what happened, but not what was said.
+class NoKeys final : public privacy::KeyStore {
+ public:
+  void obtain(std::string, Obtained done) override { done(failure(privacy::Errc::unreachable)); }
+  result<privacy::SealingKeyPtr> find(std::string_view, std::string_view) override { return failure(privacy::Errc::erased); }
+  void erase(std::string, std::function<void(result<void>)> done) override { done(failure(privacy::Errc::unreachable)); }
+};
+
+}  // namespace
+
+result<Configuration> Context::configuration() const {
+  if (set_flags.empty() && config_flag.empty())
+    if (auto running = read_running(data())) return std::move(running->configuration);
+  return load_configuration(data(), config_flag, set_flags);
+}
+
+int complain(const Failure& error) {
+  std::cerr << "onboardctl: " << error.message() << '\n';
+  if (error.code == Errc::bad_configuration || error.code == Errc::not_in_this_version) return exit_wrong_use;
+  if (error.code == Errc::not_found) return exit_not_found;
+  if (error.code == Errc::not_running) return exit_no_server;
+  const bool damaged = error.code == Errc::damaged || error.code == log::Errc::corrupt || error.code == log::Errc::shorter_than_head;
+  return damaged ? exit_damaged : exit_failed;
+}
+
+void note(std::string_view line) { std::cerr << line << std::endl; }
+
+result<std::string> log_path(const Context& context) {
+  const auto configuration = context.configuration();
+  if (!configuration) return tl::unexpected(configuration.error());
+  if (configuration->text("log.kind") != "sqlite")
+    return failure(Errc::not_in_this_version, "only the embedded log (log.kind = \"sqlite\") can be read from here");
+  const auto file = log_file(*configuration, context.data());
+  std::error_code ignored;
+  if (!std::filesystem::exists(file, ignored)) return failure(Errc::not_found, "no log at " + file.string() + "; --data-dir or ONBOARD_DATA_DIR says where it is");
+  return file.string();
+}
+
+result<OpenedLog> open_log(const Context& context, bool open_texts) {
+  const auto path = log_path(context);
+  if (!path) return tl::unexpected(path.error());
+  OpenedLog out;
+  if (open_texts) {
+    const auto secrets = privacy::Secrets::load_or_create(context.data());
+    if (!secrets) return tl::unexpected(secrets.error());
+    auto keys = privacy::SqliteKeyStore::open_read_only(context.data() / "keys.db", secrets->wrapping_key());
+    if (!keys) return tl::unexpected(keys.error());
+    out.keys = std::move(*keys);
+  } else {
+    out.keys = std::make_unique<NoKeys>();
+  }
+  auto log = log::open_sqlite_reader(*path);
+  if (!log) return tl::unexpected(log.error());
+  out.log = std::move(*log);
+  return out;
+}
+
+}  // namespace onboarding::app

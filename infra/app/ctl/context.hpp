@@ -1,0 +1,41 @@
+// What every command of onboardctl needs: the data folder, the configuration, the server that runs there, and the log
+// opened beside it. Data goes to standard output, notes and progress to standard error.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "events/domain/result.hpp"
+#include "events/log/event_log.hpp"
+#include "events/privacy/key_store.hpp"
+#include "infra/app/config/config.hpp"
+
+namespace onboarding::app {
+
+/// Stable: scripts may rely on them.
+enum ExitCode { exit_good = 0, exit_failed = 1, exit_wrong_use = 2, exit_not_found = 3, exit_no_server = 4, exit_damaged = 5 };
+
+struct Context {
+  std::string data_flag, config_flag;
+  std::vector<std::string> set_flags;
+
+  std::filesystem::path data() const { return data_folder(data_flag); }
+  /// Of the server that runs in the data folder; else as the next start would have it.
+  result<Configuration> configuration() const;
+};
+
+/// Says the failure on standard error; its exit code.
+int complain(const Failure&);
+void note(std::string_view line);
+
+/// The embedded log and its keys, read only, beside the writing server if there is one.
+struct OpenedLog {
+  std::unique_ptr<privacy::KeyStore> keys;  // without `open`: one that knows no key, so that nothing personal is read
+  std::unique_ptr<log::EventLog> log;
+};
+result<OpenedLog> open_log(const Context&, bool open_texts);
+result<std::string> log_path(const Context&);
+
+}  // namespace onboarding::app

@@ -1,0 +1,70 @@
+#include "infra/app/ctl/http_client.hpp"
+
+#include <curl/curl.h>
+
+#include <cstdlib>
+
+#include "infra/app/config/config.hpp"
+
+namespace onboarding::app {
+namespace {
+
+constexpr std::size_t max_answer_bytes = 4 << 20;
+
+std::size_t take_body(char* bytes, std::size_t, std::size_t count, void* into) {
+  auto& body = *static_cast<std::string*>(into);
+  if (body.size() + count > max_answer_bytes) return 0;
+  body.append(bytes, count);
+  return count;
+}
+
+std::size_t take_header(char* bytes, std::size_t, std::size_t count, void* into) {
+  auto& answer = *static_cast<HttpAnswer*>(into);
+  const std::string_view line(bytes, count);
+  const auto value = [&](std::string_view name) -> std::optional<std::string> {
+    if (line.size() <= name.size() || ::strncasecmp(line.data(), name.data(), name.size()) != 0) return std::nullopt;
+    std::string_view rest = line.substr(name.size());
+    while (!rest.empty() && (rest.front() == ' ')) rest.remove_prefix(1);
+    while (!rest.empty() && (rest.back() == '\r' || rest.back() == '\n')) rest.remove_suffix(1);
+    return std::string(rest);
+  };
+  if (auto seconds = value("Retry-After:")) answer.retry_after = std::chrono::seconds(std::atoi(seconds->c_str()));
+  if (auto location = value("Location:")) answer.location = *location;
+  return count;
+}
+
+}  // namespace
+
+HttpClient::HttpClient() : curl_(curl_easy_init()) {}
+HttpClient::~HttpClient() { curl_easy_cleanup(curl_); }
+
+result<HttpAnswer> HttpClient::send(const std::string& url, const std::vector<std::string>& headers, const std::string& body,
+                                    std::chrono::milliseconds timeout) {
+  HttpAnswer answer;
+  curl_slist* list = nullptr;
+  for (const std::string& header : headers) list = curl_slist_append(list, header.c_str());
+  list = curl_slist_append(list, "Expect:");
+  curl_easy_reset(curl_);
+  curl_easy_setopt(curl_, CURLOPT_URL, url.c_str());
+  curl_easy_setopt(curl_, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(curl_, CURLOPT_TIMEOUT_MS, static_cast<long>(timeout.count()));
+  curl_easy_setopt(curl_, CURLOPT_WRITEFUNCTION, take_body);
+  curl_easy_setopt(curl_, CURLOPT_WRITEDATA, &answer.body);
+  curl_easy_setopt(curl_, CURLOPT_HEADERFUNCTION, take_header);
+  curl_easy_setopt(curl_, CURLOPT_HEADERDATA, &answer);
+  if (!body.empty()) {
+    list = curl_slist_append(list, "Content-Type: application/json");
+    curl_easy_setopt(curl_, CURLOPT_POSTFIELDS, body.c_str());
+    curl_easy_setopt(curl_, CURLOPT_POSTFIELDSIZE, static_cast<long>(body.size()));
+  }
+  curl_easy_setopt(curl_, CURLOPT_HTTPHEADER, list);
+  const CURLcode code = curl_easy_perform(curl_);
+  curl_slist_free_all(list);
+  if (code != CURLE_OK) return failure(Errc::not_running, url + ": " + curl_easy_strerror(code));
+  long status = 0;
+  curl_easy_getinfo(curl_, CURLINFO_RESPONSE_CODE, &status);
+  answer.status = static_cast<int>(status);
+  return answer;
+}
+
+}  // namespace onboarding::app

@@ -1,0 +1,108 @@
+// The operators', analysts' and testers' program. Options are read here; what the commands do stands in infra/app/ctl.
+#include <CLI/CLI.hpp>
+
+#include <iostream>
+
+#include "infra/app/ctl/commands.hpp"
+
+namespace onboarding::app {
+namespace {
+
+constexpr const char* exit_codes =
+    "Exit codes: 0 good, 1 failed, 2 wrong use or configuration, 3 not found, 4 no server answers, 5 the log is damaged.\n"
+    "Data goes to standard output, notes to standard error.";
+
+CLI::App* command(CLI::App& under, const std::string& name, const std::string& says, const std::string& examples) {
+  CLI::App* made = under.add_subcommand(name, says);
+  made->footer("Examples:\n" + examples);
+  return made;
+}
+
+int run(int argc, char** argv) {
+  CLI::App cli{"Talks to, looks into and checks an onboarding server. It finds the server by its data folder."};
+  cli.require_subcommand(1);
+  cli.footer(std::string("Examples:\n  onboardctl chat\n  onboardctl events tail --follow\n  onboardctl session show ses_007_01J…\n"
+                         "  onboardctl config get postgres.url\n\n") + exit_codes);
+  Context context;
+  cli.add_option("--data-dir", context.data_flag, "data folder (default: ONBOARD_DATA_DIR, .data)");
+  cli.add_option("--config", context.config_flag, "configuration file, instead of the one that is found");
+  cli.add_option("--set", context.set_flags, "KEY=VALUE: sets one key; may be repeated");
+  cli.fallthrough();
+  std::function<int()> chosen;
+
+  ChatOptions chatting;
+  CLI::App* chat_command = command(cli, "chat", "hold an onboarding conversation in the terminal",
+                                   "  onboardctl chat\n  onboardctl chat --resume\n  printf 'I am Ada Lovelace\\n' | onboardctl chat --json\n"
+                                   "  onboardctl chat --url http://onboarding.example.org");
+  chat_command->add_option("--url", chatting.url, "of the public listener (default: the server that runs in the data folder)");
+  chat_command->add_option("--flow", chatting.flow, "which flow (default: default)");
+  chat_command->add_option("--locale", chatting.locale, "e.g. en");
+  chat_command->add_flag("--resume", chatting.resume, "go on with the last conversation");
+  chat_command->add_flag("--json", chatting.json, "print the server's answers as JSON, one a line");
+  chat_command->add_option("--patience", chatting.patience_seconds, "seconds to repeat a message while nobody answers")->capture_default_str();
+  chat_command->callback([&] { chosen = [&] { return chat(context, chatting); }; });
+
+  CLI::App* events = command(cli, "events", "read and check the event log", "  onboardctl events tail\n  onboardctl events verify\n  onboardctl events stats");
+  events->require_subcommand(1);
+  TailOptions tailing;
+  CLI::App* tail = command(*events, "tail", "print events, each partition in order",
+                           "  onboardctl events tail --follow\n  onboardctl events tail --json --session ses_007_01J… --open\n  onboardctl events tail --last 5");
+  tail->add_flag("--follow", tailing.follow, "go on with what comes");
+  tail->add_flag("--json", tailing.json, "CloudEvents 1.0, one a line");
+  tail->add_flag("--open", tailing.open, "show sealed texts (needs the data folder's keys)");
+  tail->add_option("--session", tailing.session, "only this session's");
+  tail->add_option("--last", tailing.last, "only the last N events of each partition");
+  tail->callback([&] { chosen = [&] { return events_tail(context, tailing); }; });
+  command(*events, "verify", "check every record, index and the head of the log", "  onboardctl events verify && echo good")
+      ->callback([&] { chosen = [&] { return events_verify(context); }; });
+  bool stats_json = false;
+  CLI::App* stats = command(*events, "stats", "count records, events, streams and bytes", "  onboardctl events stats --json");
+  stats->add_flag("--json", stats_json, "as JSON");
+  stats->callback([&] { chosen = [&] { return events_stats(context, stats_json); }; });
+
+  CLI::App* session = command(cli, "session", "look at one session", "  onboardctl session show ses_007_01J…");
+  session->require_subcommand(1);
+  std::string session_id;
+  bool session_json = false, session_sealed = false;
+  CLI::App* show = command(*session, "show", "the state of a session, folded from the log",
+                           "  onboardctl session show ses_007_01J…\n  onboardctl session show ses_007_01J… --json --sealed");
+  show->add_option("id", session_id, "session id")->required();
+  show->add_flag("--json", session_json, "as JSON");
+  show->add_flag("--sealed", session_sealed, "keep personal texts hidden");
+  show->callback([&] { chosen = [&] { return session_show(context, session_id, session_json, !session_sealed); }; });
+
+  CLI::App* config = command(cli, "config", "look at the configuration", "  onboardctl config get http.listen\n  onboardctl config check");
+  config->require_subcommand(1);
+  std::string key;
+  CLI::App* get = command(*config, "get", "one value: of the running server, else of its next start", "  onboardctl config get postgres.url");
+  get->add_option("key", key, "e.g. http.listen")->required();
+  get->callback([&] { chosen = [&] { return config_get(context, key); }; });
+  command(*config, "check", "say what is wrong with file and environment, if anything", "  onboardctl --config onboard.toml config check")
+      ->callback([&] { chosen = [&] { return config_check(context); }; });
+  command(*config, "list", "every key: name, variable, default, meaning", "  onboardctl config list | grep throttle")->callback([&] { chosen = config_list; });
+  command(*config, "example", "a complete file with every key at its default", "  onboardctl config example >onboard.toml")->callback([&] { chosen = config_example; });
+
+  bool ready = false;
+  CLI::App* where_command = command(cli, "where", "the addresses of the server that runs in the data folder", "  onboardctl where --ready && echo up");
+  where_command->add_flag("--ready", ready, "only if it is ready");
+  where_command->callback([&] { chosen = [&] { return where(context, ready); }; });
+
+  try {
+    cli.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return cli.exit(error) == 0 ? exit_good : exit_wrong_use;
+  }
+  return chosen();
+}
+
+}  // namespace
+}  // namespace onboarding::app
+
+int main(int argc, char** argv) {
+  try {
+    return onboarding::app::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::cerr << "onboardctl: " << error.what() << '\n';
+    return onboarding::app::exit_failed;
+  }
+}

@@ -1,0 +1,346 @@
+#include "infra/app/server/app.hpp"
+
+#include <prometheus/registry.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "actors/model/providers/client.hpp"
+#include "actors/runtime.hpp"
+#include "actors/session/flow_registry.hpp"
+#include "events/codec/codec.hpp"
+#include "events/log/memory/memory_log.hpp"
+#include "events/log/sqlite/sqlite_log.hpp"
+#include "events/privacy/memory_key_store.hpp"
+#include "events/privacy/sqlite_key_store.hpp"
+#include "http/http_server.hpp"
+#include "infra/app/server/logging.hpp"
+#include "infra/app/server/no_read_models.hpp"
+#include "projections/postgres/read_models.hpp"
+
+namespace onboarding::app {
+namespace {
+
+using std::chrono::milliseconds;
+
+milliseconds from_seconds(double seconds) { return milliseconds(static_cast<std::int64_t>(seconds * 1000)); }
+
+result<void> make_folder(const std::filesystem::path& folder) {
+  std::error_code error;
+  const bool made = std::filesystem::create_directories(folder, error);
+  if (error) return failure(Errc::bad_data_folder, folder.string() + ": " + error.message());
+  if (made) ::chmod(folder.c_str(), 0711);  // the private PostgreSQL's user passes through; the files in it are 0600
+  return {};
+}
+
+/// The shipped flow, and one of every *.json file in the configured folder, in order of name.
+result<std::vector<domain::Flow>> read_flows(const Configuration& c) {
+  std::vector<domain::Flow> flows = {domain::default_flow()};
+  if (!c.is_set("flows.path")) return flows;
+  std::vector<std::filesystem::path> files;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(c.text("flows.path"), error))
+    if (entry.path().extension() == ".json") files.push_back(entry.path());
+  if (error) return failure(Errc::bad_configuration, c.source("flows.path") + ": flows.path: " + c.text("flows.path") + ": " + error.message());
+  std::sort(files.begin(), files.end());
+  for (const auto& file : files) {
+    std::ifstream in(file);
+    std::stringstream content;
+    content << in.rdbuf();
+    auto flow = codec::parse_flow(content.str());
+    if (!flow) return failure(Errc::bad_configuration, file.string() + ": " + flow.error().message());
+    if (auto sound = domain::check(*flow); !sound) return failure(Errc::bad_configuration, file.string() + ": " + sound.error().message());
+    const auto same = std::find_if(flows.begin(), flows.end(), [&](const domain::Flow& f) { return f.name == flow->name; });
+    if (same == flows.end())
+      flows.push_back(std::move(*flow));
+    else
+      *same = std::move(*flow);
+  }
+  return flows;
+}
+
+std::string with_port(const std::string& address, std::uint16_t port) {
+  return address.substr(0, address.rfind(':') + 1) + std::to_string(port);
+}
+
+SessionSettings session_settings(const Configuration& c) {
+  SessionSettings s;
+  s.limits.abandon_after = std::chrono::seconds(static_cast<std::int64_t>(c.number("sessions.abandon_after_minutes") * 60));
+  s.limits.close_after = std::chrono::seconds(static_cast<std::int64_t>(c.number("sessions.close_after_minutes") * 60));
+  s.limits.max_messages = static_cast<std::uint32_t>(c.integer("sessions.max_messages"));
+  s.passivate_after = from_seconds(c.number("sessions.passivate_after_seconds"));
+  return s;
+}
+
+projections::PostgresOptions postgres_options(const Configuration& c, std::shared_ptr<spdlog::logger> logger) {
+  projections::PostgresOptions p;
+  p.url = c.text("postgres.url");
+  p.pool_size = static_cast<std::uint32_t>(c.integer("postgres.pool_size"));
+  p.max_overflow = static_cast<std::uint32_t>(c.integer("postgres.max_overflow"));
+  p.pool_timeout = from_seconds(c.number("postgres.pool_timeout_seconds"));
+  p.recycle = std::chrono::seconds(c.integer("postgres.recycle_seconds"));
+  p.pre_ping = c.flag("postgres.pre_ping");
+  p.logger = std::move(logger);
+  return p;
+}
+
+http::HttpOptions http_options(const Configuration& c, std::string operator_key) {
+  http::HttpOptions h;
+  h.listen = c.text("http.listen");
+  h.admin_listen = c.text("http.admin_listen");
+  h.threads = static_cast<std::uint32_t>(c.integer("http.threads"));
+  h.operator_key = std::move(operator_key);
+  h.throttle.requests_per_minute_per_ip = static_cast<std::uint32_t>(c.integer("throttle.requests_per_minute_per_ip"));
+  h.throttle.messages_per_minute_per_ip = c.is_set("throttle.messages_per_minute_per_ip") ? c.integer("throttle.messages_per_minute_per_ip") : -1;
+  h.throttle.trusted_proxies = c.list("throttle.trusted_proxies");
+  h.cors_origins = c.list("http.cors_origins");
+  h.version = std::string(version());
+  return h;
+}
+
+}  // namespace
+
+// Members are destroyed from the last to the first: each stands after everything it uses.
+struct App::Parts {
+  AppOptions options;
+  std::shared_ptr<spdlog::logger> server_log;
+  std::shared_ptr<prometheus::Registry> metrics = std::make_shared<prometheus::Registry>();
+  std::optional<privacy::Secrets> secrets;
+  std::string operator_key;
+  std::unique_ptr<privacy::KeyStore> keys;
+  std::unique_ptr<log::EventLog> log;
+  std::unique_ptr<session::FlowRegistry> flows;
+  NoReadModels no_read_models;
+  std::unique_ptr<projections::ReadModels> read_models;
+  std::unique_ptr<model::CurlLoop> curl;
+  std::unique_ptr<Runtime> runtime;
+  std::unique_ptr<http::AccessLog> access_log;
+  std::unique_ptr<http::HttpServer> http;
+  std::string listen, admin_listen;
+
+  bool has(Role role) const { return options.roles.contains(role); }
+  const Configuration& c() const { return options.configuration; }
+
+  result<void> open_secrets();
+  result<void> open_log();
+  result<void> start_read_models();
+  result<void> start_runtime();
+  result<void> start_http();
+  http::HealthReport health() const;
+};
+
+result<void> App::Parts::open_secrets() {
+  auto loaded = privacy::Secrets::load_or_create(options.data);
+  if (!loaded) return tl::unexpected(loaded.error());
+  secrets.emplace(std::move(*loaded));
+  auto key = privacy::Secrets::load_or_create_operator_key(options.data);
+  if (!key) return tl::unexpected(key.error());
+  operator_key = std::move(*key);
+  if (c().text("log.kind") == "memory") {
+    keys = std::make_unique<privacy::MemoryKeyStore>();
+    return {};
+  }
+  const auto file = options.data / "keys.db";
+  auto store = has(Role::sessions) ? privacy::SqliteKeyStore::open(file, secrets->wrapping_key())
+                                   : privacy::SqliteKeyStore::open_read_only(file, secrets->wrapping_key());
+  if (!store) return tl::unexpected(store.error());
+  keys = std::move(*store);
+  return {};
+}
+
+result<void> App::Parts::open_log() {
+  const auto partitions = static_cast<std::uint32_t>(c().integer("log.partitions"));
+  if (c().text("log.kind") == "memory") {
+    log = std::make_unique<log::MemoryLog>(log::make_memory_store(partitions));
+    return {};
+  }
+  const auto file = log_file(c(), options.data);
+  if (auto made = make_folder(file.parent_path()); !made) return made;
+  if (!has(Role::sessions)) {
+    auto reader = log::open_sqlite_reader(file.string());
+    if (!reader) return tl::unexpected(reader.error());
+    log = std::move(*reader);
+    return {};
+  }
+  log::SqliteOptions sqlite;
+  sqlite.path = file.string();
+  sqlite.partitions = partitions;
+  auto opened = log::SqliteLog::open(std::move(sqlite));
+  if (!opened) return tl::unexpected(opened.error());
+  log = std::move(*opened);
+  return {};
+}
+
+result<void> App::Parts::start_read_models() {
+  if (!c().is_set("postgres.url")) {
+    server_log->warn("postgres.url is not set: no read models; onboarding works, profiles and statistics do not");
+    return {};
+  }
+  auto made = projections::make_read_models(postgres_options(c(), server_log), *log, *keys, *metrics, system_clock());
+  if (!made) return failure(Errc::bad_configuration, c().source("postgres.url") + ": postgres.url: " + made.error().message());
+  read_models = std::move(*made);
+  if (has(Role::projections)) read_models->start();
+  return {};
+}
+
+result<void> App::Parts::start_runtime() {
+  auto read = read_flows(c());
+  if (!read) return tl::unexpected(read.error());
+  auto opened = session::FlowRegistry::open(*log, *keys, system_clock(), system_random(), *read);
+  if (!opened) return tl::unexpected(opened.error());
+  flows = std::move(*opened);
+
+  std::vector<std::string> left_off;
+  auto providers = enabled_providers(c(), left_off);
+  if (!providers) return tl::unexpected(providers.error());
+  for (const std::string& name : left_off) server_log->warn("{} has a key, but this version cannot speak to it: it is left off", name);
+
+  RuntimeOptions runtime_options;
+  runtime_options.log = log.get();
+  runtime_options.keys = keys.get();
+  runtime_options.secrets = &*secrets;
+  runtime_options.clock = &system_clock();
+  runtime_options.random = &system_random();
+  runtime_options.flows = flows.get();
+  runtime_options.metrics = metrics.get();
+  runtime_options.sessions = session_settings(c());
+  runtime_options.model.offline_enabled = c().flag("model.offline.enabled");
+  runtime_options.model.fallback_order = c().list("model.fallback_order");
+  if (!providers->empty()) curl = std::make_unique<model::CurlLoop>();
+  for (model::ProviderSettings& provider : *providers) {
+    auto client = model::make_client(provider, *curl);
+    if (!client) return failure(Errc::bad_configuration, "model." + provider.name + ": " + client.error().message());
+    runtime_options.model.clients.push_back(std::move(*client));
+    runtime_options.model.providers.push_back(std::move(provider));
+  }
+  runtime = std::make_unique<Runtime>(std::move(runtime_options));
+  return {};
+}
+
+result<void> App::Parts::start_http() {
+  access_log = http::make_access_log(request_sink(options.data));
+  projections::Queries& queries = read_models ? read_models->queries() : no_read_models;
+  http::HttpPorts ports{runtime->gateway(), queries, *secrets, *log, *metrics, system_clock(), system_random(), [this] { return health(); },
+                        access_log.get()};
+  auto started = http::start_http(http_options(c(), operator_key), ports);
+  if (!started) return tl::unexpected(started.error());
+  http = std::move(*started);
+  listen = with_port(c().text("http.listen"), http->port());
+  if (c().is_set("http.admin_listen")) admin_listen = with_port(c().text("http.admin_listen"), http->admin_port());
+  return {};
+}
+
+http::HealthReport App::Parts::health() const {
+  http::HealthReport report;
+  const model::ModelStatusPtr status = runtime->model_status();
+  for (const model::ProviderStatus& p : status->providers) report.providers.push_back({p.name, p.model, p.enabled, p.healthy});
+  report.offline_extractor = status->offline_enabled;
+  report.calls_waiting = status->waiting;
+  struct statvfs disk {};
+  if (::statvfs(options.data.c_str(), &disk) == 0) {
+    report.disk_total_bytes = static_cast<std::uint64_t>(disk.f_blocks) * disk.f_frsize;
+    report.disk_free_bytes = static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize;
+  }
+  return report;
+}
+
+result<std::set<Role>> parse_roles(std::string_view text) {
+  std::set<Role> roles;
+  std::stringstream in{std::string(text)};
+  for (std::string name; std::getline(in, name, ',');) {
+    if (name == "api") roles.insert(Role::api);
+    else if (name == "sessions") roles.insert(Role::sessions);
+    else if (name == "projections") roles.insert(Role::projections);
+    else if (name == "jobs") roles.insert(Role::jobs);
+    else return failure(Errc::bad_configuration, "--roles: \"" + name + "\" is none of api, sessions, projections, jobs");
+  }
+  if (roles.empty()) return failure(Errc::bad_configuration, "--roles names none");
+  if (roles.contains(Role::api) != roles.contains(Role::sessions))
+    return failure(Errc::not_in_this_version, "--roles: api and sessions in different processes need the Kafka log; with the embedded log they go together");
+  return roles;
+}
+
+App::App(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+result<std::unique_ptr<App>> App::start(AppOptions options) {
+  auto parts = std::make_unique<Parts>();
+  parts->options = std::move(options);
+  Parts& p = *parts;
+  if (p.c().text("log.kind") == "kafka")
+    return failure(Errc::not_in_this_version, p.c().source("log.kind") + ": log.kind = \"kafka\": the Kafka log comes with a later version; use \"sqlite\"");
+  if (auto made = make_folder(p.options.data); !made) return tl::unexpected(made.error());
+  p.server_log = make_server_log();
+  for (const std::string& name : p.c().strange_variables()) p.server_log->warn("the environment variable {} is no setting of this version", name);
+  if (auto done = p.open_secrets(); !done) return tl::unexpected(done.error());
+  if (auto done = p.open_log(); !done) return tl::unexpected(done.error());
+  if (p.has(Role::sessions)) {
+    if (auto done = p.start_runtime(); !done) return tl::unexpected(done.error());
+  }
+  if (p.has(Role::projections) || p.has(Role::api)) {
+    if (auto done = p.start_read_models(); !done) return tl::unexpected(done.error());
+  }
+  if (p.has(Role::api)) {
+    if (auto done = p.start_http(); !done) return tl::unexpected(done.error());
+  }
+  if (auto written = write_running(p.options.data, ::getpid(), p.c(), p.listen, p.admin_listen); !written) return tl::unexpected(written.error());
+  if (p.has(Role::api))
+    p.server_log->info("ready: http://{} (admin: {})", p.listen, p.admin_listen.empty() ? "none" : "http://" + p.admin_listen);
+  else
+    p.server_log->info("ready");
+  return std::unique_ptr<App>(new App(std::move(parts)));
+}
+
+App::~App() {
+  Parts& p = *parts_;
+  if (p.http) p.http->stop();
+  p.runtime.reset();
+  if (p.read_models) p.read_models->stop();
+  remove_running(p.options.data);
+  p.server_log->info("stopped");
+}
+
+const std::string& App::listen() const { return parts_->listen; }
+const std::string& App::admin_listen() const { return parts_->admin_listen; }
+bool App::fenced() const { return parts_->runtime && parts_->runtime->status().fenced; }
+
+bool App::drain(milliseconds patience, const std::function<bool()>& hurry) {
+  Parts& p = *parts_;
+  if (!p.runtime) return true;
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  p.server_log->info("draining: answering what was accepted");
+  if (p.http) p.http->begin_drain();
+
+  // Shared, since the gateway may still call back after we gave up.
+  struct Waiting {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool drained = false;
+  };
+  auto waiting = std::make_shared<Waiting>();
+  p.runtime->gateway().drain([waiting] {
+    const std::lock_guard lock(waiting->mutex);
+    waiting->drained = true;
+    waiting->changed.notify_all();
+  });
+  bool drained = false;
+  {
+    std::unique_lock lock(waiting->mutex);
+    while (!waiting->drained && !hurry() && std::chrono::steady_clock::now() < deadline) waiting->changed.wait_for(lock, milliseconds(50));
+    drained = waiting->drained;
+  }
+  if (p.http) {
+    const auto left = std::max(milliseconds(200), std::chrono::duration_cast<milliseconds>(deadline - std::chrono::steady_clock::now()));
+    drained = p.http->finish_drain(hurry() ? milliseconds(0) : left) && drained;
+  }
+  if (!drained) p.server_log->warn("gave up on requests that were not answered in time");
+  return drained;
+}
+
+std::string_view version() { return ONBOARDING_VERSION; }
+
+}  // namespace onboarding::app
