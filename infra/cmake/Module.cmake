@@ -93,3 +93,17 @@ function(onboarding_test name)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
 endfunction()
+
+# onboarding_python_test(<name> SOURCES file… [LABELS label…] [TIMEOUT seconds]): Python unittests, run by
+# tests/run_unittests.py, which reports cases as GoogleTest does. The programs are found in ONBOARDING_BUILD_DIR.
+function(onboarding_python_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LABELS" ${ARGN})
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  list(TRANSFORM ARG_SOURCES PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/")
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  add_test(NAME ${name} COMMAND ${Python3_EXECUTABLE} -B "${CMAKE_SOURCE_DIR}/tests/run_unittests.py" ${name} ${ARG_SOURCES}
+    WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}" ENVIRONMENT "ONBOARDING_BUILD_DIR=${CMAKE_BINARY_DIR}")
+endfunction()
