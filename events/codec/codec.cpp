@@ -399,28 +399,33 @@ result<std::vector<DecodedEvent>> decode(const log::Record& record, privacy::Key
   };
   // A payload of the largest size may hold a value in every other byte; its size is the bound.
   constexpr JsonLimits limits{.max_bytes = log::max_payload_bytes, .max_values = log::max_payload_bytes};
-  auto document = parse_json(record.payload, limits);
-  if (!document) return wrong(document.error());
-  if (int_member(*document, "format") != format) return wrong({Errc::malformed, "format is not 1"});
-  const auto time = parse_time(string_member(*document, "time"));
+  // Kept by the thread: a record's values fit the pool nearly always, and what is in them is sealed.
+  thread_local std::string text;
+  thread_local std::array<char, 32 * 1024> pool;
+  text.assign(record.payload);
+  rapidjson::MemoryPoolAllocator<> allocator(pool.data(), pool.size());
+  rapidjson::Document document(&allocator);
+  if (auto parsed = parse_json_in_place(text, document, limits); !parsed) return wrong(parsed.error());
+  if (int_member(document, "format") != format) return wrong({Errc::malformed, "format is not 1"});
+  const auto time = parse_time(string_member(document, "time"));
   if (!time) return wrong({Errc::malformed, "time is missing"});
-  const auto events = document->FindMember("events");
-  if (events == document->MemberEnd() || !events->value.IsArray() || events->value.Size() != record.count || record.count == 0)
+  const auto events = document.FindMember("events");
+  if (events == document.MemberEnd() || !events->value.IsArray() || events->value.Size() != record.count || record.count == 0)
     return wrong({Errc::malformed, "the events are not as many as the record counts"});
 
   auto meta = std::make_shared<RecordMeta>();
-  meta->user = string_member(*document, "user");
-  meta->blinded_user_id = string_member(*document, "blinded");
-  meta->plan = string_member(*document, "plan");
-  meta->correlation_id = string_member(*document, "correlation");
-  meta->causation_id = string_member(*document, "causation");
-  meta->traceparent = string_member(*document, "traceparent");
+  meta->user = string_member(document, "user");
+  meta->blinded_user_id = string_member(document, "blinded");
+  meta->plan = string_member(document, "plan");
+  meta->correlation_id = string_member(document, "correlation");
+  meta->causation_id = string_member(document, "causation");
+  meta->traceparent = string_member(document, "traceparent");
 
-  Opener opener(keys, meta->user, string_member(*document, "key"));
+  Opener opener(keys, meta->user, string_member(document, "key"));
   std::vector<DecodedEvent> decoded;
   decoded.reserve(record.count);
   for (std::size_t i = 0; i < record.count; ++i) {
-    auto event = decode_event(record, i, events->value[static_cast<rapidjson::SizeType>(i)], document->GetAllocator(), opener, upcasters);
+    auto event = decode_event(record, i, events->value[static_cast<rapidjson::SizeType>(i)], document.GetAllocator(), opener, upcasters);
     if (!event) return wrong(event.error(), "event " + std::to_string(i + 1) + ": ");
     event->recorded.time = *time;
     event->meta = meta;

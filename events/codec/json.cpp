@@ -215,6 +215,20 @@ void write_canonical(JsonWriter& writer, const Value& value) {
   }
 }
 
+// UTF-8 was checked by the scan, with what RapidJSON's own check lets through; it need not be checked twice.
+constexpr unsigned parse_flags = rapidjson::kParseIterativeFlag | rapidjson::kParseFullPrecisionFlag;
+
+result<void> scan(std::string_view text, const JsonLimits& limits) {
+  if (text.size() > limits.max_bytes) return refused(Errc::too_large, limits.max_bytes, "the text goes on beyond the bound");
+  return Scan(text, limits)();
+}
+
+result<void> check_parsed(const rapidjson::Document& document) {
+  if (document.HasParseError()) return refused(Errc::malformed, document.GetErrorOffset(), "not JSON");
+  if (has_duplicate_keys(document)) return failure(make_error_code(Errc::malformed), "an object names a member twice");
+  return {};
+}
+
 /// Digits only, exactly `count` of them.
 std::optional<unsigned> decimal(std::string_view text, std::size_t at, std::size_t count) {
   unsigned value = 0;
@@ -228,15 +242,17 @@ std::optional<unsigned> decimal(std::string_view text, std::size_t at, std::size
 }  // namespace
 
 result<rapidjson::Document> parse_json(std::string_view text, const JsonLimits& limits) {
-  if (text.size() > limits.max_bytes) return refused(Errc::too_large, limits.max_bytes, "the text goes on beyond the bound");
-  if (auto ok = Scan(text, limits)(); !ok) return tl::unexpected(ok.error());
-  // UTF-8 was checked by the scan, with what RapidJSON's own check lets through; it need not be checked twice.
-  constexpr unsigned flags = rapidjson::kParseIterativeFlag | rapidjson::kParseFullPrecisionFlag;
   rapidjson::Document document;
-  document.Parse<flags>(text.data(), text.size());
-  if (document.HasParseError()) return refused(Errc::malformed, document.GetErrorOffset(), "not JSON");
-  if (has_duplicate_keys(document)) return failure(make_error_code(Errc::malformed), "an object names a member twice");
+  if (auto ok = scan(text, limits); !ok) return tl::unexpected(ok.error());
+  document.Parse<parse_flags>(text.data(), text.size());
+  if (auto ok = check_parsed(document); !ok) return tl::unexpected(ok.error());
   return document;
+}
+
+result<void> parse_json_in_place(std::string& text, rapidjson::Document& document, const JsonLimits& limits) {
+  if (auto ok = scan(text, limits); !ok) return ok;
+  document.ParseInsitu<parse_flags | rapidjson::kParseInsituFlag>(text.data());
+  return check_parsed(document);
 }
 
 std::string canonical_json(const Value& value) {

@@ -29,6 +29,10 @@ struct JsonLimits {
 /// The root may be any value; whole numbers keep 64 bits; others are the nearest double. Reentrant.
 result<rapidjson::Document> parse_json(std::string_view text, const JsonLimits& = {});
 
+/// The same for a hot path: parsed where it lies, nothing copied. The document's strings point into `text`, which is
+/// overwritten and must outlive it.
+result<void> parse_json_in_place(std::string& text, rapidjson::Document& document, const JsonLimits& = {});
+
 /// Members sorted by name, no white space, strings escaped one way only: equal content gives equal bytes. For fingerprints.
 std::string canonical_json(const rapidjson::Value&);
 /// Appends `text` as a JSON string. False when it is not is_text(): what is ill-formed then reads U+FFFD.
