@@ -137,7 +137,7 @@ struct FieldRejected {
   bool operator==(const FieldRejected&) const = default;
 };
 
-/// An optional field that the person would rather not answer.
+/// An optional field that the person would rather not answer; a value it had is withdrawn.
 struct FieldDeclined {
   std::string turn_id;
   std::string field;

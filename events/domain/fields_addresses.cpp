@@ -76,7 +76,9 @@ Words spoken_tokens(const std::string& said) {
 
 /// The character that a spoken word stands for inside an address; empty: none.
 std::string_view spoken_joint(const std::string& token) {
-  static const std::map<std::string, std::string_view, std::less<>> joints = {{"dot", "."}, {"point", "."}, {"period", "."}, {".", "."}, {"dash", "-"}, {"hyphen", "-"}, {"minus", "-"}, {"-", "-"}, {"underscore", "_"}, {"_", "_"}, {"plus", "+"}, {"+", "+"}};
+  static const std::map<std::string, std::string_view, std::less<>> joints = {
+      {"dot", "."},   {"point", "."}, {"period", "."},     {".", "."}, {"dash", "-"}, {"hyphen", "-"},
+      {"minus", "-"}, {"-", "-"},     {"underscore", "_"}, {"_", "_"}, {"plus", "+"}, {"+", "+"}};
   const auto found = joints.find(lower(token));
   return found == joints.end() ? std::string_view() : found->second;
 }
@@ -124,8 +126,10 @@ tl::expected<void, Refusal> check_local(const std::string& local) {
   if (local.front() == '.' || local.back() == '.' || local.find("..") != std::string::npos)
     return refuse("stray_dot", "There is a dot too many before the @ of that e-mail address.");
   for (const char32_t c : code_points(local)) {
-    const bool allowed = c < 0x80 ? is_alnum(static_cast<char>(c)) || std::string_view("!#$%&'*+/=?^_`{|}~-.").find(static_cast<char>(c)) != std::string_view::npos
-                                  : is_letter(c) || is_mark(c) || is_digit(c);
+    const bool allowed = c < 0x80
+                             ? is_alnum(static_cast<char>(c)) ||
+                                   std::string_view("!#$%&'*+/=?^_`{|}~-.").find(static_cast<char>(c)) != std::string_view::npos
+                             : is_letter(c) || is_mark(c) || is_digit(c);
     if (!allowed) return refuse("odd_character", "That e-mail address has a character that can't stand there.");
   }
   return {};
@@ -138,16 +142,20 @@ Reading assemble_email(std::string local, std::string domain) {
   while (!domain.empty() && std::string_view(".,;:!?)>]\"'").find(domain.back()) != std::string_view::npos) domain.pop_back();
   if (const auto fine = check_local(local); !fine) return tl::make_unexpected(fine.error());
   if (domain.empty()) return refuse("no_domain", "There is nothing after the @ in that e-mail address.");
-  if (domain.find('.') == std::string::npos && is_ascii(domain)) return refuse("no_dot_in_domain", "The part after the @ has no dot in it, as in example.com.");
+  if (domain.find('.') == std::string::npos && is_ascii(domain))
+    return refuse("no_dot_in_domain", "The part after the @ has no dot in it, as in example.com.");
   const auto read = read_domain(domain);
   if (!read) return refuse("bad_domain", "The part after the @ isn't a domain that can exist.");
-  if (local.size() + 1 + read->size() > max_email_bytes) return refuse("too_long", "That e-mail address is longer than e-mail allows.");
+  if (local.size() + 1 + read->size() > max_email_bytes)
+    return refuse("too_long", "That e-mail address is longer than e-mail allows.");
   return local + "@" + *read;
 }
 
 /// "plus four nine …", "double five", as digits; nullopt unless all of it is such words.
 std::optional<std::string> spoken_digits(const std::string& said) {
-  static const std::map<std::string, char, std::less<>> digits = {{"zero", '0'}, {"oh", '0'}, {"o", '0'}, {"one", '1'}, {"two", '2'}, {"three", '3'}, {"four", '4'}, {"five", '5'}, {"six", '6'}, {"seven", '7'}, {"eight", '8'}, {"nine", '9'}};
+  static const std::map<std::string, char, std::less<>> digits = {{"zero", '0'}, {"oh", '0'},    {"o", '0'},     {"one", '1'},
+                                                                  {"two", '2'},  {"three", '3'}, {"four", '4'},  {"five", '5'},
+                                                                  {"six", '6'},  {"seven", '7'}, {"eight", '8'}, {"nine", '9'}};
   std::string out;
   std::size_t times = 1;
   for (const std::string& word : words_of(said)) {
@@ -199,7 +207,8 @@ Reading read_email(const std::string& said) {
   for (std::size_t i = 0; i < ats.size(); ++i) {
     if (i > 0 && ats[i] <= ats[i - 1] + 2) return refuse("several_at_signs", "That e-mail address has more than one @.");
     Reading next = assemble_email(local_before(tokens, ats[i]), domain_after(tokens, ats[i]));
-    if (best && *best && next && **best != *next) return refuse("several_values", "I found more than one e-mail address in that; which one is it?");
+    if (best && *best && next && **best != *next)
+      return refuse("several_values", "I found more than one e-mail address in that; which one is it?");
     if (!best || (!*best && next)) best = std::move(next);
   }
   return *best;
@@ -215,11 +224,16 @@ Reading read_url(const std::string& said) {
     std::string candidate;
     for (const std::string& token : tokens) {
       const std::string word = lower(token);
-      joined += word == "dot" || word == "point" ? "." : word == "slash" ? "/" : word == "dash" || word == "hyphen" ? "-" : word == "colon" ? ":" : token;
+      joined += word == "dot" || word == "point"     ? "."
+                : word == "slash"                    ? "/"
+                : word == "dash" || word == "hyphen" ? "-"
+                : word == "colon"                    ? ":"
+                                                     : token;
       const std::string_view bare = trim(token, "\"'<>()[],;!?");
       const std::size_t dot = bare.find('.');
       if (dot == std::string_view::npos || dot == 0 || dot + 1 >= bare.size()) continue;
-      if (!candidate.empty() && candidate != bare) return refuse("several_values", "I found more than one web address in that; which one is it?");
+      if (!candidate.empty() && candidate != bare)
+        return refuse("several_values", "I found more than one web address in that; which one is it?");
       candidate = bare;
       while (!candidate.empty() && candidate.back() == '.') candidate.pop_back();
     }
@@ -233,27 +247,33 @@ Reading read_url(const std::string& said) {
   if (scheme_end != std::string::npos) {
     scheme = lower(text.substr(0, scheme_end));
     text.erase(0, scheme_end + 3);
-  } else if (const std::size_t colon = text.find(':'); colon != std::string::npos && (colon + 1 >= text.size() || !std::isdigit(static_cast<unsigned char>(text[colon + 1])))) {
+  } else if (const std::size_t colon = text.find(':');
+             colon != std::string::npos &&
+             (colon + 1 >= text.size() || !std::isdigit(static_cast<unsigned char>(text[colon + 1])))) {
     scheme = lower(text.substr(0, colon));  // "javascript:", "mailto:"
   }
-  if (scheme != "http" && scheme != "https") return refuse("bad_scheme", "I can only take addresses that begin with http or https.");
+  if (scheme != "http" && scheme != "https")
+    return refuse("bad_scheme", "I can only take addresses that begin with http or https.");
   const std::size_t host_end = std::min(text.find_first_of("/?#"), text.size());
   std::string host = text.substr(0, host_end);
   std::string rest = text.substr(host_end);
-  if (host.find('@') != std::string::npos) return refuse("has_credentials", "Please leave out the part before the @ of that web address.");
+  if (host.find('@') != std::string::npos)
+    return refuse("has_credentials", "Please leave out the part before the @ of that web address.");
   std::string port;
   if (const std::size_t colon = host.find(':'); colon != std::string::npos) {
     port = host.substr(colon + 1);
     host.erase(colon);
     int number = 0;
     const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
-    if (error != std::errc() || end != port.data() + port.size() || number < 1 || number > 65535) return refuse("bad_port", "The port in that web address can't exist.");
+    if (error != std::errc() || end != port.data() + port.size() || number < 1 || number > 65535)
+      return refuse("bad_port", "The port in that web address can't exist.");
     const bool usual = (scheme == "https" && number == 443) || (scheme == "http" && number == 80);
     port = usual ? "" : ":" + std::to_string(number);
   }
   const auto domain = read_domain(host);
   if (!domain) return refuse("bad_domain", "That isn't a web address that can exist.");
-  if (rest.find_first_of(" \"<>\\^`{|}") != std::string::npos) return refuse("odd_character", "That web address has a character that can't stand there.");
+  if (rest.find_first_of(" \"<>\\^`{|}") != std::string::npos)
+    return refuse("odd_character", "That web address has a character that can't stand there.");
   if (rest == "/") rest.clear();
   return scheme + "://" + *domain + port + rest;
 }
@@ -265,23 +285,31 @@ Reading read_phone(const FieldSpec& spec, const std::string& said) {
   if (const auto spoken = spoken_digits(text); spoken && text.find_first_of("0123456789") == std::string::npos) text = *spoken;
   // Without a region nothing is known of dialling prefixes; 00 is the one that ITU recommends.
   if (spec.region.empty() && text.rfind("00", 0) == 0) text.replace(0, 2, "+");
-  if (text.find_first_of("0123456789") == std::string::npos) return refuse("not_a_phone", "I couldn't find a phone number in that.");
+  if (text.find_first_of("0123456789") == std::string::npos)
+    return refuse("not_a_phone", "I couldn't find a phone number in that.");
   const PhoneNumberUtil& util = *PhoneNumberUtil::GetInstance();
   PhoneNumber number;
   switch (util.Parse(text, spec.region.empty() ? "ZZ" : spec.region, &number)) {
-    case PhoneNumberUtil::NO_PARSING_ERROR: break;
+    case PhoneNumberUtil::NO_PARSING_ERROR:
+      break;
     case PhoneNumberUtil::INVALID_COUNTRY_CODE_ERROR:
       return refuse("no_country_code", "Could you give me the number with its country code, beginning with a +?");
     case PhoneNumberUtil::TOO_SHORT_NSN:
-    case PhoneNumberUtil::TOO_SHORT_AFTER_IDD: return refuse("too_short", "That phone number is too short.");
-    case PhoneNumberUtil::TOO_LONG_NSN: return refuse("too_long", "That phone number is too long.");
-    default: return refuse("not_a_phone", "I couldn't find a phone number in that.");
+    case PhoneNumberUtil::TOO_SHORT_AFTER_IDD:
+      return refuse("too_short", "That phone number is too short.");
+    case PhoneNumberUtil::TOO_LONG_NSN:
+      return refuse("too_long", "That phone number is too long.");
+    default:
+      return refuse("not_a_phone", "I couldn't find a phone number in that.");
   }
   if (!util.IsValidNumber(number)) {
     switch (util.IsPossibleNumberWithReason(number)) {
-      case PhoneNumberUtil::TOO_SHORT: return refuse("too_short", "That phone number is too short.");
-      case PhoneNumberUtil::TOO_LONG: return refuse("too_long", "That phone number is too long.");
-      default: return refuse("no_such_number", "That phone number can't exist; is there a digit wrong?");
+      case PhoneNumberUtil::TOO_SHORT:
+        return refuse("too_short", "That phone number is too short.");
+      case PhoneNumberUtil::TOO_LONG:
+        return refuse("too_long", "That phone number is too long.");
+      default:
+        return refuse("no_such_number", "That phone number can't exist; is there a digit wrong?");
     }
   }
   std::string out;

@@ -36,7 +36,8 @@ const std::map<std::string, unsigned, std::less<>>& months() {
           std::string name;
           of_width[i].toUTF8String(name);
           name = fold_words(name);
-          if (!name.empty() && !std::isdigit(static_cast<unsigned char>(name[0]))) names.emplace(name, static_cast<unsigned>(i + 1));
+          if (!name.empty() && !std::isdigit(static_cast<unsigned char>(name[0])))
+            names.emplace(name, static_cast<unsigned>(i + 1));
         }
       }
     }
@@ -47,7 +48,11 @@ const std::map<std::string, unsigned, std::less<>>& months() {
 }
 
 const std::map<std::string, unsigned, std::less<>>& ordinals() {
-  static const std::map<std::string, unsigned, std::less<>> table = {{"first", 1}, {"second", 2}, {"third", 3}, {"fourth", 4}, {"fifth", 5}, {"sixth", 6}, {"seventh", 7}, {"eighth", 8}, {"ninth", 9}, {"tenth", 10}, {"eleventh", 11}, {"twelfth", 12}, {"thirteenth", 13}, {"fourteenth", 14}, {"fifteenth", 15}, {"sixteenth", 16}, {"seventeenth", 17}, {"eighteenth", 18}, {"nineteenth", 19}, {"twentieth", 20}, {"thirtieth", 30}};
+  static const std::map<std::string, unsigned, std::less<>> table = {
+      {"first", 1},       {"second", 2},      {"third", 3},      {"fourth", 4},     {"fifth", 5},        {"sixth", 6},
+      {"seventh", 7},     {"eighth", 8},      {"ninth", 9},      {"tenth", 10},     {"eleventh", 11},    {"twelfth", 12},
+      {"thirteenth", 13}, {"fourteenth", 14}, {"fifteenth", 15}, {"sixteenth", 16}, {"seventeenth", 17}, {"eighteenth", 18},
+      {"nineteenth", 19}, {"twentieth", 20},  {"thirtieth", 30}};
   return table;
 }
 
@@ -59,7 +64,8 @@ Reading iso(int year, unsigned month, unsigned day) {
   if (year < first_year || year > last_year || !date.ok()) return refuse("no_such_day", "There is no such day in the calendar.");
   std::string out = "0000-00-00";
   const auto put = [&](std::size_t at, int digits, int value) {
-    for (; digits > 0; --digits, value /= 10) out[at + static_cast<std::size_t>(digits) - 1] = static_cast<char>('0' + value % 10);
+    for (; digits > 0; --digits, value /= 10)
+      out[at + static_cast<std::size_t>(digits) - 1] = static_cast<char>('0' + value % 10);
   };
   put(0, 4, year);
   put(5, 2, static_cast<int>(month));
@@ -117,7 +123,11 @@ int read_year(const Words& words, std::size_t& at) {
 
 /// Words that say nothing about which day it is.
 bool is_filler(const std::string& word) {
-  static const std::set<std::string, std::less<>> fillers = {"of", "the", "on", "in", "it's", "its", "it", "is", "was", "i", "born", "my", "birthday", "date", "birth", "year", "and", "de", "del", "den", "le", "el", "am", "d", "since", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "mon", "tue", "tues", "wed", "thu", "thur", "thurs", "fri", "sat", "sun", "that", "would", "be", "i'm"};
+  static const std::set<std::string, std::less<>> fillers = {
+      "of",       "the",    "on",      "in",        "it's",     "its",    "it",       "is",     "was", "i",   "born", "my",
+      "birthday", "date",   "birth",   "year",      "and",      "de",     "del",      "den",    "le",  "el",  "am",   "d",
+      "since",    "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "mon", "tue", "tues", "wed",
+      "thu",      "thur",   "thurs",   "fri",       "sat",      "sun",    "that",     "would",  "be",  "i'm"};
   return fillers.count(word) > 0;
 }
 
@@ -193,7 +203,15 @@ std::optional<std::pair<std::array<std::string, 3>, char>> split_numeric(std::st
 std::string with_plain_separators(const std::string& said) {
   std::string text = ascii_digits(said);
   if (!is_ascii(text)) {
-    static const std::array<std::pair<const char*, const char*>, 9> signs = {{{"\u5E74", "-"}, {"\u6708", "-"}, {"\u65E5", " "}, {"\uB144", "-"}, {"\uC6D4", "-"}, {"\uC77C", " "}, {"\u2013", "-"}, {"\u2010", "-"}, {"\u2011", "-"}}};
+    static const std::array<std::pair<const char*, const char*>, 9> signs = {{{"\u5E74", "-"},
+                                                                              {"\u6708", "-"},
+                                                                              {"\u65E5", " "},
+                                                                              {"\uB144", "-"},
+                                                                              {"\uC6D4", "-"},
+                                                                              {"\uC77C", " "},
+                                                                              {"\u2013", "-"},
+                                                                              {"\u2010", "-"},
+                                                                              {"\u2011", "-"}}};
     for (const auto& [from, to] : signs)
       for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from)) text.replace(at, 3, to);
   }
@@ -230,7 +248,8 @@ Reading read_date(const std::string& said) {
       numeric = read_numeric(parts->first, parts->second);
     } else if (token.size() == 8 && all_digits(token)) {
       if (numeric) return refuse("several_values", "I found more than one date in that; which one is it?");
-      numeric = iso(to_int(token.substr(0, 4)), static_cast<unsigned>(to_int(token.substr(4, 2))), static_cast<unsigned>(to_int(token.substr(6, 2))));
+      numeric = iso(to_int(token.substr(0, 4)), static_cast<unsigned>(to_int(token.substr(4, 2))),
+                    static_cast<unsigned>(to_int(token.substr(6, 2))));
     } else if (!token.empty() && !is_filler(fold_words(token))) {
       others = true;
     }
@@ -239,7 +258,8 @@ Reading read_date(const std::string& said) {
   if (numeric) return not_a_date();
   const Words words = words_of(text);
   for (const char* relative : {"today", "yesterday", "tomorrow", "ago", "last", "next"})
-    if (std::find(words.begin(), words.end(), relative) != words.end()) return refuse("relative_date", "Could you give me the date itself?");
+    if (std::find(words.begin(), words.end(), relative) != words.end())
+      return refuse("relative_date", "Could you give me the date itself?");
   return read_with_month_name(words);
 }
 

@@ -37,7 +37,9 @@ std::string_view without_opening(std::string_view said, const std::vector<std::s
 std::string_view without_full_stop(std::string_view said) {
   said = trim(said, " ,;:!?");
   if (said.size() < 2 || said.back() != '.') return said;
-  static const std::set<std::string, std::less<>> abbreviations = {"jr", "sr", "dr", "st", "esq", "phd", "md", "inc", "co", "corp", "ltd", "llc", "bros", "plc", "pty", "gmbh", "cie", "spol", "a", "s"};
+  static const std::set<std::string, std::less<>> abbreviations = {"jr",  "sr",   "dr",   "st",   "esq", "phd",  "md",
+                                                                   "inc", "co",   "corp", "ltd",  "llc", "bros", "plc",
+                                                                   "pty", "gmbh", "cie",  "spol", "a",   "s"};
   const std::size_t blank = said.find_last_of(" ,");
   const std::string_view last = said.substr(blank == std::string_view::npos ? 0 : blank + 1);
   const std::string_view word = last.substr(0, last.size() - 1);
@@ -85,8 +87,13 @@ std::size_t count_words(std::string_view said) { return static_cast<std::size_t>
 }  // namespace
 
 Reading read_person_name(const FieldSpec& spec, const std::string& said) {
-  static const std::vector<std::string_view> openings = {"my full name is ", "the name is ", "the name's ", "my name is ", "my name's ", "name is ", "name: ", "you can call me ", "please call me ", "just call me ", "call me ", "i am called ", "i'm called ", "this is ", "it is ", "it's ", "i am ", "i'm "};
-  static const std::set<std::string, std::less<>> no_names = {"yes", "yeah", "yep", "ok", "okay", "sure", "hello", "hi", "hey", "nobody", "anonymous", "idk", "i don't know", "unknown", "guess", "why", "what", "who", "help", "test", "null", "undefined", "name", "my name"};
+  static const std::vector<std::string_view> openings = {
+      "my full name is ", "the name is ",     "the name's ",     "my name is ",   "my name's ", "name is ",
+      "name: ",           "you can call me ", "please call me ", "just call me ", "call me ",   "i am called ",
+      "i'm called ",      "this is ",         "it is ",          "it's ",         "i am ",      "i'm "};
+  static const std::set<std::string, std::less<>> no_names = {
+      "yes",          "yeah",    "yep",   "ok",  "okay", "sure", "hello", "hi",   "hey",  "nobody",    "anonymous", "idk",
+      "i don't know", "unknown", "guess", "why", "what", "who",  "help",  "test", "null", "undefined", "name",      "my name"};
   if (said.find('@') != std::string::npos) return refuse("looks_like_email", "That looks like an e-mail address, not a name.");
   if (looks_like_url(said)) return refuse("looks_like_url", "That looks like a web address, not a name.");
   // Quotation marks around a name are the sentence's, not the name's.
@@ -101,7 +108,8 @@ Reading read_person_name(const FieldSpec& spec, const std::string& said) {
   if (!letters) return refuse("no_letters", "I couldn't find a name in that.");
   for (std::size_t at = 0; at < name.size();) {
     const std::size_t end = std::min(name.find(' ', at), name.size());
-    if (looks_like_domain(std::string_view(name).substr(at, end - at))) return refuse("looks_like_url", "That looks like a web address, not a name.");
+    if (looks_like_domain(std::string_view(name).substr(at, end - at)))
+      return refuse("looks_like_url", "That looks like a web address, not a name.");
     at = end + 1;
   }
   if (no_names.count(fold_words(name)) > 0) return refuse("not_a_name", "That doesn't sound like a name.");
@@ -111,7 +119,34 @@ Reading read_person_name(const FieldSpec& spec, const std::string& said) {
 }
 
 Reading read_company(const FieldSpec& spec, const std::string& said) {
-  static const std::vector<std::string_view> openings = {"the company is called ", "our company is called ", "my company is called ", "the company is ", "our company is ", "my company is ", "we are called ", "we're called ", "it is called ", "it's called ", "i am working for ", "i'm working for ", "i am working at ", "i'm working at ", "i work with ", "i work for ", "i work at ", "i am with ", "i'm with ", "i am from ", "i'm from ", "i am at ", "i'm at ", "we are ", "we're ", "it is ", "it's ", "company: "};
+  static const std::vector<std::string_view> openings = {"the company is called ",
+                                                         "our company is called ",
+                                                         "my company is called ",
+                                                         "the company is ",
+                                                         "our company is ",
+                                                         "my company is ",
+                                                         "we are called ",
+                                                         "we're called ",
+                                                         "it is called ",
+                                                         "it's called ",
+                                                         "i am working for ",
+                                                         "i'm working for ",
+                                                         "i am working at ",
+                                                         "i'm working at ",
+                                                         "i work with ",
+                                                         "i work for ",
+                                                         "i work at ",
+                                                         "i am with ",
+                                                         "i'm with ",
+                                                         "i am from ",
+                                                         "i'm from ",
+                                                         "i am at ",
+                                                         "i'm at ",
+                                                         "we are ",
+                                                         "we're ",
+                                                         "it is ",
+                                                         "it's ",
+                                                         "company: "};
   // Only in lower case: "At Home" and "From Scratch" are names.
   static const std::array<std::string_view, 3> small_openings = {"at ", "from ", "with "};
   if (said.find('@') != std::string::npos && said.find(' ') == std::string::npos && said.find('@') > 0)

@@ -20,12 +20,18 @@ using Words = std::vector<std::string>;
 using Table = std::map<std::string, double, std::less<>>;
 
 const Table& small_numbers() {
-  static const Table table = {{"zero", 0}, {"one", 1}, {"two", 2}, {"three", 3}, {"four", 4}, {"five", 5}, {"six", 6}, {"seven", 7}, {"eight", 8}, {"nine", 9}, {"ten", 10}, {"eleven", 11}, {"twelve", 12}, {"thirteen", 13}, {"fourteen", 14}, {"fifteen", 15}, {"sixteen", 16}, {"seventeen", 17}, {"eighteen", 18}, {"nineteen", 19}, {"twenty", 20}, {"thirty", 30}, {"forty", 40}, {"fourty", 40}, {"fifty", 50}, {"sixty", 60}, {"seventy", 70}, {"eighty", 80}, {"ninety", 90}};
+  static const Table table = {{"zero", 0},     {"one", 1},      {"two", 2},        {"three", 3},     {"four", 4},
+                              {"five", 5},     {"six", 6},      {"seven", 7},      {"eight", 8},     {"nine", 9},
+                              {"ten", 10},     {"eleven", 11},  {"twelve", 12},    {"thirteen", 13}, {"fourteen", 14},
+                              {"fifteen", 15}, {"sixteen", 16}, {"seventeen", 17}, {"eighteen", 18}, {"nineteen", 19},
+                              {"twenty", 20},  {"thirty", 30},  {"forty", 40},     {"fourty", 40},   {"fifty", 50},
+                              {"sixty", 60},   {"seventy", 70}, {"eighty", 80},    {"ninety", 90}};
   return table;
 }
 
 const Table& large_numbers() {
-  static const Table table = {{"hundred", 1e2}, {"thousand", 1e3}, {"million", 1e6}, {"billion", 1e9}, {"dozen", 12}, {"dozens", 0}, {"hundreds", 0}, {"thousands", 0}, {"millions", 0}};
+  static const Table table = {{"hundred", 1e2}, {"thousand", 1e3}, {"million", 1e6}, {"billion", 1e9}, {"dozen", 12},
+                              {"dozens", 0},    {"hundreds", 0},   {"thousands", 0}, {"millions", 0}};
   return table;
 }
 
@@ -94,7 +100,10 @@ std::optional<double> read_digits(std::string_view token, bool whole) {
   std::string_view digits = trim(token.substr(0, end), ",'_");
   if (!digits.empty() && digits.back() == '.') digits.remove_suffix(1);
   const std::string_view suffix = token.substr(end);
-  static const std::map<std::string, int, std::less<>> scales = {{"", 0}, {"k", 3}, {"m", 6}, {"mio", 6}, {"mn", 6}, {"bn", 9}, {"b", 9}, {"+", 0}, {"%", 0}, {"ish", 0}, {"-ish", 0}, {"k+", 3}, {"kish", 3}, {"m+", 6}, {"ppl", 0}, {"people", 0}, {"persons", 0}, {"employees", 0}, {"-person", 0}, {"-people", 0}, {"-strong", 0}, {"-man", 0}, {"-member", 0}};
+  static const std::map<std::string, int, std::less<>> scales = {
+      {"", 0},        {"k", 3},         {"m", 6},       {"mio", 6},     {"mn", 6},      {"bn", 9},   {"b", 9},      {"+", 0},
+      {"%", 0},       {"ish", 0},       {"-ish", 0},    {"k+", 3},      {"kish", 3},    {"m+", 6},   {"ppl", 0},    {"people", 0},
+      {"persons", 0}, {"employees", 0}, {"-person", 0}, {"-people", 0}, {"-strong", 0}, {"-man", 0}, {"-member", 0}};
   const auto scale = scales.find(suffix);
   if (scale == scales.end()) return std::nullopt;
   // "1.200k" is 1.2 thousand, never 1,200 thousand.
@@ -108,7 +117,8 @@ std::optional<double> read_digits(std::string_view token, bool whole) {
 Words tokens_of(const std::string& said) {
   std::string text = ascii_digits(lower(said));
   const auto replace_all = [&](std::string_view from, std::string_view to) {
-    for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) text.replace(at, from.size(), to);
+    for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
+      text.replace(at, from.size(), to);
   };
   if (!is_ascii(text)) {
     for (const char* dash : {"\u2010", "\u2011", "\u2012", "\u2013", "\u2014", "\u2212"}) replace_all(dash, "-");
@@ -119,7 +129,9 @@ Words tokens_of(const std::string& said) {
   for (char& c : text)
     if (std::string_view("$~()[]\"!?;:=<>*").find(c) != std::string_view::npos) c = ' ';
   for (std::size_t i = 1; i + 1 < text.size(); ++i)
-    if (text[i] == '-' && std::isalpha(static_cast<unsigned char>(text[i - 1])) && std::isalpha(static_cast<unsigned char>(text[i + 1]))) text[i] = ' ';
+    if (text[i] == '-' && std::isalpha(static_cast<unsigned char>(text[i - 1])) &&
+        std::isalpha(static_cast<unsigned char>(text[i + 1])))
+      text[i] = ' ';
 
   Words tokens;
   bool group_open = false;  // the last token is digits that a group of three may continue
@@ -147,10 +159,13 @@ bool contains(const Words& words, const Words& phrase) {
 bool is_range(const Words& tokens) {
   for (const std::string& token : tokens) {
     const std::size_t dash = token.find('-', 1);
-    if (dash != std::string::npos && dash + 1 < token.size() && std::isdigit(static_cast<unsigned char>(token[0])) && std::isdigit(static_cast<unsigned char>(token[dash + 1]))) return true;
+    if (dash != std::string::npos && dash + 1 < token.size() && std::isdigit(static_cast<unsigned char>(token[0])) &&
+        std::isdigit(static_cast<unsigned char>(token[dash + 1])))
+      return true;
   }
   const auto is_number = [&](std::size_t i) {
-    return i < tokens.size() && (std::isdigit(static_cast<unsigned char>(tokens[i][0])) || look_up(small_numbers(), tokens[i]) || look_up(large_numbers(), tokens[i]));
+    return i < tokens.size() && (std::isdigit(static_cast<unsigned char>(tokens[i][0])) || look_up(small_numbers(), tokens[i]) ||
+                                 look_up(large_numbers(), tokens[i]));
   };
   for (std::size_t i = 1; i + 1 < tokens.size(); ++i)
     if ((tokens[i] == "to" || tokens[i] == "or" || tokens[i] == "-") && is_number(i - 1) && is_number(i + 1)) return true;
@@ -159,23 +174,62 @@ bool is_range(const Words& tokens) {
 
 /// Head counts without a number in them.
 std::optional<double> read_head_count(const Words& tokens) {
-  static const std::set<std::string, std::less<>> alone = {"just me", "only me", "me", "myself", "just myself", "only myself", "just i", "solo", "alone", "i'm alone", "i am alone", "on my own", "i'm on my own", "it's just me", "its just me", "it is just me", "it's only me", "just me right now", "just me for now", "just me so far", "me myself and i", "only me so far", "i work alone", "i'm solo", "i'm a solo founder", "solo founder", "one man show", "one woman show", "one man band", "just me at the moment", "it's just me for now", "it's just me right now", "i'm by myself", "by myself", "a team of one"};
+  static const std::set<std::string, std::less<>> alone = {"just me",
+                                                           "only me",
+                                                           "me",
+                                                           "myself",
+                                                           "just myself",
+                                                           "only myself",
+                                                           "just i",
+                                                           "solo",
+                                                           "alone",
+                                                           "i'm alone",
+                                                           "i am alone",
+                                                           "on my own",
+                                                           "i'm on my own",
+                                                           "it's just me",
+                                                           "its just me",
+                                                           "it is just me",
+                                                           "it's only me",
+                                                           "just me right now",
+                                                           "just me for now",
+                                                           "just me so far",
+                                                           "me myself and i",
+                                                           "only me so far",
+                                                           "i work alone",
+                                                           "i'm solo",
+                                                           "i'm a solo founder",
+                                                           "solo founder",
+                                                           "one man show",
+                                                           "one woman show",
+                                                           "one man band",
+                                                           "just me at the moment",
+                                                           "it's just me for now",
+                                                           "it's just me right now",
+                                                           "i'm by myself",
+                                                           "by myself",
+                                                           "a team of one"};
   static const std::set<std::string, std::less<>> nobody = {"none", "nobody", "no one", "noone", "nil", "nothing"};
-  static const std::set<std::string, std::less<>> company = {"cofounder", "co-founder", "founder", "wife", "husband", "partner", "brother", "sister", "friend", "colleague", "business partner"};
+  static const std::set<std::string, std::less<>> company = {"cofounder", "co-founder", "founder",         "wife",
+                                                             "husband",   "partner",    "brother",         "sister",
+                                                             "friend",    "colleague",  "business partner"};
   std::string phrase;
   for (const std::string& token : tokens) phrase += (phrase.empty() ? "" : " ") + token;
   if (alone.count(phrase) > 0) return 1;
   if (nobody.count(phrase) > 0) return 0;
   for (const char* opening : {"just me and my ", "me and my ", "it's me and my ", "it's just me and my "})
-    if (phrase.rfind(opening, 0) == 0 && company.count(std::string_view(phrase).substr(std::string_view(opening).size())) > 0) return 2;
+    if (phrase.rfind(opening, 0) == 0 && company.count(std::string_view(phrase).substr(std::string_view(opening).size())) > 0)
+      return 2;
   return std::nullopt;
 }
 
 /// "me and two others": the speaker counts too.
 bool counts_speaker_besides(const Words& tokens) {
-  for (const Words& opening : {Words{"me", "and"}, Words{"me", "plus"}, Words{"myself", "and"}, Words{"myself", "plus"}, Words{"i", "and"}})
+  for (const Words& opening :
+       {Words{"me", "and"}, Words{"me", "plus"}, Words{"myself", "and"}, Words{"myself", "plus"}, Words{"i", "and"}})
     if (contains(tokens, opening)) return true;
-  return contains(tokens, {"besides", "me"}) || contains(tokens, {"plus", "me"}) || contains(tokens, {"and", "me"}) || contains(tokens, {"and", "myself"}) || contains(tokens, {"apart", "from", "me"});
+  return contains(tokens, {"besides", "me"}) || contains(tokens, {"plus", "me"}) || contains(tokens, {"and", "me"}) ||
+         contains(tokens, {"and", "myself"}) || contains(tokens, {"apart", "from", "me"});
 }
 
 struct Found {
@@ -224,7 +278,8 @@ tl::expected<double, Refusal> read_quantity(const Words& tokens, bool whole) {
   const Found found = find_numbers(tokens, whole);
   if (found.unreadable) return refuse("not_a_number", "I couldn't read a number in that.");
   if (found.values.empty()) {
-    for (const char* vague : {"few", "several", "some", "many", "lots", "handful", "dozens", "hundreds", "thousands", "loads", "plenty", "various"})
+    for (const char* vague :
+         {"few", "several", "some", "many", "lots", "handful", "dozens", "hundreds", "thousands", "loads", "plenty", "various"})
       if (has(vague)) return refuse("not_exact", "Could you put a number on that? A good guess is fine.");
     return refuse("not_a_number", "I couldn't find a number in that.");
   }
@@ -238,9 +293,9 @@ tl::expected<double, Refusal> read_quantity(const Words& tokens, bool whole) {
 std::optional<double> read_number_words(const Words& words, std::size_t& at) {
   std::size_t i = at;
   const auto is = [&](std::size_t index, const char* word) { return index < words.size() && words[index] == word; };
-  double total = 0;   // of finished thousands, millions …
-  double group = 0;   // below a thousand, being built
-  double unit = -1;   // the last small number, to tell "twenty five" from "twenty thirty"
+  double total = 0;  // of finished thousands, millions …
+  double group = 0;  // below a thousand, being built
+  double unit = -1;  // the last small number, to tell "twenty five" from "twenty thirty"
   bool any = false;
   if (is(i, "half") && is(i + 1, "a") && is(i + 2, "dozen")) {
     at = i + 3;
@@ -303,10 +358,13 @@ Reading read_number(const FieldSpec& spec, const std::string& said) {
   const bool whole = spec.type == FieldType::integer;
   const auto value = read_quantity(tokens_of(said), whole);
   if (!value) return tl::make_unexpected(value.error());
-  if (!std::isfinite(*value) || std::abs(*value) > max_magnitude) return refuse("too_large", "That number is larger than I can take.");
+  if (!std::isfinite(*value) || std::abs(*value) > max_magnitude)
+    return refuse("too_large", "That number is larger than I can take.");
   if (whole && *value != std::floor(*value)) return refuse("not_whole", "I need a whole number there.");
-  if (spec.min && *value < *spec.min) return refuse("below_minimum", "That's too small; the least I can take is " + canonical(*spec.min) + ".");
-  if (spec.max && *value > *spec.max) return refuse("above_maximum", "That's too large; the most I can take is " + canonical(*spec.max) + ".");
+  if (spec.min && *value < *spec.min)
+    return refuse("below_minimum", "That's too small; the least I can take is " + canonical(*spec.min) + ".");
+  if (spec.max && *value > *spec.max)
+    return refuse("above_maximum", "That's too large; the most I can take is " + canonical(*spec.max) + ".");
   return canonical(*value);
 }
 

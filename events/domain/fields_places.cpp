@@ -18,14 +18,72 @@ using Words = std::vector<std::string>;
 using Names = std::map<std::string, std::string, std::less<>>;  // folded name → alpha-2
 
 /// What people call countries beside the names that ICU knows.
-constexpr std::array<std::pair<const char*, const char*>, 66> other_names = {{
-    {"usa", "US"}, {"u s a", "US"}, {"u s", "US"}, {"united states of america", "US"}, {"the states", "US"}, {"states", "US"}, {"america", "US"},
-    {"uk", "GB"}, {"u k", "GB"}, {"great britain", "GB"}, {"britain", "GB"}, {"england", "GB"}, {"scotland", "GB"}, {"wales", "GB"}, {"northern ireland", "GB"},
-    {"holland", "NL"}, {"the netherlands", "NL"}, {"czech republic", "CZ"}, {"czechia", "CZ"}, {"slovak republic", "SK"}, {"south korea", "KR"}, {"korea", "KR"}, {"republic of korea", "KR"}, {"north korea", "KP"},
-    {"russian federation", "RU"}, {"ivory coast", "CI"}, {"cote d'ivoire", "CI"}, {"burma", "MM"}, {"myanmar", "MM"}, {"uae", "AE"}, {"u a e", "AE"}, {"emirates", "AE"}, {"turkey", "TR"}, {"turkiye", "TR"},
-    {"hong kong", "HK"}, {"macau", "MO"}, {"macao", "MO"}, {"republic of china", "TW"}, {"people's republic of china", "CN"}, {"prc", "CN"}, {"mainland china", "CN"}, {"viet nam", "VN"}, {"lao", "LA"},
-    {"eire", "IE"}, {"republic of ireland", "IE"}, {"swaziland", "SZ"}, {"macedonia", "MK"}, {"cape verde", "CV"}, {"cabo verde", "CV"}, {"east timor", "TL"}, {"vatican", "VA"}, {"the vatican", "VA"}, {"holy see", "VA"}, {"palestine", "PS"},
-    {"drc", "CD"}, {"dr congo", "CD"}, {"democratic republic of the congo", "CD"}, {"republic of the congo", "CG"}, {"the gambia", "GM"}, {"the bahamas", "BS"}, {"the philippines", "PH"}, {"brasil", "BR"}, {"bosnia", "BA"}, {"trinidad", "TT"}, {"st lucia", "LC"}, {"deutschland", "DE"}}};
+constexpr std::array<std::pair<const char*, const char*>, 66> other_names = {{{"usa", "US"},
+                                                                              {"u s a", "US"},
+                                                                              {"u s", "US"},
+                                                                              {"united states of america", "US"},
+                                                                              {"the states", "US"},
+                                                                              {"states", "US"},
+                                                                              {"america", "US"},
+                                                                              {"uk", "GB"},
+                                                                              {"u k", "GB"},
+                                                                              {"great britain", "GB"},
+                                                                              {"britain", "GB"},
+                                                                              {"england", "GB"},
+                                                                              {"scotland", "GB"},
+                                                                              {"wales", "GB"},
+                                                                              {"northern ireland", "GB"},
+                                                                              {"holland", "NL"},
+                                                                              {"the netherlands", "NL"},
+                                                                              {"czech republic", "CZ"},
+                                                                              {"czechia", "CZ"},
+                                                                              {"slovak republic", "SK"},
+                                                                              {"south korea", "KR"},
+                                                                              {"korea", "KR"},
+                                                                              {"republic of korea", "KR"},
+                                                                              {"north korea", "KP"},
+                                                                              {"russian federation", "RU"},
+                                                                              {"ivory coast", "CI"},
+                                                                              {"cote d'ivoire", "CI"},
+                                                                              {"burma", "MM"},
+                                                                              {"myanmar", "MM"},
+                                                                              {"uae", "AE"},
+                                                                              {"u a e", "AE"},
+                                                                              {"emirates", "AE"},
+                                                                              {"turkey", "TR"},
+                                                                              {"turkiye", "TR"},
+                                                                              {"hong kong", "HK"},
+                                                                              {"macau", "MO"},
+                                                                              {"macao", "MO"},
+                                                                              {"republic of china", "TW"},
+                                                                              {"people's republic of china", "CN"},
+                                                                              {"prc", "CN"},
+                                                                              {"mainland china", "CN"},
+                                                                              {"viet nam", "VN"},
+                                                                              {"lao", "LA"},
+                                                                              {"eire", "IE"},
+                                                                              {"republic of ireland", "IE"},
+                                                                              {"swaziland", "SZ"},
+                                                                              {"macedonia", "MK"},
+                                                                              {"cape verde", "CV"},
+                                                                              {"cabo verde", "CV"},
+                                                                              {"east timor", "TL"},
+                                                                              {"vatican", "VA"},
+                                                                              {"the vatican", "VA"},
+                                                                              {"holy see", "VA"},
+                                                                              {"palestine", "PS"},
+                                                                              {"drc", "CD"},
+                                                                              {"dr congo", "CD"},
+                                                                              {"democratic republic of the congo", "CD"},
+                                                                              {"republic of the congo", "CG"},
+                                                                              {"the gambia", "GM"},
+                                                                              {"the bahamas", "BS"},
+                                                                              {"the philippines", "PH"},
+                                                                              {"brasil", "BR"},
+                                                                              {"bosnia", "BA"},
+                                                                              {"trinidad", "TT"},
+                                                                              {"st lucia", "LC"},
+                                                                              {"deutschland", "DE"}}};
 
 /// Folded words; "and" left out, since some write "&".
 Words country_words(std::string_view text) {
@@ -44,7 +102,8 @@ const Names& country_names() {
   static const Names table = [] {
     Names names;
     // The languages people answer in, English first, since the first one to claim a name keeps it.
-    static constexpr std::array<const char*, 21> languages = {"en", "de", "fr", "es", "it", "pt", "nl", "sv", "da", "nb", "fi", "pl", "cs", "tr", "ru", "uk", "ar", "hi", "ja", "ko", "zh"};
+    static constexpr std::array<const char*, 21> languages = {"en", "de", "fr", "es", "it", "pt", "nl", "sv", "da", "nb", "fi",
+                                                              "pl", "cs", "tr", "ru", "uk", "ar", "hi", "ja", "ko", "zh"};
     for (const auto& [name, code] : other_names) names.emplace(name, code);
     for (const char* language : languages) {
       for (const char* const* code = uloc_getISOCountries(); *code; ++code) {
@@ -91,7 +150,9 @@ std::optional<std::string> read_flag(const std::string& said) {
 
 /// A code on its own. Two small letters that are an English word are that word ("it", "in", "no").
 std::optional<std::string> read_code(std::string_view said) {
-  static const std::set<std::string, std::less<>> small_words = {"am", "as", "at", "be", "by", "do", "id", "in", "is", "it", "la", "ma", "me", "my", "no", "pa", "so", "to", "and", "can", "per", "are"};
+  static const std::set<std::string, std::less<>> small_words = {"am", "as", "at",  "be",  "by",  "do", "id", "in",
+                                                                 "is", "it", "la",  "ma",  "me",  "my", "no", "pa",
+                                                                 "so", "to", "and", "can", "per", "are"};
   if ((said.size() != 2 && said.size() != 3) || !is_ascii(said) || small_words.count(said) > 0) return std::nullopt;
   const auto found = country_codes().find(upper(said));
   return found == country_codes().end() ? std::nullopt : std::optional<std::string>(found->second);
@@ -128,8 +189,11 @@ const std::vector<std::string_view>* templates_of(const std::string& region) {
     const auto all = [&](std::string_view form, std::initializer_list<const char*> regions) {
       for (const char* r : regions) t[r].push_back(form);
     };
-    all("NNNN", {"AT", "AU", "BE", "BG", "CH", "CY", "DK", "GE", "HU", "LI", "LU", "NO", "NZ", "PH", "SI", "TN", "ZA", "BD", "AM", "MK", "PY", "AL"});
-    all("NNNNN", {"DE", "ES", "FI", "FR", "IT", "MX", "TR", "US", "UA", "HR", "EE", "KR", "TH", "MY", "ID", "SA", "EG", "MA", "RS", "BA", "ME", "LT", "PK", "LK", "VN", "KE", "KW", "MC", "SM", "VA", "PE", "UY", "DZ", "JO", "NP", "CU", "GT"});
+    all("NNNN", {"AT", "AU", "BE", "BG", "CH", "CY", "DK", "GE", "HU", "LI", "LU",
+                 "NO", "NZ", "PH", "SI", "TN", "ZA", "BD", "AM", "MK", "PY", "AL"});
+    all("NNNNN",
+        {"DE", "ES", "FI", "FR", "IT", "MX", "TR", "US", "UA", "HR", "EE", "KR", "TH", "MY", "ID", "SA", "EG", "MA", "RS",
+         "BA", "ME", "LT", "PK", "LK", "VN", "KE", "KW", "MC", "SM", "VA", "PE", "UY", "DZ", "JO", "NP", "CU", "GT"});
     all("NNNNN-NNNN", {"US"});
     all("NNNNNN", {"CN", "IN", "RU", "SG", "RO", "KZ", "BY", "CO", "EC", "NG", "UZ", "KG", "TJ", "TM", "MN"});
     all("NNNNNNN", {"IL", "CL"});
@@ -141,7 +205,8 @@ const std::vector<std::string_view>* templates_of(const std::string& region) {
     all("NNNNN-NNN", {"BR"});
     all("NNNN AA", {"NL"});
     all("ANA NAN", {"CA"});
-    for (const char* form : {"AN NAA", "ANN NAA", "AAN NAA", "AANN NAA", "ANA NAA", "AANA NAA"}) all(form, {"GB", "JE", "GG", "IM"});
+    for (const char* form : {"AN NAA", "ANN NAA", "AAN NAA", "AANN NAA", "ANA NAA", "AANA NAA"})
+      all(form, {"GB", "JE", "GG", "IM"});
     for (const char* form : {"NNN", "NNNNN", "NNNNNN"}) all(form, {"TW"});
     for (const char* form : {"ANNNNAAA", "NNNN"}) all(form, {"AR"});
     for (const char* form : {"ANN XXXX", "ANA XXXX"}) all(form, {"IE"});
@@ -176,9 +241,12 @@ std::optional<std::string> fit(std::string_view form, std::string_view compact) 
 }
 
 std::string without_words(const std::string& said) {
-  static const std::set<std::string, std::less<>> words = {"my", "the", "zip", "code", "zipcode", "postcode", "postal", "post", "plz", "is", "it's", "its", "it", "cap", "cp", "pin", "zip:", "code:", "postcode:", "plz:", "that's"};
+  static const std::set<std::string, std::less<>> words = {"my",   "the", "zip",  "code",  "zipcode",   "postcode", "postal",
+                                                           "post", "plz", "is",   "it's",  "its",       "it",       "cap",
+                                                           "cp",   "pin", "zip:", "code:", "postcode:", "plz:",     "that's"};
   std::string_view rest = trim(said, " .,;:!?\"'()");
-  for (std::size_t blank; (blank = rest.find(' ')) != std::string_view::npos && words.count(lower(rest.substr(0, blank))) > 0;) rest.remove_prefix(blank + 1);
+  for (std::size_t blank; (blank = rest.find(' ')) != std::string_view::npos && words.count(lower(rest.substr(0, blank))) > 0;)
+    rest.remove_prefix(blank + 1);
   return std::string(rest);
 }
 
@@ -198,7 +266,8 @@ Reading read_country(const std::string& said) {
   const std::string_view bare = trim(said, " .,;:!?\"'()");
   if (const auto code = read_code(bare)) return *code;
   const std::string name = country_key(said);
-  if (name == "congo") return refuse("several_values", "There are two countries of that name; which one is it, Kinshasa or Brazzaville?");
+  if (name == "congo")
+    return refuse("several_values", "There are two countries of that name; which one is it, Kinshasa or Brazzaville?");
   if (const auto found = country_names().find(name); found != country_names().end()) return found->second;
   const std::set<std::string> named = named_in(country_words(said));
   if (named.size() == 1) return *named.begin();
@@ -209,7 +278,8 @@ Reading read_country(const std::string& said) {
 Reading read_postal_code(const FieldSpec& spec, const std::string& said) {
   const std::string code = upper(ascii_digits(without_words(said)));
   const auto allowed = [](char c) { return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == ' ' || c == '-'; };
-  if (code.empty() || !std::all_of(code.begin(), code.end(), allowed)) return refuse("not_a_postal_code", "That doesn't look like a postal code.");
+  if (code.empty() || !std::all_of(code.begin(), code.end(), allowed))
+    return refuse("not_a_postal_code", "That doesn't look like a postal code.");
   std::string compact = compacted(code);
   if (const auto* forms = templates_of(spec.region)) {
     const auto try_forms = [&]() -> std::optional<std::string> {
@@ -226,7 +296,8 @@ Reading read_postal_code(const FieldSpec& spec, const std::string& said) {
     return refuse("wrong_form", "Postal codes don't look like that there.");
   }
   const bool has_digit = std::any_of(compact.begin(), compact.end(), [](char c) { return c >= '0' && c <= '9'; });
-  if (!has_digit || compact.size() < 2 || compact.size() > 12) return refuse("not_a_postal_code", "That doesn't look like a postal code.");
+  if (!has_digit || compact.size() < 2 || compact.size() > 12)
+    return refuse("not_a_postal_code", "That doesn't look like a postal code.");
   return code;
 }
 

@@ -25,8 +25,9 @@ constexpr std::size_t max_label_bytes = 200;
 constexpr std::size_t max_pattern_bytes = 500;
 constexpr std::uint32_t max_value_length = 4096;  // parse_field refuses what is longer
 
-constexpr std::array<std::string_view, 13> type_names = {"person_name", "text",   "email", "phone",   "date",        "integer", "number",
-                                                         "boolean",     "choice", "url",   "country", "postal_code", "company"};
+constexpr std::array<std::string_view, 13> type_names = {"person_name", "text",        "email",   "phone",  "date",
+                                                         "integer",     "number",      "boolean", "choice", "url",
+                                                         "country",     "postal_code", "company"};
 
 class Category final : public std::error_category {
  public:
@@ -69,11 +70,15 @@ using Complaint = std::string;
 
 bool is_name(std::string_view name, std::string_view more_characters) {
   const auto letter = [](char c) { return c >= 'a' && c <= 'z'; };
-  const auto inner = [&](char c) { return letter(c) || (c >= '0' && c <= '9') || more_characters.find(c) != std::string_view::npos; };
+  const auto inner = [&](char c) {
+    return letter(c) || (c >= '0' && c <= '9') || more_characters.find(c) != std::string_view::npos;
+  };
   return !name.empty() && name.size() <= 63 && letter(name.front()) && std::all_of(name.begin(), name.end(), inner);
 }
 
-bool is_sentence(std::string_view text, std::size_t max_bytes) { return text.size() <= max_bytes && is_text(text) && !is_blank(text); }
+bool is_sentence(std::string_view text, std::size_t max_bytes) {
+  return text.size() <= max_bytes && is_text(text) && !is_blank(text);
+}
 
 bool is_region(const std::string& region) {
   if (region.size() != 2) return false;
@@ -186,13 +191,16 @@ result<void> check(const Flow& flow) {
   const auto bad = [](std::string detail) { return failure(Errc::bad_flow, std::move(detail)); };
   if (!is_name(flow.name, "_-")) return bad("the flow's name must be [a-z][a-z0-9_-]{0,62}");
   if (flow.version == 0) return bad("the flow's version must be 1 or more");
-  if (flow.locale.empty() || flow.locale.size() > 35 || ascii_lower(flow.locale).find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-_") != std::string::npos)
+  if (flow.locale.empty() || flow.locale.size() > 35 ||
+      ascii_lower(flow.locale).find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-_") != std::string::npos)
     return bad("the flow's locale is not a language tag");
-  if (!flow.greeting.empty() && !is_sentence(flow.greeting, max_prompt_bytes)) return bad("the flow's greeting is blank, too long or not text");
+  if (!flow.greeting.empty() && !is_sentence(flow.greeting, max_prompt_bytes))
+    return bad("the flow's greeting is blank, too long or not text");
   if (flow.fields.empty() || flow.fields.size() > max_fields) return bad("a flow needs 1 to 200 fields");
   for (std::size_t i = 0; i < flow.fields.size(); ++i)
     if (const Complaint complaint = check_field(flow, i); !complaint.empty())
-      return bad("field " + (is_text(flow.fields[i].name) ? "'" + flow.fields[i].name.substr(0, 63) + "'" : std::to_string(i)) + ": " + complaint);
+      return bad("field " + (is_text(flow.fields[i].name) ? "'" + flow.fields[i].name.substr(0, 63) + "'" : std::to_string(i)) +
+                 ": " + complaint);
   return {};
 }
 

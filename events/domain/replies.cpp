@@ -34,40 +34,71 @@ std::string join(std::string left, std::string_view right) {
 bool contains(std::string_view lower_text, std::string_view phrase) { return lower_text.find(phrase) != std::string_view::npos; }
 
 bool asks_something(std::string_view text) {
-  return contains(text, "?") || contains(text, "\u037E") || contains(text, "\u061F") || contains(text, "\uFF1F") || contains(text, "\u055E");
+  return contains(text, "?") || contains(text, "\u037E") || contains(text, "\u061F") || contains(text, "\uFF1F") ||
+         contains(text, "\u055E");
 }
 
 /// A model that was talked into it says such things; they are only said when they are true.
 bool claims_completion(const std::string& lower_text) {
-  static constexpr std::array phrases = {"all set",          "all done",      "that's everything", "that\u2019s everything", "that is everything",
-                                         "that's all",       "that\u2019s all", "that is all",     "you're done",  "you\u2019re done",
-                                         "we're done",       "we\u2019re done", "you are done",    "we are done",  "everything we need",
-                                         "everything i need", "all we need",  "all i need",        "onboarding is complete", "profile is complete",
-                                         "is now complete",  "are complete",  "setup is complete", "successfully completed", "nothing else is needed"};
+  static constexpr std::array phrases = {"all set",
+                                         "all done",
+                                         "that's everything",
+                                         "that\u2019s everything",
+                                         "that is everything",
+                                         "that's all",
+                                         "that\u2019s all",
+                                         "that is all",
+                                         "you're done",
+                                         "you\u2019re done",
+                                         "we're done",
+                                         "we\u2019re done",
+                                         "you are done",
+                                         "we are done",
+                                         "everything we need",
+                                         "everything i need",
+                                         "all we need",
+                                         "all i need",
+                                         "onboarding is complete",
+                                         "profile is complete",
+                                         "is now complete",
+                                         "are complete",
+                                         "setup is complete",
+                                         "successfully completed",
+                                         "nothing else is needed"};
   return std::any_of(phrases.begin(), phrases.end(), [&](const char* phrase) { return contains(lower_text, phrase); });
 }
 
 bool mentions(const std::string& lower_text, const FieldSpec& field) {
   std::string name = field.name;
   std::replace(name.begin(), name.end(), '_', ' ');
-  return contains(lower_text, name) || contains(lower_text, ascii_lower(label_of(field))) || contains(lower_text, ascii_lower(field.prompt));
+  return contains(lower_text, name) || contains(lower_text, ascii_lower(label_of(field))) ||
+         contains(lower_text, ascii_lower(field.prompt));
 }
 
 std::string hint_for(const FieldSpec& field) {
   switch (field.type) {
-    case FieldType::email: return "For example: zoe@example.com.";
-    case FieldType::phone: return "With the country code it always works, for example +49 30 901820.";
-    case FieldType::date: return "For example: 1990-05-03.";
-    case FieldType::integer: return "A whole number is all I need, for example 40.";
-    case FieldType::number: return "A number is all I need, for example 2.5.";
-    case FieldType::boolean: return "A yes or a no is all I need.";
-    case FieldType::url: return "For example: https://example.com.";
-    case FieldType::country: return "For example: Germany, or DE.";
+    case FieldType::email:
+      return "For example: zoe@example.com.";
+    case FieldType::phone:
+      return "With the country code it always works, for example +49 30 901820.";
+    case FieldType::date:
+      return "For example: 1990-05-03.";
+    case FieldType::integer:
+      return "A whole number is all I need, for example 40.";
+    case FieldType::number:
+      return "A number is all I need, for example 2.5.";
+    case FieldType::boolean:
+      return "A yes or a no is all I need.";
+    case FieldType::url:
+      return "For example: https://example.com.";
+    case FieldType::country:
+      return "For example: Germany, or DE.";
     case FieldType::person_name:
     case FieldType::text:
     case FieldType::choice:
     case FieldType::postal_code:
-    case FieldType::company: return "";
+    case FieldType::company:
+      return "";
   }
   return "";
 }
@@ -103,12 +134,14 @@ Reply reply_to_refusals(const TurnOutcome& outcome) {
     if (refused.open) again.push_back(refused.field);
   }
   if (again.empty()) {
-    if (outcome.completes || (outcome.complete && outcome.missing.empty())) reply.text = join(std::move(reply.text), completion(outcome));
+    if (outcome.completes || (outcome.complete && outcome.missing.empty()))
+      reply.text = join(std::move(reply.text), completion(outcome));
     Reply next = next_question(outcome);
     return {join(std::move(reply.text), next.text), std::move(next.asks)};
   }
-  reply.text = join(std::move(reply.text),
-                    "Could you give me your " + enumerate(labels(again, [](const FieldSpec* spec) { return spec; })) + " once more?");
+  reply.text =
+      join(std::move(reply.text),
+           "Could you give me your " + enumerate(labels(again, [](const FieldSpec* spec) { return spec; })) + " once more?");
   for (const FieldSpec* field : again) reply.asks.push_back(field->name);
   return reply;
 }
@@ -136,8 +169,11 @@ Reply reply_while_missing(const ModelAnswer& answer, const std::string& lower_re
 
 Reply reply_when_done(const ModelAnswer& answer, const std::string& lower_reply, const TurnOutcome& outcome) {
   const bool asks_known_field =
-      !answer.asks.empty() || (asks_something(lower_reply) && std::any_of(outcome.flow->fields.begin(), outcome.flow->fields.end(), [&](const FieldSpec& field) { return mentions(lower_reply, field); }));
-  if (lower_reply.empty() || (outcome.completes && asks_known_field)) return {join(outcome.completes ? "" : acknowledgement(outcome), completion(outcome)), {}};
+      !answer.asks.empty() ||
+      (asks_something(lower_reply) && std::any_of(outcome.flow->fields.begin(), outcome.flow->fields.end(),
+                                                  [&](const FieldSpec& field) { return mentions(lower_reply, field); }));
+  if (lower_reply.empty() || (outcome.completes && asks_known_field))
+    return {join(outcome.completes ? "" : acknowledgement(outcome), completion(outcome)), {}};
   if (outcome.completes && !claims_completion(lower_reply)) return {join(answer.reply, completion(outcome)), {}};
   return {answer.reply, {}};
 }

@@ -12,19 +12,19 @@ namespace onboarding::domain {
 /// A value that was refused in this turn.
 struct RefusedField {
   const FieldSpec* field = nullptr;
-  std::string sentence;       // why, for the person
-  bool open = true;           // it has no value: to be asked again
-  std::uint32_t times = 1;    // how often a value for it was refused by now
+  std::string sentence;     // why, for the person
+  bool open = true;         // it has no value: to be asked again
+  std::uint32_t times = 1;  // how often a value for it was refused by now
 };
 
 /// What a turn came to, as far as the reply must tell it.
 struct TurnOutcome {
   const Flow* flow = nullptr;
-  std::vector<const FieldSpec*> accepted;  // extracted, corrected or declined, in the flow's order
+  std::vector<const FieldSpec*> accepted;  // extracted or corrected, in the flow's order
   std::vector<RefusedField> refused;
-  std::vector<const FieldSpec*> missing;   // after this turn, in the flow's order
-  bool complete = false;                   // after this turn
-  bool completes = false;                  // by this turn
+  std::vector<const FieldSpec*> missing;  // after this turn, in the flow's order
+  bool complete = false;                  // after this turn
+  bool completes = false;                 // by this turn
 };
 
 struct Reply {

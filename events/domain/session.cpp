@@ -16,7 +16,7 @@ using Events = std::vector<Event>;
 using Decision = tl::expected<Events, Rejection>;
 using FieldStates = std::map<std::string, FieldState, std::less<>>;
 
-constexpr std::size_t max_stored_value_bytes = 4096;   // a refused value, as said
+constexpr std::size_t max_stored_value_bytes = 4096;    // a refused value, as said
 constexpr std::size_t max_stored_answer_bytes = 65536;  // a raw model answer
 
 // ---- fields
@@ -51,9 +51,7 @@ std::vector<bool> applying(const Flow& flow, const FieldStates& fields) {
 bool open(const FieldState& field) { return !field.value && !field.declined; }
 
 /// An optional field is asked once: whoever passes over it has declined without a word.
-bool missing(const FieldSpec& spec, const FieldState& field) {
-  return open(field) && (spec.required || field.times_asked == 0);
-}
+bool missing(const FieldSpec& spec, const FieldState& field) { return open(field) && (spec.required || field.times_asked == 0); }
 
 std::vector<const FieldSpec*> missing(const Flow& flow, const FieldStates& fields) {
   const std::vector<bool> applies = applying(flow, fields);
@@ -99,8 +97,8 @@ Decision rejected(Rejection why) { return tl::make_unexpected(why); }
 
 Decision decide_on(const State& state, const StartSession& command, const Facts&) {
   if (state.status != SessionStatus::none) {
-    const bool same = command.idempotency_key_hash == state.idempotency_key_hash &&
-                      command.request_fingerprint == state.request_fingerprint;
+    const bool same =
+        command.idempotency_key_hash == state.idempotency_key_hash && command.request_fingerprint == state.request_fingerprint;
     return same ? Decision(Events{}) : rejected(Rejection::key_reused);
   }
   ONBOARDING_ASSERT(command.flow != nullptr, "a session starts on a flow");
@@ -118,8 +116,8 @@ std::optional<Rejection> refuse_message(const State& state, const ReceiveMessage
   if (is_blank(command.text)) return Rejection::message_empty;
   if (state.status == SessionStatus::completed && facts.now > *state.completed_at + limits.close_after) return Rejection::closed;
   if (state.turns.size() >= limits.max_messages) return Rejection::too_many_messages;
-  const auto waiting = std::count_if(state.turns.begin(), state.turns.end(),
-                                     [](const Turn& turn) { return turn.status == TurnStatus::waiting; });
+  const auto waiting =
+      std::count_if(state.turns.begin(), state.turns.end(), [](const Turn& turn) { return turn.status == TurnStatus::waiting; });
   if (static_cast<std::uint64_t>(waiting) >= limits.max_waiting_turns && pending_turn(state)) return Rejection::too_many_waiting;
   return std::nullopt;
 }
@@ -162,7 +160,8 @@ Decision decide_on(const State& state, const QueueTurn& command, const Facts&) {
 
 void record_calls(const ConcludeTurn& command, Events& events) {
   for (const LlmCall& call : command.calls) {
-    events.push_back(LlmCallStarted{command.turn_id, call.attempt, call.provider, call.model, call.prompt_version, call.started_at});
+    events.push_back(
+        LlmCallStarted{command.turn_id, call.attempt, call.provider, call.model, call.prompt_version, call.started_at});
     Usage usage = call.usage;
     usage.raw = to_text(usage.raw, max_stored_answer_bytes);
     Personal raw_answer(to_text(call.raw_answer, max_stored_answer_bytes));
@@ -213,7 +212,6 @@ class Reading {
     events_.push_back(FieldDeclined{turn_id_, spec.name});
     field.value.reset();
     field.declined = true;
-    outcome_.accepted.push_back(&spec);
   }
 
   void refuse(const FieldSpec& spec, FieldState& field, const std::string& as_said, const Refusal& why) {
@@ -230,7 +228,8 @@ class Reading {
 
 /// The last value given for the field, nullptr when none was.
 const std::string* said_for(const ModelAnswer& answer, const FieldSpec& spec) {
-  const auto found = std::find_if(answer.fields.rbegin(), answer.fields.rend(), [&](const auto& f) { return f.first == spec.name; });
+  const auto found =
+      std::find_if(answer.fields.rbegin(), answer.fields.rend(), [&](const auto& f) { return f.first == spec.name; });
   return found == answer.fields.rend() ? nullptr : &found->second;
 }
 
@@ -338,6 +337,8 @@ void fold(State& state, const MessageReceived& event, const RecordedEvent& recor
   turn.text = event.text;
   turn.received_version = recorded.version;
   turn.received_at = recorded.time;
+  // Sessions are many and short: growing by doubling would leave half of it empty.
+  if (state.turns.size() == state.turns.capacity()) state.turns.reserve(state.turns.size() + 2);
   state.turns.push_back(std::move(turn));
   state.last_activity = recorded.time;
 }
@@ -362,8 +363,12 @@ void learn(State& state, std::string_view turn_id, const std::string& field, con
   turn_of(state, turn_id).extracted.emplace_back(field, value);
 }
 
-void fold(State& state, const FieldExtracted& event, const RecordedEvent&) { learn(state, event.turn_id, event.field, event.value); }
-void fold(State& state, const FieldCorrected& event, const RecordedEvent&) { learn(state, event.turn_id, event.field, event.value); }
+void fold(State& state, const FieldExtracted& event, const RecordedEvent&) {
+  learn(state, event.turn_id, event.field, event.value);
+}
+void fold(State& state, const FieldCorrected& event, const RecordedEvent&) {
+  learn(state, event.turn_id, event.field, event.value);
+}
 
 void fold(State& state, const FieldRejected& event, const RecordedEvent&) {
   state.fields[event.field].times_rejected++;
@@ -448,17 +453,28 @@ std::string_view to_string(SessionStatus status) {
 
 std::string_view sentence(Rejection rejection) {
   switch (rejection) {
-    case Rejection::not_started: return "There is no such session.";
-    case Rejection::erased: return "The person of this session was erased.";
-    case Rejection::key_reused: return "The idempotency key was used with another request.";
-    case Rejection::closed: return "The session is completed and no longer takes corrections.";
-    case Rejection::too_many_waiting: return "Too many messages of this session already wait for an answer.";
-    case Rejection::too_many_messages: return "The session has reached its limit of messages.";
-    case Rejection::message_empty: return "The message is empty.";
-    case Rejection::message_too_long: return "The message is too long.";
-    case Rejection::message_not_text: return "The message is not UTF-8 text, or holds a NUL.";
-    case Rejection::unknown_turn: return "The session has no such turn.";
-    case Rejection::stale_generation: return "The token generation is not the next one.";
+    case Rejection::not_started:
+      return "There is no such session.";
+    case Rejection::erased:
+      return "The person of this session was erased.";
+    case Rejection::key_reused:
+      return "The idempotency key was used with another request.";
+    case Rejection::closed:
+      return "The session is completed and no longer takes corrections.";
+    case Rejection::too_many_waiting:
+      return "Too many messages of this session already wait for an answer.";
+    case Rejection::too_many_messages:
+      return "The session has reached its limit of messages.";
+    case Rejection::message_empty:
+      return "The message is empty.";
+    case Rejection::message_too_long:
+      return "The message is too long.";
+    case Rejection::message_not_text:
+      return "The message is not UTF-8 text, or holds a NUL.";
+    case Rejection::unknown_turn:
+      return "The session has no such turn.";
+    case Rejection::stale_generation:
+      return "The token generation is not the next one.";
   }
   ONBOARDING_ASSERT(false, "every rejection has a sentence");
 }

@@ -196,7 +196,8 @@ void evolve(State&, const RecordedEvent&, const FlowCatalog&);
 // ---- questions to a state
 
 /// Fields still open, in the order they are asked: required ones that apply and have no value, and optional ones that
-/// apply and were neither answered, declined nor asked. Complete means: no required one is missing.
+/// apply and were neither answered, declined nor asked. A session completes when no required one is missing, and stays
+/// complete when a correction opens another question.
 std::vector<std::string> missing_fields(const State&);
 bool is_complete(const State&);
 /// The turn to work on now: running, or waiting with nothing before it; nullptr when idle.

@@ -16,8 +16,8 @@ namespace onboarding::domain {
 
 namespace {
 
-constexpr int max_marks_in_a_row = 6;        // Vietnamese and pointed Hebrew need three or four; beyond is decoration
-constexpr int32_t regex_time_limit = 50;     // ICU's unit: steps of the engine, about a millisecond each
+constexpr int max_marks_in_a_row = 6;     // Vietnamese and pointed Hebrew need three or four; beyond is decoration
+constexpr int32_t regex_time_limit = 50;  // ICU's unit: steps of the engine, about a millisecond each
 constexpr int32_t regex_stack_bytes = 1 << 20;
 constexpr std::size_t max_cached_patterns = 64;
 
@@ -91,7 +91,8 @@ const icu::RegexPattern* compiled(const std::string& pattern) {
   if (cache.size() >= max_cached_patterns) cache.clear();
   UErrorCode status = U_ZERO_ERROR;
   UParseError where;
-  std::unique_ptr<icu::RegexPattern> compiled_now(icu::RegexPattern::compile(icu::UnicodeString::fromUTF8(pattern), where, status));
+  std::unique_ptr<icu::RegexPattern> compiled_now(
+      icu::RegexPattern::compile(icu::UnicodeString::fromUTF8(pattern), where, status));
   if (U_FAILURE(status)) compiled_now.reset();
   return cache.emplace(pattern, std::move(compiled_now)).first->second.get();
 }
@@ -117,7 +118,8 @@ std::vector<char32_t> code_points(std::string_view text) {
 }
 
 std::size_t length_in_code_points(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
 }
 
 void append(std::string& out, char32_t code_point) {

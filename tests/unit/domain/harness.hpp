@@ -18,7 +18,6 @@ State folded(const std::vector<Event>& events, const FlowCatalog& catalog, Times
 /// Folds a batch decided at one moment on top of a state.
 void fold_batch(State& state, const std::vector<Event>& batch, Timestamp time, const FlowCatalog& catalog);
 
-
 class Scenario {
  public:
   explicit Scenario(std::vector<Event> events) : events_(std::move(events)) {}
@@ -45,7 +44,8 @@ class Scenario {
   void then(const std::vector<Event>& expected) const {
     ASSERT_TRUE(outcome_.has_value()) << "rejected: " << sentence(outcome_.error());
     ASSERT_EQ(names(*outcome_), names(expected));
-    for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE((*outcome_)[i] == expected[i]) << "event " << i << ", a " << type_name(expected[i]) << ", is not as expected";
+    for (std::size_t i = 0; i < expected.size(); ++i)
+      EXPECT_TRUE((*outcome_)[i] == expected[i]) << "event " << i << ", a " << type_name(expected[i]) << ", is not as expected";
   }
   void then(Rejection expected) const {
     ASSERT_FALSE(outcome_.has_value()) << outcome_->size() << " events instead of a rejection";

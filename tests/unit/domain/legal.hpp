@@ -11,11 +11,15 @@ namespace onboarding::domain::testing {
 
 /// The first rule that is broken, as a sentence; empty when all hold.
 inline std::string illegal(const State& state, const Limits& limits) {
-  const auto concluded = [](const Turn& turn) { return turn.status == TurnStatus::answered || turn.status == TurnStatus::failed; };
-  if (state.status == SessionStatus::none) return state.version == 0 && state.turns.empty() ? "" : "a session that never began has a history";
+  const auto concluded = [](const Turn& turn) {
+    return turn.status == TurnStatus::answered || turn.status == TurnStatus::failed;
+  };
+  if (state.status == SessionStatus::none)
+    return state.version == 0 && state.turns.empty() ? "" : "a session that never began has a history";
   if (!state.flow) return "a session without a flow";
   if (state.version == 0 || state.started_last_version == 0) return "a session without events";
-  if (state.updated_at < state.created_at || state.last_activity < state.created_at || state.last_activity > state.updated_at) return "times go back";
+  if (state.updated_at < state.created_at || state.last_activity < state.created_at || state.last_activity > state.updated_at)
+    return "times go back";
 
   std::set<std::string> ids;
   bool behind_pending = false;
@@ -32,10 +36,14 @@ inline std::string illegal(const State& state, const Limits& limits) {
     running += turn.status == TurnStatus::running ? 1 : 0;
     waiting += turn.status == TurnStatus::waiting ? 1 : 0;
     if (turn.activation > limits.max_activations) return "a turn was activated more often than allowed";
-    if ((turn.status == TurnStatus::waiting) != (turn.activation == 0) && state.status != SessionStatus::erased) return "a turn runs without an activation, or waits with one";
-    if (state.status != SessionStatus::erased && concluded(turn) != (turn.replied_version > 0)) return "a turn's outcome and its reply disagree";
-    if (turn.replied_version > 0 && (turn.replied_version <= turn.received_version || turn.last_version < turn.replied_version)) return "a reply came before its message";
-    if (turn.error != (turn.status == TurnStatus::failed) && state.status != SessionStatus::erased) return "error flag and status disagree";
+    if ((turn.status == TurnStatus::waiting) != (turn.activation == 0) && state.status != SessionStatus::erased)
+      return "a turn runs without an activation, or waits with one";
+    if (state.status != SessionStatus::erased && concluded(turn) != (turn.replied_version > 0))
+      return "a turn's outcome and its reply disagree";
+    if (turn.replied_version > 0 && (turn.replied_version <= turn.received_version || turn.last_version < turn.replied_version))
+      return "a reply came before its message";
+    if (turn.error != (turn.status == TurnStatus::failed) && state.status != SessionStatus::erased)
+      return "error flag and status disagree";
   }
   if (running > 1) return "two turns run at once";
   if (waiting > 0 && running == 0) return "a turn waits for nothing";
@@ -59,13 +67,16 @@ inline std::string illegal(const State& state, const Limits& limits) {
   const RecoveryIndex index = recovery_index(state, limits);
   if (index.open != (state.status == SessionStatus::active)) return "the recovery index is wrong about open";
   if (index.pending_turn != (pending != nullptr)) return "the recovery index is wrong about the pending turn";
-  if (index.open && index.due_at != state.last_activity + limits.abandon_after) return "the recovery index is wrong about the due time";
+  if (index.open && index.due_at != state.last_activity + limits.abandon_after)
+    return "the recovery index is wrong about the due time";
   switch (state.status) {
     case SessionStatus::active: {
       if (state.completed_at) return "an active session is complete";
-      const bool answered_once = std::any_of(state.turns.begin(), state.turns.end(), [](const Turn& t) { return t.status == TurnStatus::answered; });
+      const bool answered_once =
+          std::any_of(state.turns.begin(), state.turns.end(), [](const Turn& t) { return t.status == TurnStatus::answered; });
       const auto open = missing_fields(state);
-      const bool required_open = std::any_of(open.begin(), open.end(), [&](const std::string& f) { return state.flow->find(f)->required; });
+      const bool required_open =
+          std::any_of(open.begin(), open.end(), [&](const std::string& f) { return state.flow->find(f)->required; });
       if (answered_once && !required_open) return "nothing is missing and the session is not complete";
       break;
     }
@@ -82,9 +93,11 @@ inline std::string illegal(const State& state, const Limits& limits) {
       for (const auto& [name, field] : state.fields)
         if (field.value) return "an erased session knows " + name;
       for (const Turn& turn : state.turns)
-        if (!turn.text.text.empty() || !turn.reply.text.empty() || !turn.extracted.empty()) return "an erased session keeps texts";
+        if (!turn.text.text.empty() || !turn.reply.text.empty() || !turn.extracted.empty())
+          return "an erased session keeps texts";
       break;
-    case SessionStatus::none: break;
+    case SessionStatus::none:
+      break;
   }
   return "";
 }

@@ -22,7 +22,13 @@ Flow rich_flow() {
   school.when = Condition{"role", Condition::Operator::is, "student"};
   FieldSpec degree = spec("degree", FieldType::boolean, false);
   degree.when = Condition{"school", Condition::Operator::is_not, "MIT"};
-  flow.fields = {spec("name", FieldType::person_name), role, school, degree, spec("email", FieldType::email), spec("age", FieldType::integer, false), spec("phone", FieldType::phone, false)};
+  flow.fields = {spec("name", FieldType::person_name),
+                 role,
+                 school,
+                 degree,
+                 spec("email", FieldType::email),
+                 spec("age", FieldType::integer, false),
+                 spec("phone", FieldType::phone, false)};
   return flow;
 }
 
@@ -33,7 +39,9 @@ class Dice {
   bool empty() const { return at_ >= numbers_.size(); }
   std::uint32_t below(std::uint32_t n) { return empty() ? 0 : numbers_[at_++] % n; }
   template <class T, std::size_t N>
-  const T& pick(const std::array<T, N>& some) { return some[below(N)]; }
+  const T& pick(const std::array<T, N>& some) {
+    return some[below(N)];
+  }
 
  private:
   const std::vector<std::uint32_t>& numbers_;
@@ -41,14 +49,20 @@ class Dice {
 };
 
 std::string random_value(Dice& dice, const std::string& field) {
-  static const std::map<std::string, std::string> fitting = {{"name", "Zoe"}, {"role", "student"}, {"school", "ETH"}, {"degree", "yes"}, {"email", "zoe@acme.io"}, {"age", "40"}, {"phone", "+49 30 901820"}};
+  static const std::map<std::string, std::string> fitting = {
+      {"name", "Zoe"},          {"role", "student"}, {"school", "ETH"},         {"degree", "yes"},
+      {"email", "zoe@acme.io"}, {"age", "40"},       {"phone", "+49 30 901820"}};
   if (const auto found = fitting.find(field); found != fitting.end() && dice.below(2) == 0) return found->second;
-  static const std::array<std::string, 18> values = {"Zoe", "Ann", "student", "an employee", "MIT", "ETH", "yes", "no", "zoe@acme.io", "zoe at acme dot io", "zoe", "40", "a dozen", "+49 30 901820", "rather not say", "", "\xFF\xFE", "12345"};
+  static const std::array<std::string, 18> values = {"Zoe", "Ann",      "student", "an employee",   "MIT",
+                                                     "ETH", "yes",      "no",      "zoe@acme.io",   "zoe at acme dot io",
+                                                     "zoe", "40",       "a dozen", "+49 30 901820", "rather not say",
+                                                     "",    "\xFF\xFE", "12345"};
   return dice.pick(values);
 }
 
 ModelAnswer random_answer(Dice& dice, const Flow& flow) {
-  static const std::array<std::string, 6> replies = {"", "What's your email?", "You're all set!", "Thanks.", "\xFFrubbish", "And the role?"};
+  static const std::array<std::string, 6> replies = {"",        "What's your email?", "You're all set!",
+                                                     "Thanks.", "\xFFrubbish",        "And the role?"};
   ModelAnswer answer;
   answer.reply = dice.pick(replies);
   for (std::uint32_t i = dice.below(6); i > 0; --i) {
@@ -56,7 +70,8 @@ ModelAnswer random_answer(Dice& dice, const Flow& flow) {
     const std::string field = which < flow.fields.size() ? flow.fields[which].name : "unknown";
     answer.fields.emplace_back(field, random_value(dice, field));
   }
-  for (std::uint32_t i = dice.below(3); i > 0; --i) answer.asks.push_back(flow.fields[dice.below(static_cast<std::uint32_t>(flow.fields.size()))].name);
+  for (std::uint32_t i = dice.below(3); i > 0; --i)
+    answer.asks.push_back(flow.fields[dice.below(static_cast<std::uint32_t>(flow.fields.size()))].name);
   return answer;
 }
 
@@ -83,12 +98,15 @@ Command random_command(Dice& dice, const State& state, const std::shared_ptr<con
       static const std::array<std::string, 4> texts = {"hello", " ", "a\xFF", "my name is Zoe"};
       return ReceiveMessage{random_turn(dice), dice.pick(texts), dice.pick(keys), dice.below(3) == 0 ? "print2" : "print1"};
     }
-    case 4: return StartTurn{turn, pending ? pending->activation + dice.below(2) : 1 + dice.below(3)};
-    case 5: return QueueTurn{turn, "budget"};
+    case 4:
+      return StartTurn{turn, pending ? pending->activation + dice.below(2) : 1 + dice.below(3)};
+    case 5:
+      return QueueTurn{turn, "budget"};
     case 6:
     case 7:
     case 8: {
-      ConcludeTurn answered = conclude(turn, random_answer(dice, *flow), pending && dice.below(5) != 0 ? pending->activation : dice.below(4));
+      ConcludeTurn answered =
+          conclude(turn, random_answer(dice, *flow), pending && dice.below(5) != 0 ? pending->activation : dice.below(4));
       if (dice.below(3) == 0) answered.calls = {{1, "openai", "m", "p", "c", {}, noon, 5, "", "", "{}"}};
       return answered;
     }
@@ -100,7 +118,8 @@ Command random_command(Dice& dice, const State& state, const std::shared_ptr<con
       failed.calls = {{1, "openai", "m", "p", "c", {}, noon, 5, "timeout", "provider", "\xFF"}};
       return failed;
     }
-    case 10: return AbandonIfDue{noon + std::chrono::minutes(dice.below(120))};
+    case 10:
+      return AbandonIfDue{noon + std::chrono::minutes(dice.below(120))};
     default:
       if (dice.below(12) == 0) return EraseUser{};
       return IssueToken{state.token_generation + dice.below(3), dice.below(2) == 0 ? "hash1" : "hash2"};
@@ -160,11 +179,12 @@ std::string play(History& history, Dice& dice) {
       start.request_fingerprint = "startprint";
       return start;
     }()
-                                                  : random_command(dice, history.state, history.flow);
+        : random_command(dice, history.state, history.flow);
     if (const std::string broken = history.take(command, facts); !broken.empty()) return broken;
     // What was decided is decided: the same command again finds nothing to do, or is refused.
     const auto again = decide(history.state, command, facts);
-    if (again && !again->empty()) return "a command carried out twice had an effect the second time: " + std::string(type_name(again->front()));
+    if (again && !again->empty())
+      return "a command carried out twice had an effect the second time: " + std::string(type_name(again->front()));
   }
   return "";
 }
@@ -213,7 +233,8 @@ RC_GTEST_PROP(Decider, every_accepted_message_is_answered_once_when_its_turns_ar
   Dice dice(drawn);
   play(history, dice);
   Facts facts{history.state.updated_at, tight_limits()};
-  while (const Turn* pending = pending_turn(history.state)) RC_ASSERT(history.take(conclude(pending->turn_id, {}, pending->activation), facts).empty());
+  while (const Turn* pending = pending_turn(history.state))
+    RC_ASSERT(history.take(conclude(pending->turn_id, {}, pending->activation), facts).empty());
   std::map<std::string, int> received;
   std::map<std::string, int> replied;
   for (const RecordedEvent& event : history.recorded) {

@@ -16,7 +16,9 @@ ModelAnswer says(std::string reply, std::vector<std::pair<std::string, std::stri
   return {std::move(reply), std::move(fields), std::move(asks)};
 }
 
-std::vector<Event> running_turn(const Flow& flow = default_flow()) { return {started(flow), received("t1"), TurnStarted{"t1", 1}}; }
+std::vector<Event> running_turn(const Flow& flow = default_flow()) {
+  return {started(flow), received("t1"), TurnStarted{"t1", 1}};
+}
 
 std::vector<Event> with(std::vector<Event> events, std::vector<Event> more) {
   events.insert(events.end(), more.begin(), more.end());
@@ -25,14 +27,18 @@ std::vector<Event> with(std::vector<Event> events, std::vector<Event> more) {
 
 /// A session that has everything but the goal, its second turn running.
 std::vector<Event> all_but_the_goal() {
-  return with(running_turn(), {FieldExtracted{"t1", "full_name", {FieldType::person_name, "Zoe"}, true}, FieldExtracted{"t1", "email", {FieldType::email, "zoe@acme.io"}, true},
-                               FieldExtracted{"t1", "company", {FieldType::company, "Acme"}, true}, FieldExtracted{"t1", "role", {FieldType::text, "CTO"}, true},
-                               FieldExtracted{"t1", "team_size", {FieldType::integer, "40"}, true}, AssistantReplied{"t1", "And your goal?", {"goal"}, "offline", false},
-                               received("t2"), TurnStarted{"t2", 1}});
+  return with(running_turn(),
+              {FieldExtracted{"t1", "full_name", {FieldType::person_name, "Zoe"}, true},
+               FieldExtracted{"t1", "email", {FieldType::email, "zoe@acme.io"}, true},
+               FieldExtracted{"t1", "company", {FieldType::company, "Acme"}, true},
+               FieldExtracted{"t1", "role", {FieldType::text, "CTO"}, true},
+               FieldExtracted{"t1", "team_size", {FieldType::integer, "40"}, true},
+               AssistantReplied{"t1", "And your goal?", {"goal"}, "offline", false}, received("t2"), TurnStarted{"t2", 1}});
 }
 
 std::vector<Event> completed() {
-  return with(all_but_the_goal(), {FieldExtracted{"t2", "goal", {FieldType::text, "grow"}, true}, AssistantReplied{"t2", "Done", {}, "offline", false}, SessionCompleted{"t2"}});
+  return with(all_but_the_goal(), {FieldExtracted{"t2", "goal", {FieldType::text, "grow"}, true},
+                                   AssistantReplied{"t2", "Done", {}, "offline", false}, SessionCompleted{"t2"}});
 }
 
 StartSession start_command() {
@@ -71,9 +77,12 @@ TEST(StartSession, greets_and_asks_the_first_field) {
   EXPECT_EQ(event.flow, "default");
   EXPECT_EQ(event.token_generation, 1U);
   EXPECT_EQ(scenario.after().status, SessionStatus::active);
-  EXPECT_EQ(missing_fields(scenario.after()), (std::vector<std::string>{"full_name", "email", "company", "role", "team_size", "goal"}));
+  EXPECT_EQ(missing_fields(scenario.after()),
+            (std::vector<std::string>{"full_name", "email", "company", "role", "team_size", "goal"}));
 }
-TEST(StartSession, repeated_with_the_same_key_and_body_changes_nothing) { given({started()}).when(start_command()).then_nothing(); }
+TEST(StartSession, repeated_with_the_same_key_and_body_changes_nothing) {
+  given({started()}).when(start_command()).then_nothing();
+}
 TEST(StartSession, repeated_with_the_same_key_and_another_body_is_refused) {
   auto command = start_command();
   command.request_fingerprint = "other";
@@ -92,13 +101,17 @@ TEST(StartSession, without_a_key_on_a_started_session_needs_the_same_body) {
 // ---- messages
 
 TEST(ReceiveMessage, is_recorded_and_begins_a_turn) {
-  given({started()}).when(ReceiveMessage{"t1", "I'm Zoe", "k", "f"}).then({MessageReceived{"t1", "I'm Zoe", "k", "f"}, TurnStarted{"t1", 1}});
+  given({started()})
+      .when(ReceiveMessage{"t1", "I'm Zoe", "k", "f"})
+      .then({MessageReceived{"t1", "I'm Zoe", "k", "f"}, TurnStarted{"t1", 1}});
 }
 TEST(ReceiveMessage, waits_behind_a_running_turn) {
   given(running_turn()).when(ReceiveMessage{"t2", "and", "k", "f"}).then({MessageReceived{"t2", "and", "k", "f"}});
 }
 TEST(ReceiveMessage, is_refused_when_three_already_wait) {
-  given(with(running_turn(), {received("t2"), received("t3"), received("t4")})).when(ReceiveMessage{"t5", "x", "", "f"}).then(Rejection::too_many_waiting);
+  given(with(running_turn(), {received("t2"), received("t3"), received("t4")}))
+      .when(ReceiveMessage{"t5", "x", "", "f"})
+      .then(Rejection::too_many_waiting);
 }
 TEST(ReceiveMessage, with_a_known_key_and_the_same_body_changes_nothing) {
   given(running_turn()).when(ReceiveMessage{"other", "hello", "key-t1", "print-t1"}).then_nothing();
@@ -110,7 +123,9 @@ TEST(ReceiveMessage, with_a_known_turn_and_the_same_body_changes_nothing) {
   given(running_turn()).when(ReceiveMessage{"t1", "hello", "", "print-t1"}).then_nothing();
 }
 TEST(ReceiveMessage, without_a_key_never_matches_another_one_without_a_key) {
-  given({started(), MessageReceived{"t1", "a", "", "f"}, TurnStarted{"t1", 1}}).when(ReceiveMessage{"t2", "a", "", "f"}).then_types({"MessageReceived"});
+  given({started(), MessageReceived{"t1", "a", "", "f"}, TurnStarted{"t1", 1}})
+      .when(ReceiveMessage{"t2", "a", "", "f"})
+      .then_types({"MessageReceived"});
 }
 TEST(ReceiveMessage, must_be_text_of_a_reasonable_length) {
   given({started()}).when(ReceiveMessage{"t1", " \n\t\u00A0\u3000\u200B ", "", "f"}).then(Rejection::message_empty);
@@ -124,15 +139,26 @@ TEST(ReceiveMessage, must_be_text_of_a_reasonable_length) {
 TEST(ReceiveMessage, is_refused_beyond_the_limit_of_messages) {
   Limits limits;
   limits.max_messages = 1;
-  given(with(running_turn(), {AssistantReplied{"t1", "r", {"email"}, "offline", false}})).within(limits).when(ReceiveMessage{"t2", "x", "", "f"}).then(Rejection::too_many_messages);
+  given(with(running_turn(), {AssistantReplied{"t1", "r", {"email"}, "offline", false}}))
+      .within(limits)
+      .when(ReceiveMessage{"t2", "x", "", "f"})
+      .then(Rejection::too_many_messages);
 }
 TEST(ReceiveMessage, resumes_an_abandoned_session) {
-  given({started(), SessionAbandoned{"full_name"}}).when(ReceiveMessage{"t1", "hi", "", "f"}).then({SessionResumed{}, MessageReceived{"t1", "hi", "", "f"}, TurnStarted{"t1", 1}});
+  given({started(), SessionAbandoned{"full_name"}})
+      .when(ReceiveMessage{"t1", "hi", "", "f"})
+      .then({SessionResumed{}, MessageReceived{"t1", "hi", "", "f"}, TurnStarted{"t1", 1}});
 }
 TEST(ReceiveMessage, is_taken_after_completion_until_the_time_for_corrections_is_over) {
   const State done = folded(completed(), FixedFlowCatalog());
-  given(completed()).at(*done.completed_at + hours(1)).when(ReceiveMessage{"t3", "wait", "", "f"}).then_types({"MessageReceived", "TurnStarted"});
-  given(completed()).at(*done.completed_at + hours(1) + std::chrono::microseconds(1)).when(ReceiveMessage{"t3", "wait", "", "f"}).then(Rejection::closed);
+  given(completed())
+      .at(*done.completed_at + hours(1))
+      .when(ReceiveMessage{"t3", "wait", "", "f"})
+      .then_types({"MessageReceived", "TurnStarted"});
+  given(completed())
+      .at(*done.completed_at + hours(1) + std::chrono::microseconds(1))
+      .when(ReceiveMessage{"t3", "wait", "", "f"})
+      .then(Rejection::closed);
 }
 TEST(ReceiveMessage, that_was_answered_is_found_again_after_the_session_closed) {
   given(completed()).at(noon + hours(100)).when(ReceiveMessage{"x", "hello", "key-t2", "print-t2"}).then_nothing();
@@ -145,13 +171,16 @@ TEST(Everything, is_refused_before_the_start) {
 
 // ---- attempts
 
-TEST(StartTurn, counts_another_attempt_at_the_running_turn) { given(running_turn()).when(StartTurn{"t1", 2}).then({TurnStarted{"t1", 2}}); }
+TEST(StartTurn, counts_another_attempt_at_the_running_turn) {
+  given(running_turn()).when(StartTurn{"t1", 2}).then({TurnStarted{"t1", 2}});
+}
 TEST(StartTurn, for_an_attempt_that_already_began_changes_nothing) {
   given(running_turn()).when(StartTurn{"t1", 1}).then_nothing();
   given(running_turn()).when(StartTurn{"t1", 3}).then_nothing();
 }
 TEST(StartTurn, fails_the_turn_visibly_after_the_third_attempt_and_starts_the_next) {
-  const auto scenario = given(with(running_turn(), {received("t2"), TurnStarted{"t1", 2}, TurnStarted{"t1", 3}})).when(StartTurn{"t1"});
+  const auto scenario =
+      given(with(running_turn(), {received("t2"), TurnStarted{"t1", 2}, TurnStarted{"t1", 3}})).when(StartTurn{"t1"});
   scenario.then_types({"TurnFailed", "AssistantReplied", "TurnStarted"});
   EXPECT_EQ(scenario.only<TurnFailed>().reason, "activations_exhausted");
   EXPECT_EQ(scenario.only<AssistantReplied>().source, "none");
@@ -173,11 +202,14 @@ TEST(QueueTurn, is_recorded_once) {
 
 TEST(ConcludeTurn, records_calls_and_values_then_the_reply) {
   ConcludeTurn command = conclude("t1", says("Thanks Zoe! What's your e-mail address?", {{"full_name", "Zoe"}}, {"email"}));
-  command.calls = {{1, "openai", "m", "p1", "c1", {}, noon, 12, "timeout", "provider", ""}, {2, "offline", "rules", "p1", "c1", {}, noon, 1, "", "", "{}"}};
+  command.calls = {{1, "openai", "m", "p1", "c1", {}, noon, 12, "timeout", "provider", ""},
+                   {2, "offline", "rules", "p1", "c1", {}, noon, 1, "", "", "{}"}};
   const auto scenario = given(running_turn()).when(command);
-  scenario.then_types({"LlmCallStarted", "LlmCallFailed", "LlmCallStarted", "LlmCallSucceeded", "FieldExtracted", "AssistantReplied"});
+  scenario.then_types(
+      {"LlmCallStarted", "LlmCallFailed", "LlmCallStarted", "LlmCallSucceeded", "FieldExtracted", "AssistantReplied"});
   EXPECT_EQ(scenario.only<FieldExtracted>(), (FieldExtracted{"t1", "full_name", {FieldType::person_name, "Zoe"}, true}));
-  EXPECT_EQ(scenario.only<AssistantReplied>(), (AssistantReplied{"t1", "Thanks Zoe! What's your e-mail address?", {"email"}, "offline", false}));
+  EXPECT_EQ(scenario.only<AssistantReplied>(),
+            (AssistantReplied{"t1", "Thanks Zoe! What's your e-mail address?", {"email"}, "offline", false}));
   const State after = scenario.after();
   EXPECT_EQ(find_turn(after, "t1")->missing, (std::vector<std::string>{"email", "company", "role", "team_size", "goal"}));
   EXPECT_EQ(after.asked_last, "email");
@@ -185,9 +217,15 @@ TEST(ConcludeTurn, records_calls_and_values_then_the_reply) {
 TEST(ConcludeTurn, of_a_superseded_attempt_changes_nothing) {
   given(with(running_turn(), {TurnStarted{"t1", 2}})).when(conclude("t1", says("x", {{"full_name", "Zoe"}}), 1)).then_nothing();
 }
-TEST(ConcludeTurn, of_an_answered_turn_changes_nothing) { given(completed()).when(conclude("t1", says("x", {{"full_name", "Eve"}}))).then_nothing(); }
+TEST(ConcludeTurn, of_an_answered_turn_changes_nothing) {
+  given(completed()).when(conclude("t1", says("x", {{"full_name", "Eve"}}))).then_nothing();
+}
 TEST(ConcludeTurn, takes_several_fields_in_the_flows_order_whatever_the_models) {
-  const auto scenario = given(running_turn()).when(conclude("t1", says("", {{"team_size", "about forty"}, {"email", "zoe at acme dot io"}, {"nonsense", "x"}, {"full_name", "Zo\u00eb O'Brien-Smith"}})));
+  const auto scenario = given(running_turn())
+                            .when(conclude("t1", says("", {{"team_size", "about forty"},
+                                                           {"email", "zoe at acme dot io"},
+                                                           {"nonsense", "x"},
+                                                           {"full_name", "Zo\u00eb O'Brien-Smith"}})));
   scenario.then_types({"FieldExtracted", "FieldExtracted", "FieldExtracted", "AssistantReplied"});
   EXPECT_EQ(std::get<FieldExtracted>(scenario.decided()[0]).field, "full_name");
   EXPECT_EQ(std::get<FieldExtracted>(scenario.decided()[1]).value.canonical, "zoe@acme.io");
@@ -195,11 +233,16 @@ TEST(ConcludeTurn, takes_several_fields_in_the_flows_order_whatever_the_models) 
   EXPECT_EQ(scenario.only<AssistantReplied>().asks, std::vector<std::string>{"company"});
 }
 TEST(ConcludeTurn, corrects_a_value_and_ignores_the_same_one) {
-  given(all_but_the_goal()).when(conclude("t2", says("", {{"full_name", "Ann"}, {"company", "Acme"}}))).then_types({"FieldCorrected", "FieldReasked", "AssistantReplied"});
+  given(all_but_the_goal())
+      .when(conclude("t2", says("", {{"full_name", "Ann"}, {"company", "Acme"}})))
+      .then_types({"FieldCorrected", "FieldReasked", "AssistantReplied"});
 }
 TEST(ConcludeTurn, tells_the_reason_of_a_refusal_and_asks_again) {
-  const auto scenario = given(with(running_turn(), {FieldExtracted{"t1", "full_name", {FieldType::person_name, "Zoe"}, true}, AssistantReplied{"t1", "?", {"email"}, "offline", false}, received("t2"), TurnStarted{"t2", 1}}))
-                            .when(conclude("t2", says("Great, noted your e-mail!", {{"email", "zoe.acme.io"}, {"company", "Acme"}}, {"role"})));
+  const auto scenario =
+      given(
+          with(running_turn(), {FieldExtracted{"t1", "full_name", {FieldType::person_name, "Zoe"}, true},
+                                AssistantReplied{"t1", "?", {"email"}, "offline", false}, received("t2"), TurnStarted{"t2", 1}}))
+          .when(conclude("t2", says("Great, noted your e-mail!", {{"email", "zoe.acme.io"}, {"company", "Acme"}}, {"role"})));
   scenario.then_types({"FieldRejected", "FieldExtracted", "FieldReasked", "AssistantReplied"});
   EXPECT_EQ(scenario.only<FieldRejected>(), (FieldRejected{"t2", "email", "zoe.acme.io", "no_at_sign"}));
   EXPECT_EQ(scenario.only<FieldReasked>(), (FieldReasked{"t2", "email", 2}));
@@ -228,7 +271,8 @@ TEST(ConcludeTurn, completes_when_nothing_required_is_missing) {
   EXPECT_NE(turn.reply.text.find("everything we need"), std::string::npos);
 }
 TEST(ConcludeTurn, never_completes_on_the_models_word) {
-  const auto scenario = given(running_turn()).when(conclude("t1", says("You're all set, goodbye!", {{"full_name", "Zoe"}}, {"email"})));
+  const auto scenario =
+      given(running_turn()).when(conclude("t1", says("You're all set, goodbye!", {{"full_name", "Zoe"}}, {"email"})));
   scenario.then_types({"FieldExtracted", "AssistantReplied"});
   const auto reply = scenario.only<AssistantReplied>();
   EXPECT_EQ(reply.text.text.find("all set"), std::string::npos) << reply.text.text;
@@ -242,7 +286,8 @@ TEST(ConcludeTurn, adds_the_next_question_when_the_model_forgot_it) {
   EXPECT_EQ(scenario.only<FieldReasked>().times, 2U);
 }
 TEST(ConcludeTurn, does_not_count_a_question_for_a_field_that_is_known) {
-  const auto scenario = given(all_but_the_goal()).when(conclude("t2", says("And your name? And your goal?", {}, {"full_name", "goal", "nonsense"})));
+  const auto scenario = given(all_but_the_goal())
+                            .when(conclude("t2", says("And your name? And your goal?", {}, {"full_name", "goal", "nonsense"})));
   EXPECT_EQ(scenario.only<AssistantReplied>().asks, std::vector<std::string>{"goal"});
 }
 TEST(ConcludeTurn, without_an_answer_fails_visibly_and_keeps_the_message) {
@@ -264,7 +309,9 @@ TEST(ConcludeTurn, begins_the_next_waiting_turn) {
   EXPECT_EQ(scenario.only<TurnStarted>(), (TurnStarted{"t2", 1}));
 }
 TEST(ConcludeTurn, survives_a_model_that_answers_rubbish) {
-  const auto scenario = given(running_turn()).when(conclude("t1", says(std::string("\xFF\0oops", 6), {{"full_name", std::string("\xC3\x28\0", 3)}, {"email", std::string(100'000, 'a')}})));
+  const auto scenario = given(running_turn())
+                            .when(conclude("t1", says(std::string("\xFF\0oops", 6), {{"full_name", std::string("\xC3\x28\0", 3)},
+                                                                                     {"email", std::string(100'000, 'a')}})));
   scenario.then_types({"FieldRejected", "FieldRejected", "FieldReasked", "AssistantReplied"});
   for (const Event& event : scenario.decided()) {
     const auto* rejected = std::get_if<FieldRejected>(&event);
@@ -286,21 +333,31 @@ TEST(ConcludeTurn, does_not_lose_a_known_required_value_to_a_no) {
 TEST(Conditions, decide_what_is_missing) {
   const Flow flow = flow_with_conditions();
   auto events = running_turn(flow);
-  EXPECT_EQ(missing_fields(folded(events, FixedFlowCatalog({flow}))), (std::vector<std::string>{"role", "heard_from", "phone", "goal"}));
+  EXPECT_EQ(missing_fields(folded(events, FixedFlowCatalog({flow}))),
+            (std::vector<std::string>{"role", "heard_from", "phone", "goal"}));
   events.push_back(FieldExtracted{"t1", "role", {FieldType::choice, "student"}, true});
   EXPECT_EQ(missing_fields(folded(events, FixedFlowCatalog({flow}))), (std::vector<std::string>{"school", "phone", "goal"}));
 }
 TEST(Conditions, settled_in_the_same_message_count_already) {
   const Flow flow = flow_with_conditions();
-  given(running_turn(flow)).on(flow).when(conclude("t1", says("", {{"school", "MIT"}, {"role", "a student"}}))).then_types({"FieldExtracted", "FieldExtracted", "AssistantReplied"});
+  given(running_turn(flow))
+      .on(flow)
+      .when(conclude("t1", says("", {{"school", "MIT"}, {"role", "a student"}})))
+      .then_types({"FieldExtracted", "FieldExtracted", "AssistantReplied"});
 }
 TEST(Conditions, that_do_not_hold_make_a_value_unheard) {
   const Flow flow = flow_with_conditions();
-  given(running_turn(flow)).on(flow).when(conclude("t1", says("", {{"school", "MIT"}, {"role", "employee"}}))).then_types({"FieldExtracted", "AssistantReplied"});
+  given(running_turn(flow))
+      .on(flow)
+      .when(conclude("t1", says("", {{"school", "MIT"}, {"role", "employee"}})))
+      .then_types({"FieldExtracted", "AssistantReplied"});
 }
 TEST(Conditions, that_stop_holding_keep_the_value_but_do_not_miss_it) {
   const Flow flow = flow_with_conditions();
-  const auto scenario = given(with(running_turn(flow), {FieldExtracted{"t1", "role", {FieldType::choice, "student"}, true}, FieldExtracted{"t1", "school", {FieldType::text, "MIT"}, true}})).on(flow).when(conclude("t1", says("", {{"role", "employee"}})));
+  const auto scenario = given(with(running_turn(flow), {FieldExtracted{"t1", "role", {FieldType::choice, "student"}, true},
+                                                        FieldExtracted{"t1", "school", {FieldType::text, "MIT"}, true}}))
+                            .on(flow)
+                            .when(conclude("t1", says("", {{"role", "employee"}})));
   const State after = scenario.after();
   EXPECT_EQ(after.fields.at("school").value->canonical, "MIT");
   EXPECT_EQ(missing_fields(after), (std::vector<std::string>{"phone", "goal"})) << "heard_from was asked by this reply";
@@ -313,18 +370,24 @@ TEST(OptionalField, can_be_declined) {
 }
 TEST(OptionalField, is_withdrawn_by_declining_later) {
   const Flow flow = flow_with_conditions();
-  const auto scenario = given(with(running_turn(flow), {FieldExtracted{"t1", "phone", {FieldType::phone, "+4930901820"}, true}})).on(flow).when(conclude("t1", says("", {{"phone", "I'd rather not share my phone"}})));
+  const auto scenario = given(with(running_turn(flow), {FieldExtracted{"t1", "phone", {FieldType::phone, "+4930901820"}, true}}))
+                            .on(flow)
+                            .when(conclude("t1", says("", {{"phone", "I'd rather not share my phone"}})));
   EXPECT_FALSE(scenario.after().fields.at("phone").value);
 }
 TEST(OptionalField, is_asked_once_then_passed_over) {
   const Flow flow = flow_with_conditions();
-  auto events = with(running_turn(flow), {FieldExtracted{"t1", "role", {FieldType::choice, "employee"}, true}, AssistantReplied{"t1", "?", {"heard_from"}, "offline", false}, received("t2"), TurnStarted{"t2", 1}});
+  auto events = with(running_turn(flow),
+                     {FieldExtracted{"t1", "role", {FieldType::choice, "employee"}, true},
+                      AssistantReplied{"t1", "?", {"heard_from"}, "offline", false}, received("t2"), TurnStarted{"t2", 1}});
   const auto scenario = given(events).on(flow).when(conclude("t2", says("", {})));
   EXPECT_EQ(scenario.only<AssistantReplied>().asks, std::vector<std::string>{"phone"});
 }
 TEST(OptionalField, that_is_still_unasked_at_completion_is_asked_once) {
   const Flow flow = flow_with_conditions();
-  const auto scenario = given(running_turn(flow)).on(flow).when(conclude("t1", says("All done!", {{"role", "student"}, {"school", "MIT"}, {"goal", "learn"}})));
+  const auto scenario = given(running_turn(flow))
+                            .on(flow)
+                            .when(conclude("t1", says("All done!", {{"role", "student"}, {"school", "MIT"}, {"goal", "learn"}})));
   scenario.then_types({"FieldExtracted", "FieldExtracted", "FieldExtracted", "AssistantReplied", "SessionCompleted"});
   EXPECT_EQ(scenario.only<AssistantReplied>().asks, std::vector<std::string>{"phone"});
 }
@@ -332,13 +395,18 @@ TEST(OptionalField, that_is_still_unasked_at_completion_is_asked_once) {
 // ---- after completion
 
 TEST(CompletedSession, takes_corrections_and_stays_complete) {
-  const auto scenario = given(with(completed(), {received("t3"), TurnStarted{"t3", 1}})).when(conclude("t3", says("Changed.", {{"full_name", "Ann"}})));
-  scenario.then({FieldCorrected{"t3", "full_name", {FieldType::person_name, "Ann"}, true}, AssistantReplied{"t3", "Changed.", {}, "offline", false}});
+  const auto scenario = given(with(completed(), {received("t3"), TurnStarted{"t3", 1}}))
+                            .when(conclude("t3", says("Changed.", {{"full_name", "Ann"}})));
+  scenario.then({FieldCorrected{"t3", "full_name", {FieldType::person_name, "Ann"}, true},
+                 AssistantReplied{"t3", "Changed.", {}, "offline", false}});
   EXPECT_TRUE(find_turn(scenario.after(), "t3")->is_complete);
 }
 TEST(CompletedSession, stays_complete_when_a_correction_opens_a_question) {
   const Flow flow = flow_with_conditions();
-  const auto events = with(running_turn(flow), {FieldExtracted{"t1", "role", {FieldType::choice, "employee"}, true}, FieldExtracted{"t1", "goal", {FieldType::text, "learn"}, true}, AssistantReplied{"t1", "?", {"heard_from", "phone"}, "offline", false}, SessionCompleted{"t1"}, received("t2"), TurnStarted{"t2", 1}});
+  const auto events = with(running_turn(flow), {FieldExtracted{"t1", "role", {FieldType::choice, "employee"}, true},
+                                                FieldExtracted{"t1", "goal", {FieldType::text, "learn"}, true},
+                                                AssistantReplied{"t1", "?", {"heard_from", "phone"}, "offline", false},
+                                                SessionCompleted{"t1"}, received("t2"), TurnStarted{"t2", 1}});
   const auto scenario = given(events).on(flow).when(conclude("t2", says("", {{"role", "student"}})));
   scenario.then_types({"FieldCorrected", "AssistantReplied"});
   EXPECT_EQ(scenario.only<AssistantReplied>().asks, std::vector<std::string>{"school"});
@@ -362,7 +430,8 @@ TEST(AbandonIfDue, spares_pending_complete_and_abandoned_sessions) {
   given({started(), SessionAbandoned{"full_name"}}).at(noon + hours(9)).when(AbandonIfDue{noon}).then_nothing();
 }
 TEST(AbandonIfDue, names_the_field_asked_last_that_is_still_open) {
-  const auto events = with(running_turn(), {FieldExtracted{"t1", "full_name", {FieldType::person_name, "Zoe"}, true}, AssistantReplied{"t1", "?", {"role", "goal"}, "offline", false}});
+  const auto events = with(running_turn(), {FieldExtracted{"t1", "full_name", {FieldType::person_name, "Zoe"}, true},
+                                            AssistantReplied{"t1", "?", {"role", "goal"}, "offline", false}});
   given(events).at(noon + hours(9)).when(AbandonIfDue{noon}).then({SessionAbandoned{"role"}});
 }
 
@@ -375,7 +444,8 @@ TEST(IssueToken, takes_the_next_generation_once) {
   given({started()}).when(IssueToken{3, "hash3"}).then(Rejection::stale_generation);
 }
 TEST(EraseUser, forgets_everything_and_refuses_the_rest) {
-  const auto scenario = given(with(running_turn(), {FieldExtracted{"t1", "full_name", {FieldType::person_name, "Zoe"}, true}})).when(EraseUser{});
+  const auto scenario =
+      given(with(running_turn(), {FieldExtracted{"t1", "full_name", {FieldType::person_name, "Zoe"}, true}})).when(EraseUser{});
   scenario.then({UserErased{}});
   EXPECT_EQ(illegal(scenario.after(), Limits{}), "");
   EXPECT_EQ(recovery_index(scenario.after(), Limits{}), RecoveryIndex{});
