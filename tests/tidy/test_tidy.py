@@ -15,8 +15,8 @@ MAY_INCLUDE = {
     "events": ("events/",),
     "actors": ("events/", "actors/"),
     "projections": ("events/", "projections/"),
-    # actors and projections are known to http by their ports only.
-    "http": ("events/", "http/", "actors/gateway.hpp", "projections/queries.hpp", "projections/core/"),
+    # To http, actors and projections are their ports.
+    "http": ("events/", "http/", "actors/gateway.hpp", "projections/queries.hpp"),
     "infra/app": ("events/", "actors/", "projections/", "http/", "infra/app/"),
 }
 # a library → the folders that know it

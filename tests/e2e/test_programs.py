@@ -1,0 +1,195 @@
+"""The two programs and the scripts, as a person at a terminal uses them."""
+import json
+import os
+import pathlib
+import shutil
+import stat
+import subprocess
+import tempfile
+import threading
+import tomllib
+import unittest
+
+from harness import BUILD, PATIENCE, ROOT, Server, clean_environment, free_port, wait_until
+
+
+class Onboardctl(unittest.TestCase):
+    def setUp(self) -> None:
+        self.server = Server()
+        self.addCleanup(self.server.close)
+        self.server.start()
+
+    def test_chat_holds_a_conversation_and_resumes_it(self):
+        said = self.server.ctl("chat", text="My name is Ada Lovelace\nada@analytical.example\n")
+        self.assertIn("+ full_name: Ada Lovelace", said.stdout)
+        self.assertIn("+ email: ada@analytical.example", said.stdout)
+        again = self.server.ctl("chat", "--resume", text="I work at Analytical Engines Ltd\n")
+        self.assertIn("> My name is Ada Lovelace", again.stdout)
+        self.assertIn("+ company:", again.stdout)
+        self.assertEqual(stat.S_IMODE((self.server.data / "chat.json").stat().st_mode), 0o600)
+
+    def test_chat_survives_a_kill_between_and_under_its_messages(self):
+        chat = subprocess.Popen([str(BUILD / "onboardctl"), "--data-dir", str(self.server.data), "chat", "--json"], text=True, bufsize=1,
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment())
+        self.addCleanup(chat.kill)
+        session_id = json.loads(chat.stdout.readline())["session_id"]
+        messages = ["My name is Ada Lovelace", "ada@analytical.example", "I work at Analytical Engines Ltd", "I'm a mathematician"]
+        for message in messages:
+            self.server.kill()
+            chat.stdin.write(message + "\n")
+            chat.stdin.flush()
+            self.server.start()
+            self.assertFalse(json.loads(chat.stdout.readline())["error"])
+        chat.stdin.close()
+        self.assertEqual(chat.wait(PATIENCE), 0)
+        shown = json.loads(self.server.ctl("session", "show", session_id, "--json").stdout)
+        self.assertEqual(shown["turns"], len(messages), "a repeat must not be a message")
+        self.assertEqual(shown["fields"]["full_name"], "Ada Lovelace")
+        chat.stdout.close()
+        chat.stderr.close()
+
+    def test_events_are_read_beside_the_server_and_hidden_unless_asked_for(self):
+        session = self.server.begin()
+        session.told("My name is Ada Lovelace")
+        lines = [json.loads(line) for line in self.server.ctl("events", "tail", "--json", "--session", session.id).stdout.splitlines()]
+        self.assertIn("SessionStarted", lines[0]["type"])
+        self.assertTrue(all(line["specversion"] == "1.0" for line in lines))
+        self.assertTrue(any("FieldExtracted" in line["type"] for line in lines))
+        self.assertNotIn("Lovelace", json.dumps(lines))
+        self.assertIn("Lovelace", self.server.ctl("events", "tail", "--open", "--session", session.id).stdout)
+        self.assertIn("Lovelace", self.server.ctl("session", "show", session.id).stdout)
+        self.assertNotIn("Lovelace", self.server.ctl("session", "show", session.id, "--sealed").stdout)
+        self.assertIn("good", self.server.ctl("events", "verify").stdout)
+        self.assertGreater(json.loads(self.server.ctl("events", "stats", "--json").stdout)["events"], 3)
+
+    def test_events_are_followed_as_they_come(self):
+        tail = subprocess.Popen([str(BUILD / "onboardctl"), "--data-dir", str(self.server.data), "events", "tail", "--follow", "--json"], text=True,
+                                stdout=subprocess.PIPE, env=clean_environment())
+        self.addCleanup(tail.stdout.close)
+        self.addCleanup(tail.wait)
+        self.addCleanup(tail.kill)
+        seen: list[str] = []
+        reader = threading.Thread(target=lambda: [seen.append(line) for line in tail.stdout], daemon=True)
+        reader.start()
+        session = self.server.begin()
+        wait_until(lambda: any(session.id in line for line in seen), "the event is seen")
+
+    def test_exit_codes_are_stable(self):
+        self.assertEqual(self.server.ctl("session", "show", "ses_000_00000000000000000000000000", check=False).returncode, 3)
+        self.assertEqual(self.server.ctl("session", "show", "nonsense", check=False).returncode, 2)
+        self.assertEqual(self.server.ctl("config", "get", "http.lisen", check=False).returncode, 2)
+        self.assertEqual(self.server.ctl("nonsense", check=False).returncode, 2)
+        self.assertEqual(self.server.ctl("--help").returncode, 0)
+        self.assertEqual(self.server.ctl("where", "--ready").returncode, 0)
+        self.assertEqual(self.server.ctl("config", "get", "http.listen").stdout.strip(), self.server.settings["http.listen"])
+        self.server.terminate()
+        self.assertEqual(self.server.ctl("where", check=False).returncode, 4)
+        self.assertEqual(self.server.ctl("chat", "--patience", "0.1", check=False).returncode, 4)
+
+    def test_a_damaged_log_is_told_and_refuses_to_start(self):
+        session = self.server.begin()
+        for n in range(30):
+            session.told(f"we are {n + 2} people")
+        self.server.terminate()
+        database = self.server.data / "log" / "events.db"
+        raw = bytearray(database.read_bytes())
+        at = raw.find(session.id.encode()[:16], 8192)
+        self.assertGreater(at, 0)
+        raw[at + 4] ^= 1
+        database.write_bytes(raw)
+        self.assertNotEqual(self.server.ctl("events", "verify", check=False).returncode, 0)
+        self.server.launch()
+        self.assertNotEqual(self.server.process.wait(PATIENCE), 0)
+        self.assertIn("onboardd:", self.server.log())
+
+
+class Onboardd(unittest.TestCase):
+    def run_it(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+        return subprocess.run([str(BUILD / "onboardd"), *arguments], text=True, capture_output=True, timeout=PATIENCE, env=clean_environment() | (environment or {}))
+
+    def test_prints_the_configuration_in_force_without_secrets(self):
+        with tempfile.TemporaryDirectory() as folder:
+            pathlib.Path(folder, "onboard.toml").write_text('[model.openai]\napi_key = "sk-hidden"\n[sessions]\nmax_messages = 7\n')
+            done = self.run_it("--data-dir", folder, "--print-config", environment={"ONBOARD_MODEL_OPENAI_WEIGHT": "3"})
+            self.assertEqual(done.returncode, 0, done.stderr)
+            printed = tomllib.loads(done.stdout)
+            self.assertEqual(printed["sessions"]["max_messages"], 7)
+            self.assertEqual(printed["model"]["openai"]["weight"], 3)
+            self.assertNotIn("sk-hidden", done.stdout)
+
+    def test_refuses_a_configuration_that_is_wrong_and_says_where(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = pathlib.Path(folder, "onboard.toml")
+            file.write_text("[sessions]\nmax_mesages = 7\n")
+            done = self.run_it("--data-dir", folder)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(f"{file}:2: unknown key sessions.max_mesages; did you mean sessions.max_messages?", done.stderr)
+
+    def test_says_that_kafka_comes_later_and_which_roles_go_together(self):
+        with tempfile.TemporaryDirectory() as folder:
+            done = self.run_it("--data-dir", folder, "--set", "log.kind=kafka")
+            self.assertEqual(done.returncode, 2)
+            self.assertIn("later version", done.stderr)
+            self.assertEqual(self.run_it("--data-dir", folder, "--roles", "api").returncode, 2)
+            self.assertEqual(self.run_it("--data-dir", folder, "--roles", "nonsense").returncode, 2)
+
+    def test_says_so_when_its_port_or_its_data_folder_is_taken(self):
+        with Server() as first:
+            with tempfile.TemporaryDirectory() as folder:
+                done = self.run_it("--data-dir", folder, "--set", f"http.listen={first.settings['http.listen']}", "--set", "http.admin_listen=127.0.0.1:0")
+                self.assertEqual(done.returncode, 1)
+                self.assertIn(first.settings["http.listen"], done.stderr)
+            done = self.run_it("--data-dir", str(first.data), "--set", "http.listen=127.0.0.1:0", "--set", "http.admin_listen=127.0.0.1:0")
+            self.assertEqual(done.returncode, 1)
+            self.assertEqual(first.request("GET", "/readyz").status, 200)
+            self.assertTrue((first.data / "running.toml").exists(), "the second one must not remove the first one's traces")
+
+    def test_lists_its_fault_points_and_its_version(self):
+        points = self.run_it("--fault-points").stdout.split()
+        self.assertGreater(len(points), 3)
+        self.assertEqual(len(points), len(set(points)))
+        self.assertRegex(self.run_it("--version").stdout, r"^\d+\.\d+\.\d+\n$")
+
+
+@unittest.skipUnless(BUILD == ROOT / "build", "the scripts use build/")
+class Scripts(unittest.TestCase):
+    def setUp(self) -> None:
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="onboarding-run."))
+        os.chmod(self.folder, 0o755)
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.port = free_port()
+        self.environment = clean_environment() | {"ONBOARD_DATA_DIR": str(self.folder / "data"), "ONBOARD_HTTP_LISTEN": f"127.0.0.1:{self.port}",
+                                                  "ONBOARD_HTTP_ADMIN_LISTEN": f"127.0.0.1:{free_port()}"}
+        self.addCleanup(self.script, "stop")
+
+    def script(self, name: str, *arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run([str(ROOT / "infra" / name), *arguments], text=True, capture_output=True, env=self.environment, timeout=300)
+
+    def test_run_starts_everything_goes_on_with_a_folder_that_exists_and_stop_ends_it(self):
+        for _ in range(2):
+            begun = self.script("run", "--detach")
+            self.assertEqual(begun.returncode, 0, begun.stderr)
+            self.assertIn(f"http://127.0.0.1:{self.port}/", begun.stderr)
+            url = subprocess.run([str(BUILD / "onboardctl"), "config", "get", "postgres.url"], text=True, capture_output=True, env=self.environment)
+            self.assertTrue(url.stdout.startswith("postgresql:///onboarding?"), url)
+            again = self.script("run", "--detach")
+            self.assertEqual(again.returncode, 0)
+            self.assertIn("already running", again.stderr)
+            ended = self.script("stop")
+            self.assertEqual(ended.returncode, 0, ended.stderr)
+        self.assertFalse((self.folder / "data" / "onboardd.pid").exists())
+
+    def test_run_says_what_is_not_in_this_version_and_when_a_port_is_taken(self):
+        for option in (["--kafka"], ["--instances", "3"]):
+            done = self.script("run", *option)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn("not in this version", done.stderr)
+        with Server() as other:
+            self.environment["ONBOARD_HTTP_LISTEN"] = other.settings["http.listen"]
+            done = self.script("run", "--detach")
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("is taken", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
