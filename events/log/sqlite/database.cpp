@@ -40,10 +40,9 @@ Failure Database::error(std::string_view doing) const {
   return {damaged ? Errc::corrupt : Errc::unreadable, std::move(detail)};
 }
 
-bool Database::full(int code) const {
-  if ((code & 0xff) == SQLITE_FULL) return true;
-  const int system = sqlite3_system_errno(database_.get());
-  return code == SQLITE_IOERR_WRITE && (system == ENOSPC || system == EDQUOT || system == EFBIG);
+bool Database::full(int code) {
+  const int system = errno;
+  return (code & 0xff) == SQLITE_FULL || (code == SQLITE_IOERR_WRITE && (system == ENOSPC || system == EDQUOT || system == EFBIG));
 }
 
 }  // namespace onboarding::log

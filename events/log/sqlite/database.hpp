@@ -4,6 +4,7 @@
 
 #include <sqlite3.h>
 
+#include <cerrno>
 #include <memory>
 #include <span>
 #include <string>
@@ -25,10 +26,13 @@ class Statement {
   }
   int step() { return sqlite3_step(statement_.get()); }
   void reset() { sqlite3_reset(statement_.get()); }
-  /// For statements without rows: SQLITE_OK or the error.
+  /// For statements without rows: SQLITE_OK or the error; errno is what the system said, 0 when it was not asked.
   int run() {
+    errno = 0;
     const int code = step();
+    const int system = errno;
     reset();
+    errno = system;
     return code == SQLITE_DONE || code == SQLITE_ROW ? SQLITE_OK : code;
   }
 
@@ -69,8 +73,9 @@ class Database {
   result<Statement> prepare(std::string_view sql);
   /// The last error of this connection as a failure, and which file. SQLite's messages hold no values.
   Failure error(std::string_view doing) const;
-  /// The last error means that there is no room: nothing of the transaction was written.
-  bool full(int code) const;
+  /// The error of the statement that was just run means that there is no room: the commit frame was not written whole.
+  /// SQLite knows ENOSPC only; a quota and a limit on file sizes are told by errno, before any other call.
+  static bool full(int code);
   sqlite3* handle() const { return database_.get(); }
 
  private:

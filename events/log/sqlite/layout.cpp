@@ -96,7 +96,7 @@ result<void> create_layout(Database& database, const Layout& layout) {
 // ---- the scan
 
 tl::unexpected<Failure> Scan::damaged(std::uint64_t number, std::string_view what) const {
-  return failure(Errc::corrupt, "record " + std::to_string(number) + ": " + std::string(what) + "; restore the log from a copy, `onboardctl events verify` shows what is left");
+  return failure(Errc::corrupt, "record " + std::to_string(number) + " " + std::string(what) + "; restore the log from a copy, `onboardctl events verify` shows what is left");
 }
 
 result<void> Scan::run(const std::function<void(std::uint64_t)>& progress) {
@@ -137,14 +137,14 @@ result<void> Scan::check(Statement& row, Statement& stream_row) {
   record.record_id = row.bytes(9);
   const std::string_view checksum = row.bytes(10);
   record.payload = row.bytes(11);
-  if (record.number != number) return damaged(number, "it is missing");
+  if (record.number != number) return damaged(number, "is missing");
   if (record.partition != row.integer(1) || record.count != row.integer(5) || record.flags != row.integer(6))
-    return damaged(number, "a number in it is out of range");
+    return damaged(number, "holds a number that is out of range");
 
   const Using use(stream_row);
   if (record.first_version == 1) {
     stream_row.bind(1, row.integer(3));
-    if (stream_row.step() != SQLITE_ROW || stream_row.integer(0) != row.integer(1)) return damaged(number, "its stream's name is missing");
+    if (stream_row.step() != SQLITE_ROW || stream_row.integer(0) != row.integer(1)) return damaged(number, "has lost its stream's name");
     record.stream_name = stream_row.bytes(1);
   }
   const Checksum& expected = chain_.advance(record);
@@ -152,16 +152,16 @@ result<void> Scan::check(Statement& row, Statement& stream_row) {
     return damaged(number, "(" + std::to_string(record.partition) + ":" + std::to_string(record.first_sequence) + ") does not match its checksum");
   // What the checksum vouches for was written by us: from here on a mismatch is a bug of the writer, found all the same.
   if (record.partition >= layout_.partitions || record.first_sequence != heads_[record.partition] + 1)
-    return damaged(number, "its sequence does not follow the one before");
+    return damaged(number, "does not follow in sequence");
   if (record.first_version == 1) {
-    if (record.stream_number != streams_.size() + 1) return damaged(number, "its stream's number does not follow the one before");
+    if (record.stream_number != streams_.size() + 1) return damaged(number, "does not follow in the streams' numbers");
     streams_.push_back({record.partition, 0, {}});
     by_name_ += mix(std::hash<std::string_view>{}(record.stream_name), record.stream_number, record.partition);
   }
-  if (record.stream_number == 0 || record.stream_number > streams_.size()) return damaged(number, "its stream is unknown");
+  if (record.stream_number == 0 || record.stream_number > streams_.size()) return damaged(number, "is of an unknown stream");
   Stream& stream = streams_[record.stream_number - 1];
   if (record.first_version != stream.version + 1 || record.partition != stream.partition || record.count == 0)
-    return damaged(number, "its version does not follow the one before");
+    return damaged(number, "does not follow in version");
 
   stream.version += record.count;
   stream.index = to_index(record.flags, record.due_at_us);

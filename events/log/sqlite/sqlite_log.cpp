@@ -300,8 +300,9 @@ void Writer::carry_out() {
 
 Writer::End Writer::write(Failure& why) {
   const auto ended = [&](int code) {
+    const End end = Database::full(code) ? End::full : End::fatal;
     why = database_.error("append");
-    return database_.full(code) ? End::full : End::fatal;
+    return end;
   };
   if (const int code = begin_.run(); code != SQLITE_OK) return ended(code);
   if (before_write.hit()) return End::full;
@@ -502,10 +503,11 @@ void Writer::probe() {
 void Writer::checkpoint() {
   before_checkpoint.hit();
   // Passive: waits for nobody; what a reader still needs stays in the WAL until the next time.
+  errno = 0;
   const int code = sqlite3_wal_checkpoint_v2(database_.handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+  const bool harmless = code == SQLITE_OK || (code & 0xff) == SQLITE_BUSY || Database::full(code);
   wal_pages_at_checkpoint_ = wal_pages_;
   after_checkpoint.hit();
-  const bool harmless = code == SQLITE_OK || (code & 0xff) == SQLITE_BUSY || database_.full(code);
   if (!harmless) give_up(database_.error("checkpoint"));
 }
 
@@ -561,8 +563,7 @@ result<std::unique_ptr<SqliteLog>> SqliteLog::open(SqliteOptions options) {
   }
   if ((*layout)->partitions != options.partitions)
     return failure(Errc::wrong_layout, options.path + " has " + std::to_string((*layout)->partitions) + " partitions, asked for were " + std::to_string(options.partitions));
-  std::string pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-65536; PRAGMA journal_size_limit=" + std::to_string(options.checkpoint_bytes);
-  if (options.max_pages > 0) pragmas += "; PRAGMA max_page_count=" + std::to_string(options.max_pages);
+  const std::string pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-65536; PRAGMA journal_size_limit=" + std::to_string(options.checkpoint_bytes);
   if (auto set = database->require(pragmas.c_str()); !set) return tl::unexpected(set.error());
   if (auto synced = sync_wal(options.path); !synced) return tl::unexpected(synced.error());
 

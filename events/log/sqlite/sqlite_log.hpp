@@ -23,7 +23,6 @@ struct SqliteOptions {
   std::size_t max_waiting_reads = 4096;      // read_stream calls in the queue
   std::size_t idle_streams = 65536;          // streams that are neither open nor pending whose version stays in memory
   std::size_t checkpoint_bytes = 64 << 20;   // WAL since the last checkpoint: above, at once; above a 32nd of it, when idle
-  std::uint64_t max_pages = 0;               // of the database file, 0: no bound; at the bound the log is not writable
   /// Trust a log whose head file is lost, damaged or ahead, and write a new one: an operator's decision, never a default.
   bool rebuild_head = false;
   /// Called on the writer thread when a commit or a sync failed; nothing is acknowledged from then on. A failed sync is final
