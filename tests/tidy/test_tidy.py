@@ -119,12 +119,16 @@ class Frame(unittest.TestCase):
 class Folders(unittest.TestCase):
     def test_each_folder_of_code_has_a_readme(self):
         folders = {str(pathlib.PurePosixPath(name).parent) for name in PRODUCT} | {"infra", "infra/dev", "infra/docs", "migrations", "tests"}
-        folders |= {str(pathlib.PurePosixPath(*pathlib.PurePosixPath(name).parts[:2])) for name in TEXTS if name.startswith("tests/") and name.count("/") > 1}
         # Parts of a module that its own README describes.
         described_above = {"http/routes", "http/web", "actors/model/policy", "actors/model/providers", "events/log/memory", "events/log/sqlite",
                            "infra/app/config", "infra/app/server", "infra/app/ctl"}
         missing = sorted(f for f in folders - described_above if not (ROOT / f / "README.md").is_file())
         self.assertEqual(missing, [])
+
+    def test_the_readme_of_the_tests_names_each_folder_of_tests(self):
+        folders = {pathlib.PurePosixPath(name).parts[1] for name in TEXTS if name.startswith("tests/") and name.count("/") > 1}
+        said = (ROOT / "tests/README.md").read_text()
+        self.assertEqual(sorted(f for f in folders if f"`{f}/`" not in said), [])
 
     def test_links_between_documents_lead_somewhere(self):
         broken = []
