@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "events/domain/result.hpp"
@@ -54,6 +55,7 @@ struct Problem {
   ProblemKind kind;
   std::string detail;
   std::vector<InvalidMember> errors;
+  std::vector<std::pair<std::string_view, std::string>> headers = {};  // names in static storage
 };
 
 Problem problem_of(const Failure&);

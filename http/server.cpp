@@ -108,6 +108,7 @@ Response to_response(const Problem& problem, std::string_view instance, std::str
   response.content_type = media::problem;
   response.body = to_json(problem, instance, request_id);
   if (problem.kind.retry_after_seconds != 0) response.with("Retry-After", std::to_string(problem.kind.retry_after_seconds));
+  for (const auto& [name, value] : problem.headers) response.with(name, value);
   if (problem.kind.status == 401) response.with("WWW-Authenticate", R"(Bearer realm="onboarding", error="invalid_token")");
   return response;
 }
@@ -504,7 +505,8 @@ Server::Server() = default;
 Server::~Server() { stop(); }
 
 result<std::unique_ptr<Server>> Server::start(std::vector<Site> sites, HttpLimits limits, ServerHooks hooks, prometheus::Registry& registry,
-                                              const Clock& clock, RandomSource& random, AccessLog* access_log) {
+                                              const Clock& clock, RandomSource& random, AccessLog* access_log,
+                                              const std::function<void(const Server&)>& before_serving) {
   auto core = std::make_shared<ServerCore>(limits, std::move(hooks), registry, clock, random, access_log);
   const auto descriptors = raise_descriptor_limit();
   core->descriptor_base = static_cast<int>(descriptors / 2);
@@ -517,6 +519,7 @@ result<std::unique_ptr<Server>> Server::start(std::vector<Site> sites, HttpLimit
 
   std::unique_ptr<Server> server(new Server());
   server->core_ = core;
+  if (before_serving) before_serving(*server);
   for (auto& site : sites) {
     const auto address = site.address;
     const auto threads = std::max<std::uint32_t>(site.threads, 1);

@@ -1,0 +1,128 @@
+#include "http/http_server.hpp"
+
+#include "http/openapi.hpp"
+#include "http/routes/api.hpp"
+#include "http/server.hpp"
+#include "http/throttle.hpp"
+#include "http/writer.hpp"
+
+namespace onboarding::http {
+namespace {
+
+/// `application/json`, alone or with charset=utf-8.
+bool is_json(std::optional<std::string_view> content_type) {
+  if (!content_type) return false;
+  std::string text;
+  for (const char c : *content_type)
+    if (c != ' ' && c != '\t' && c != '"') text.push_back(c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c);
+  return text == "application/json" || text == "application/json;charset=utf-8";
+}
+
+class OnboardingServer final : public HttpServer {
+ public:
+  OnboardingServer(const HttpOptions& options, const HttpPorts& ports, std::vector<AddressBlock> trusted)
+      : options_(options),
+        trusted_(std::move(trusted)),
+        api_{ports, Authority(ports.secrets, options.operator_key), options.version},
+        starts_(options.throttle.requests_per_minute_per_ip, options.throttle.max_clients),
+        messages_(options.throttle.messages_per_minute_per_ip < 0 ? options.throttle.requests_per_minute_per_ip
+                                                                  : static_cast<std::uint32_t>(options.throttle.messages_per_minute_per_ip),
+                  options.throttle.max_clients),
+        throttled_(prometheus::BuildCounter().Name("http_throttled_total").Help("Requests refused because their client asked too often").Register(ports.metrics)) {}
+  ~OnboardingServer() override { stop(); }
+
+  result<void> start() {
+    std::vector<Site> sites(1);
+    sites[0].name = "public";
+    sites[0].address = options_.listen;
+    sites[0].threads = options_.threads;
+    add_session_routes(sites[0].router, api_);
+    add_user_routes(sites[0].router, api_);
+    add_health_route(sites[0].router, api_);
+    add_operation_routes(sites[0].router, api_);
+    add_web_routes(sites[0].router, api_);
+    if (!options_.admin_listen.empty()) {
+      Site admin{"admin", options_.admin_listen, 1, {}};
+      add_health_route(admin.router, api_);
+      add_metric_routes(admin.router, api_);
+      add_operation_routes(admin.router, api_);
+      add_scrape_route(admin.router, api_);
+      sites.push_back(std::move(admin));
+    }
+    openapi_json();  // built now, not by the first who asks
+    ServerHooks hooks;
+    hooks.admit = [this](const Responder& responder) { return admit(responder); };
+    if (!options_.cors_origins.empty()) hooks.decorate = [this](const Request& request, Response& response) { allow_origin(request, response); };
+    if (!trusted_.empty())
+      hooks.client_of = [this](const std::string& peer, const RawRequest& request) { return client_behind(trusted_, peer, request.header("x-forwarded-for").value_or("")); };
+    auto started = Server::start(std::move(sites), options_.limits, std::move(hooks), api_.ports.metrics, api_.ports.clock, api_.ports.random, api_.ports.access_log,
+                                 [this](const Server& server) { api_.server = &server; });
+    if (!started) return tl::unexpected(started.error());
+    server_ = std::move(*started);
+    return {};
+  }
+
+  std::uint16_t port() const override { return server_->port(0); }
+  std::uint16_t admin_port() const override { return server_->port(1); }
+  void begin_drain() override { server_->begin_drain(); }
+  bool finish_drain(std::chrono::milliseconds limit) override { return server_->finish_drain(limit); }
+  void stop() override {
+    if (server_) server_->stop();
+  }
+
+ private:
+  bool admit(const Responder& responder) {
+    const auto& request = responder->request();
+    const auto& route = *request.route;
+    if ((route.body == Body::json || (route.body == Body::optional_json && !request.raw.body.empty())) && !is_json(request.header("content-type"))) {
+      responder->fail(Errc::unsupported_media_type);
+      return false;
+    }
+    if (route.charge == Charge::none) return true;
+    if (request.header("authorization") && api_.authority.is_operator(request)) return true;
+    auto& throttle = route.charge == Charge::start ? starts_ : messages_;
+    const auto verdict = throttle.take(throttle_key(request.client), monotonic_ms());
+    if (verdict.admitted) return true;
+    throttled_.Add({{"route", route.path}}).Increment();
+    auto problem = problem_of(Errc::throttled);
+    problem.kind.retry_after_seconds = std::max(verdict.reset_seconds, 1U);
+    problem.headers = {{"RateLimit-Limit", std::to_string(verdict.limit)}, {"RateLimit-Remaining", "0"}, {"RateLimit-Reset", std::to_string(verdict.reset_seconds)}};
+    responder->fail(problem);
+    return false;
+  }
+
+  void allow_origin(const Request& request, Response& response) const {
+    response.with("Vary", "Origin");
+    const auto origin = request.header("origin");
+    if (!origin || std::find(options_.cors_origins.begin(), options_.cors_origins.end(), *origin) == options_.cors_origins.end()) return;
+    response.with("Access-Control-Allow-Origin", std::string(*origin));
+    response.with("Access-Control-Expose-Headers", "Location, Retry-After, ETag, X-Request-Id, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset");
+    if (request.method != Method::options) return;
+    response.with("Access-Control-Allow-Methods", "GET, POST");
+    response.with("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, If-None-Match, Prefer, Traceparent, X-Request-Id");
+    response.with("Access-Control-Max-Age", "600");
+  }
+
+  const HttpOptions options_;
+  const std::vector<AddressBlock> trusted_;
+  Api api_;
+  Throttle starts_, messages_;
+  prometheus::Family<prometheus::Counter>& throttled_;
+  std::unique_ptr<Server> server_;
+};
+
+}  // namespace
+
+result<std::unique_ptr<HttpServer>> start_http(const HttpOptions& options, const HttpPorts& ports) {
+  std::vector<AddressBlock> trusted;
+  for (const auto& text : options.throttle.trusted_proxies) {
+    const auto block = AddressBlock::parse(text);
+    if (!block) return failure(std::make_error_code(std::errc::invalid_argument), "trusted proxy: " + text);
+    trusted.push_back(*block);
+  }
+  auto server = std::make_unique<OnboardingServer>(options, ports, std::move(trusted));
+  if (auto started = server->start(); !started) return tl::unexpected(started.error());
+  return server;
+}
+
+}  // namespace onboarding::http

@@ -1,0 +1,28 @@
+// What the routes have in common: the ports they answer from, and the tables they register in.
+#pragma once
+
+#include "http/auth.hpp"
+#include "http/http_server.hpp"
+#include "http/router.hpp"
+
+namespace onboarding::http {
+
+class Server;
+
+/// Outlives every request. `server` is set once it runs, before the first request can ask for it.
+struct Api {
+  HttpPorts ports;
+  Authority authority;
+  std::string version;
+  std::atomic<const Server*> server{nullptr};
+  domain::Timestamp started_at;
+};
+
+void add_session_routes(Router&, Api&);    // /api/onboarding/…
+void add_user_routes(Router&, Api&);       // /api/users/…
+void add_health_route(Router&, Api&);      // /api/metrics/health
+void add_metric_routes(Router&, Api&);     // /api/metrics/…, admin
+void add_operation_routes(Router&, Api&);  // /livez, /readyz, /openapi.json, /docs
+void add_scrape_route(Router&, Api&);      // /metrics, admin
+void add_web_routes(Router&, Api&);        // the chat page
+}  // namespace onboarding::http

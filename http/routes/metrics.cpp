@@ -1,0 +1,196 @@
+// /api/metrics/…: health for everybody, figures for analysts.
+#include <algorithm>
+
+#include "events/log/event_log.hpp"
+#include "http/routes/api.hpp"
+#include "http/routes/write.hpp"
+#include "http/server.hpp"
+
+namespace onboarding::http {
+namespace {
+
+constexpr double disk_warning_below = 0.30, disk_critical_below = 0.20;  // free fraction
+
+std::string_view disk_status(const HealthReport& report) {
+  if (report.disk_total_bytes == 0) return "unknown";
+  const auto free = static_cast<double>(report.disk_free_bytes) / static_cast<double>(report.disk_total_bytes);
+  return free < disk_critical_below ? "critical" : free < disk_warning_below ? "warning" : "ok";
+}
+
+/// Unhealthy (503) is what keeps people from being onboarded; the rest degrades.
+void health(Api& api, const Responder& responder) {
+  const auto report = api.ports.health ? api.ports.health() : HealthReport{};
+  const auto database = api.ports.queries.database();
+  const auto projections = api.ports.queries.projections();
+  const auto writable = api.ports.log.writable();
+  const bool draining = api.server.load()->draining();
+  const bool any_provider = std::any_of(report.providers.begin(), report.providers.end(), [](const auto& p) { return p.enabled && p.healthy; });
+  const bool all_providers = std::all_of(report.providers.begin(), report.providers.end(), [](const auto& p) { return !p.enabled || p.healthy; });
+  const bool projecting = std::all_of(projections.begin(), projections.end(), [](const auto& p) { return p.state == "running" && p.parked == 0; });
+  const auto disk = disk_status(report);
+  const bool can_answer = any_provider || report.offline_extractor;
+  const bool healthy = writable && !draining && can_answer;
+  const bool whole = database.reachable && !database.breaker_open && all_providers && projecting && disk != "critical";
+
+  responder->send(json_response(healthy ? 200 : 503, [&](JsonWriter& w) {
+    write_member(w, "status", !healthy ? "unhealthy" : whole ? "healthy" : "degraded");
+    write_member(w, "timestamp", codec::format_time(api.ports.clock.now()));
+    write_member(w, "version", api.version);
+    write_member(w, "draining", draining);
+    write_key(w, "database");
+    w.StartObject();
+    write_member(w, "status", database.reachable ? "ok" : "down");
+    write_member(w, "breaker_open", database.breaker_open);
+    write_member(w, "ping_ms", database.ping_ms);
+    write_key(w, "pool");
+    w.StartObject();
+    write_member(w, "in_use", database.pool_in_use);
+    write_member(w, "idle", database.pool_idle);
+    write_member(w, "max", database.pool_max);
+    write_member(w, "waiting", database.pool_waiting);
+    w.EndObject();
+    w.EndObject();
+    write_key(w, "llm_api");
+    w.StartObject();
+    write_member(w, "status", any_provider ? (all_providers ? "ok" : "degraded") : report.offline_extractor ? "offline" : "down");
+    write_key(w, "providers");
+    w.StartArray();
+    for (const auto& provider : report.providers) {
+      w.StartObject();
+      write_member(w, "name", provider.name);
+      write_member(w, "model", provider.model);
+      write_member(w, "enabled", provider.enabled);
+      write_member(w, "healthy", provider.healthy);
+      w.EndObject();
+    }
+    w.EndArray();
+    write_member(w, "offline_extractor", report.offline_extractor);
+    write_member(w, "waiting", report.calls_waiting);
+    w.EndObject();
+    write_key(w, "event_log");
+    w.StartObject();
+    write_member(w, "status", writable ? "ok" : "not_writable");
+    write_member(w, "partitions", api.ports.log.partitions());
+    w.EndObject();
+    write_key(w, "projections");
+    w.StartObject();
+    for (const auto& projection : projections) {
+      write_key(w, projection.name);
+      w.StartObject();
+      write_member(w, "state", projection.state);
+      write_member(w, "version", projection.version);
+      write_member(w, "lag_events", projection.lag_events);
+      write_member(w, "lag_seconds", projection.lag_seconds);
+      write_member(w, "parked", projection.parked);
+      w.EndObject();
+    }
+    w.EndObject();
+    write_key(w, "disk");
+    w.StartObject();
+    write_member(w, "status", disk);
+    write_member(w, "total_bytes", report.disk_total_bytes);
+    write_member(w, "free_bytes", report.disk_free_bytes);
+    if (report.disk_total_bytes != 0)
+      write_member(w, "free", static_cast<double>(report.disk_free_bytes) / static_cast<double>(report.disk_total_bytes));
+    w.EndObject();
+  }));
+}
+
+void stats(Api& api, const Responder& responder) {
+  api.ports.queries.stats([responder](result<projections::Stats> stats) {
+    if (!stats) return responder->fail(stats.error());
+    responder->send(json_response(200, [&](JsonWriter& w) {
+      write_member(w, "active_sessions", stats->active_sessions);
+      write_member(w, "completed_today", stats->completed_today);
+      write_member(w, "completion_rate_7d", stats->completion_rate_7d);
+      write_member(w, "avg_duration_minutes", stats->avg_duration_minutes);
+      write_member(w, "error_rate_1h", stats->error_rate_1h);
+    }));
+  });
+}
+
+void completion(Api& api, const Responder& responder, std::uint32_t days) {
+  api.ports.queries.completion(days, [responder](result<projections::Completion> completion) {
+    if (!completion) return responder->fail(completion.error());
+    responder->send(json_response(200, [&](JsonWriter& w) {
+      const auto figures = [&w](const auto& of) {
+        write_member(w, "started", of.started);
+        write_member(w, "completed", of.completed);
+        write_member(w, "completion_rate", of.rate);
+        write_member(w, "avg_duration_minutes", of.average_minutes);
+      };
+      write_member(w, "days", completion->days);
+      figures(*completion);
+      write_key(w, "by_day");
+      w.StartArray();
+      for (const auto& day : completion->by_day) {
+        w.StartObject();
+        write_member(w, "day", day.day);
+        figures(day);
+        w.EndObject();
+      }
+      w.EndArray();
+    }));
+  });
+}
+
+void abandonment(Api& api, const Responder& responder, std::uint32_t days) {
+  api.ports.queries.abandonment(days, [responder, days](result<std::vector<projections::AbandonmentField>> fields) {
+    if (!fields) return responder->fail(fields.error());
+    responder->send(json_response(200, [&](JsonWriter& w) {
+      write_member(w, "days", days);
+      write_key(w, "fields");
+      w.StartArray();
+      for (const auto& field : *fields) {
+        w.StartObject();
+        write_member(w, "field", field.field);
+        write_member(w, "count", field.count);
+        write_member(w, "asked", field.asked);
+        write_member(w, "share_of_abandoned", field.share_of_abandoned);
+        write_member(w, "share_of_asked", field.share_of_asked);
+        w.EndObject();
+      }
+      w.EndArray();
+    }));
+  });
+}
+
+void messages(Api& api, const Responder& responder, std::uint32_t days) {
+  api.ports.queries.messages(days, [responder, days](result<projections::MessageBuckets> buckets) {
+    if (!buckets) return responder->fail(buckets.error());
+    responder->send(json_response(200, [&](JsonWriter& w) {
+      write_member(w, "days", days);
+      write_key(w, "buckets");
+      w.StartObject();
+      write_member(w, "<8", buckets->under_8);
+      write_member(w, "8-10", buckets->from_8_to_10);
+      write_member(w, "11-15", buckets->from_11_to_15);
+      write_member(w, ">15", buckets->over_15);
+      w.EndObject();
+      write_member(w, "average", buckets->average);
+    }));
+  });
+}
+
+}  // namespace
+
+void add_health_route(Router& router, Api& api) {
+  router.add({.method = Method::get, .path = "/api/metrics/health", .handler = [&api](const Responder& r) { health(api, r); }, .while_draining = true});
+}
+
+void add_metric_routes(Router& router, Api& api) {
+  router.add({.method = Method::get, .path = "/api/metrics/stats", .handler = [&api](const Responder& r) {
+                if (api.authority.operator_only(r)) stats(api, r);
+              }});
+  const auto over_days = [&](std::string path, void (*answer)(Api&, const Responder&, std::uint32_t)) {
+    router.add({.method = Method::get, .path = std::move(path), .handler = [&api, answer](const Responder& r) {
+                  if (!api.authority.operator_only(r)) return;
+                  if (const auto days = query_number(r, "days", 30, 1, 366)) answer(api, r, static_cast<std::uint32_t>(*days));
+                }});
+  };
+  over_days("/api/metrics/completion", completion);
+  over_days("/api/metrics/abandonment", abandonment);
+  over_days("/api/metrics/messages", messages);
+}
+
+}  // namespace onboarding::http

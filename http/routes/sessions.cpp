@@ -1,0 +1,368 @@
+// /api/onboarding/…: start, messages, turns, the session and its conversation, resume (api.md §1). Every answer is built
+// from the session's state, so a repeated request gets the answer it got, also after a restart.
+#include <algorithm>
+
+#include "http/routes/api.hpp"
+#include "http/routes/body.hpp"
+#include "http/routes/write.hpp"
+
+namespace onboarding::http {
+namespace {
+
+constexpr std::size_t max_user_id_bytes = 256;
+constexpr std::string_view word_characters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+const std::string sessions_path = "/api/onboarding/sessions";
+
+std::string session_path(std::string_view id) { return sessions_path + "/" + std::string(id); }
+
+void write_names(JsonWriter& w, std::string_view name, const std::vector<std::string>& names) {
+  write_key(w, name);
+  w.StartArray();
+  for (const auto& entry : names) write_string(w, entry);
+  w.EndArray();
+}
+
+/// Stored values are canonical: what is a number or a truth value there is one in JSON, too.
+void write_value(JsonWriter& w, const domain::FieldValue& value) {
+  const auto& text = value.canonical;
+  switch (value.type) {
+    case domain::FieldType::boolean: w.Bool(text == "true"); return;
+    case domain::FieldType::integer:
+    case domain::FieldType::number: w.RawValue(text.data(), text.size(), rapidjson::kNumberType); return;
+    default: write_string(w, text);
+  }
+}
+
+void write_place(JsonWriter& w, std::uint64_t version, Position position) {
+  write_member(w, "version", version);
+  write_member(w, "position", to_string(position));
+}
+
+/// The sentence for people that belongs to a refusal. Only its code is stored; the value's rule says the rest again.
+std::string reason_sentence(const domain::State& state, const domain::RejectedValue& rejected) {
+  const auto* spec = state.flow != nullptr ? state.flow->find(rejected.field) : nullptr;
+  if (spec == nullptr || rejected.value.empty()) return rejected.reason;
+  const auto again = domain::parse_field(*spec, rejected.value);
+  return !again && again.error().code == rejected.reason ? again.error().sentence : rejected.reason;
+}
+
+std::vector<std::string> missing_at_start(const domain::State& state) {
+  if (state.version == state.started_last_version) return domain::missing_fields(state);
+  domain::State fresh;
+  fresh.status = domain::SessionStatus::active;
+  fresh.flow = state.flow;
+  return domain::missing_fields(fresh);
+}
+
+Response start_response(const SessionStartedAnswer& answer) {
+  const auto& state = *answer.session.state;
+  auto response = json_response(201, [&](JsonWriter& w) {
+    write_member(w, "session_id", answer.session.session_id);
+    write_member(w, "user_id", state.user_id.text);
+    write_member(w, "token", answer.token);
+    write_member(w, "status", "active");
+    write_member(w, "response", state.greeting.text);
+    write_names(w, "missing", missing_at_start(state));
+    write_member(w, "is_complete", false);
+    write_place(w, state.started_last_version, {answer.session.partition, state.started_last_sequence});
+  });
+  response.with("Location", session_path(answer.session.session_id));
+  return response;
+}
+
+Response turn_response(const SessionSnapshot& session, const domain::Turn& turn) {
+  return json_response(200, [&](JsonWriter& w) {
+    write_member(w, "response", turn.reply.text);
+    write_key(w, "extracted");
+    w.StartObject();
+    for (const auto& [field, value] : turn.extracted) {
+      write_key(w, field);
+      write_value(w, value);
+    }
+    w.EndObject();
+    write_key(w, "rejected");
+    w.StartArray();
+    for (const auto& rejected : turn.rejected) {
+      w.StartObject();
+      write_member(w, "field", rejected.field);
+      write_member(w, "value", rejected.value);
+      write_member(w, "reason", reason_sentence(*session.state, rejected));
+      write_member(w, "code", rejected.reason);
+      w.EndObject();
+    }
+    w.EndArray();
+    write_names(w, "missing", turn.missing);
+    write_member(w, "is_complete", turn.is_complete);
+    write_place(w, turn.last_version, {session.partition, turn.last_sequence});
+    write_member(w, "turn_id", turn.turn_id);
+    write_member(w, "error", turn.error);
+  });
+}
+
+bool is_done(const domain::Turn& turn) { return turn.status == domain::TurnStatus::answered || turn.status == domain::TurnStatus::failed; }
+
+Response waiting_response(std::string_view session_id, std::string_view turn_id, std::uint32_t position_in_queue, std::uint32_t eta_seconds) {
+  const auto url = session_path(session_id) + "/turns/" + std::string(turn_id);
+  auto response = json_response(202, [&](JsonWriter& w) {
+    write_member(w, "status", "queued");
+    write_member(w, "position_in_queue", position_in_queue);
+    write_member(w, "eta_seconds", eta_seconds);
+    write_member(w, "turn_id", turn_id);
+    write_member(w, "status_url", url);
+    write_member(w, "message", "High traffic: your message is kept, and the answer is on its way.");
+  });
+  response.with("Location", url);
+  response.with("Retry-After", std::to_string(std::clamp<std::uint32_t>(eta_seconds, 1, 30)));
+  return response;
+}
+
+void write_session(JsonWriter& w, const SessionSnapshot& session) {
+  const auto& state = *session.state;
+  write_member(w, "session_id", session.session_id);
+  write_member(w, "user_id", state.user_id.text);
+  write_member(w, "status", domain::to_string(state.status));
+  write_member(w, "flow", state.flow->name);
+  write_key(w, "fields");
+  w.StartObject();
+  for (const auto& spec : state.flow->fields) {
+    const auto found = state.fields.find(spec.name);
+    if (found == state.fields.end() || !found->second.value) continue;
+    write_key(w, spec.name);
+    write_value(w, *found->second.value);
+  }
+  w.EndObject();
+  write_names(w, "missing", domain::missing_fields(state));
+  write_member(w, "is_complete", domain::is_complete(state));
+  write_place(w, state.version, session.position());
+  write_member(w, "created_at", codec::format_time(state.created_at));
+  write_member(w, "updated_at", codec::format_time(state.updated_at));
+  if (state.completed_at) write_member(w, "completed_at", codec::format_time(*state.completed_at));
+}
+
+/// The labels that a page needs to show a flow's fields, in its order.
+void write_labels(JsonWriter& w, const domain::Flow& flow) {
+  write_key(w, "labels");
+  w.StartObject();
+  for (const auto& spec : flow.fields) write_member(w, spec.name, spec.label.empty() ? spec.name : spec.label);
+  w.EndObject();
+}
+
+// ---- the conversation
+
+struct Line {
+  std::string_view role;
+  const domain::Personal* text;
+  std::uint64_t version;
+  domain::Timestamp time;
+  std::string_view turn_id;
+};
+
+std::vector<Line> conversation(const domain::State& state) {
+  std::vector<Line> lines;
+  lines.reserve(state.turns.size() * 2 + 1);
+  lines.push_back({"assistant", &state.greeting, 1, state.created_at, {}});
+  for (const auto& turn : state.turns) {
+    lines.push_back({"user", &turn.text, turn.received_version, turn.received_at, turn.turn_id});
+    if (turn.replied_version != 0) lines.push_back({"assistant", &turn.reply, turn.replied_version, turn.replied_at, turn.turn_id});
+  }
+  std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) { return a.version < b.version; });
+  return lines;
+}
+
+Response conversation_response(const SessionSnapshot& session, std::uint64_t after, std::uint64_t limit) {
+  const auto lines = conversation(*session.state);
+  auto at = std::find_if(lines.begin(), lines.end(), [after](const Line& line) { return line.version > after; });
+  return json_response(200, [&](JsonWriter& w) {
+    write_key(w, "messages");
+    w.StartArray();
+    std::uint64_t last = after;
+    for (std::uint64_t n = 0; n < limit && at != lines.end(); ++n, ++at) {
+      w.StartObject();
+      write_member(w, "role", at->role);
+      write_member(w, "text", at->text->text);
+      write_member(w, "version", at->version);
+      write_member(w, "time", codec::format_time(at->time));
+      if (!at->turn_id.empty()) write_member(w, "turn_id", at->turn_id);
+      w.EndObject();
+      last = at->version;
+    }
+    w.EndArray();
+    if (at != lines.end())
+      write_member(w, "next", session_path(session.session_id) + "/messages?after=" + std::to_string(last) + "&limit=" + std::to_string(limit));
+  });
+}
+
+RequestContext context_of(const Request& request) { return {request.request_id, request.traceparent}; }
+
+/// Whether `Prefer: respond-async` was asked for (RFC 7240).
+bool prefers_async(const Request& request) {
+  const auto prefer = request.header("prefer");
+  return prefer && prefer->find("respond-async") != std::string_view::npos;
+}
+
+// ---- handlers
+
+void start(Api& api, const Responder& responder) {
+  const auto& request = responder->request();
+  auto body = BodyReader::parse(request.raw.body);
+  if (!body) return responder->fail(body.error());
+  StartRequest start;
+  start.context = context_of(request);
+  start.user_id = body->text("user_id", max_user_id_bytes);
+  start.flow = body->word("flow", 64, word_characters).value_or("default");
+  start.plan = body->word("plan", 64, word_characters).value_or("");
+  start.locale = body->word("locale", 35, word_characters).value_or("");
+  if (start.user_id && start.user_id->empty()) start.user_id.reset();
+  if (!body->valid()) return responder->fail(body->problem());
+  if (!idempotency_key(responder, start.idempotency_key)) return;
+  start.fingerprint = body->fingerprint();
+
+  const auto begin = [&api, responder](StartRequest asked) {
+    api.ports.gateway.start_session(std::move(asked), [responder](result<SessionStartedAnswer> answer) {
+      if (!answer) return responder->fail(answer.error());
+      responder->note_session(answer->session.session_id);
+      responder->send(start_response(*answer));
+    });
+  };
+  if (!request.header("authorization") && !request.raw.repeats("authorization")) return begin(std::move(start));
+  const auto credential = api.authority.credential(request);
+  if (!credential) return responder->fail(credential.error());
+  if (credential->operator_key) {
+    start.vouched = true;
+    return begin(std::move(start));
+  }
+  // A user's token vouches for that user, as far as he was vouched for himself.
+  api.ports.gateway.get_session(credential->token->session_id, credential->token->generation,
+                                [responder, begin, start = std::move(start)](result<SessionSnapshot> session) mutable {
+                                  if (!session) return responder->fail(session.error());
+                                  const auto& owner = session->state->user_id;
+                                  if (start.user_id && *start.user_id != owner.text) return responder->fail(Errc::forbidden, "The token is another user's.");
+                                  if (session->state->vouched) {
+                                    start.user_id = owner.text;
+                                    start.vouched = true;
+                                  }
+                                  begin(std::move(start));
+                                });
+}
+
+void post_message(Api& api, const Responder& responder) {
+  const auto& request = responder->request();
+  const auto& session_id = request.parameters[0];
+  const auto token = api.authority.session_token(responder, session_id);
+  if (!token) return;
+  responder->note_session(session_id);
+  auto body = BodyReader::parse(request.raw.body);
+  if (!body) return responder->fail(body.error());
+  MessageRequest message;
+  message.context = context_of(request);
+  message.session_id = session_id;
+  message.token_generation = token->generation;
+  message.text = body->required_text("message", 64 * 1024);
+  if (!body->valid()) return responder->fail(body->problem());
+  if (!idempotency_key(responder, message.idempotency_key)) return;
+  message.fingerprint = body->fingerprint();
+  message.respond_async = prefers_async(request);
+  const bool async = message.respond_async;
+  api.ports.gateway.post_message(std::move(message), [responder, async](result<TurnAnswer> answer) {
+    if (!answer) return responder->fail(answer.error());
+    responder->note_turn(answer->turn_id);
+    const auto& turn = answer->turn();
+    if (is_done(turn)) return responder->send(turn_response(answer->session, turn));
+    auto response = waiting_response(answer->session.session_id, answer->turn_id, answer->position_in_queue, answer->eta_seconds);
+    if (async) response.with("Preference-Applied", "respond-async");
+    responder->send(std::move(response));
+  });
+}
+
+/// Runs `then` with the session as it is now, for whoever holds its token.
+template <class Then>
+void with_session(Api& api, const Responder& responder, Then then) {
+  const auto& session_id = responder->request().parameters[0];
+  const auto token = api.authority.session_token(responder, session_id);
+  if (!token) return;
+  responder->note_session(session_id);
+  api.ports.gateway.get_session(session_id, token->generation, [responder, then = std::move(then)](result<SessionSnapshot> session) {
+    if (!session) return responder->fail(session.error());
+    then(*session);
+  });
+}
+
+void get_turn(Api& api, const Responder& responder) {
+  with_session(api, responder, [responder](const SessionSnapshot& session) {
+    const auto& turn_id = responder->request().parameters[1];
+    const auto* turn = domain::find_turn(*session.state, turn_id);
+    if (turn == nullptr) return responder->fail(Failure{make_error_code(GatewayErrc::unknown_turn), {}});
+    responder->note_turn(turn->turn_id);
+    if (is_done(*turn)) return responder->send(turn_response(session, *turn));
+    const auto before = std::count_if(session.state->turns.begin(), session.state->turns.end(),
+                                      [turn](const domain::Turn& other) { return !is_done(other) && &other < turn; });
+    responder->send(waiting_response(session.session_id, turn->turn_id, static_cast<std::uint32_t>(before), static_cast<std::uint32_t>(before + 1)));
+  });
+}
+
+void get_session(Api& api, const Responder& responder) {
+  with_session(api, responder, [responder](const SessionSnapshot& session) {
+    responder->send(json_response(200, [&](JsonWriter& w) {
+      write_session(w, session);
+      write_labels(w, *session.state->flow);
+    }));
+  });
+}
+
+void get_conversation(Api& api, const Responder& responder) {
+  const auto after = query_number(responder, "after", 0, 0, INT64_MAX);
+  if (!after) return;
+  const auto limit = query_number(responder, "limit", 100, 1, 500);
+  if (!limit) return;
+  with_session(api, responder, [responder, after = *after, limit = *limit](const SessionSnapshot& session) {
+    responder->send(conversation_response(session, after, limit));
+  });
+}
+
+void resume(Api& api, const Responder& responder) {
+  const auto credential = api.authority.credential(responder->request());
+  if (!credential) return responder->fail(credential.error());
+  const auto session_id = responder->request().parameters[0];
+  responder->note_session(session_id);
+  const auto carry_out = [&api, responder, session_id](std::optional<std::uint32_t> generation) {
+    api.ports.gateway.resume(context_of(responder->request()), session_id, generation, [responder](result<ResumeAnswer> answer) {
+      if (!answer) return responder->fail(answer.error());
+      const auto& state = *answer->session.state;
+      responder->send(json_response(200, [&](JsonWriter& w) {
+        write_session(w, answer->session);
+        write_member(w, "token", answer->token);
+        const auto last = std::find_if(state.turns.rbegin(), state.turns.rend(), is_done);
+        write_member(w, "response", last == state.turns.rend() ? state.greeting.text : last->reply.text);
+      }));
+    });
+  };
+  if (credential->operator_key) return carry_out(std::nullopt);
+  if (credential->token->session_id == session_id) return carry_out(credential->token->generation);
+  // The token of another session: good when both belong to one user.
+  api.ports.gateway.get_session(credential->token->session_id, credential->token->generation,
+                                [&api, responder, session_id, carry_out](result<SessionSnapshot> own) {
+                                  if (!own) return responder->fail(own.error());
+                                  api.ports.gateway.get_session(session_id, std::nullopt, [responder, carry_out, key = own->user_key](result<SessionSnapshot> other) {
+                                    if (!other) return responder->fail(other.error());
+                                    if (other->user_key != key) return responder->fail(Errc::not_found);
+                                    carry_out(std::nullopt);
+                                  });
+                                });
+}
+
+}  // namespace
+
+void add_session_routes(Router& router, Api& api) {
+  const auto add = [&](Method method, std::string path, void (*handler)(Api&, const Responder&), Body body = Body::none, Charge charge = Charge::none) {
+    router.add({.method = method, .path = std::move(path), .handler = [&api, handler](const Responder& r) { handler(api, r); }, .body = body, .charge = charge});
+  };
+  const auto one = sessions_path + "/{session_id}";
+  add(Method::post, sessions_path, start, Body::optional_json, Charge::start);
+  add(Method::post, one + "/messages", post_message, Body::json, Charge::message);
+  add(Method::get, one + "/messages", get_conversation);
+  add(Method::get, one + "/turns/{turn_id}", get_turn);
+  add(Method::get, one, get_session);
+  add(Method::post, one + "/resume", resume, Body::optional_json, Charge::message);
+}
+
+}  // namespace onboarding::http

@@ -1,0 +1,119 @@
+// /api/users/{user_id}/…: what the read models know of a person, for that person or the client application.
+#include "http/routes/api.hpp"
+#include "http/routes/write.hpp"
+
+namespace onboarding::http {
+namespace {
+
+constexpr std::uint64_t max_wait_ms = 25'000;
+
+/// Runs `then` once the read models have `?min_position=`; 202 with the lag when they do not within `?wait_ms=`.
+void when_fresh(Api& api, const Responder& responder, std::function<void()> then) {
+  const auto wait_ms = query_number(responder, "wait_ms", 0, 0, max_wait_ms);
+  if (!wait_ms) return;
+  const auto* text = responder->request().query_value("min_position");
+  if (text == nullptr) return then();
+  const auto position = parse_position(*text);
+  if (!position) return responder->fail(Errc::invalid, "min_position must be partition:sequence.");
+  api.ports.queries.wait_for({position, static_cast<std::uint32_t>(*wait_ms)}, [responder, then = std::move(then)](bool reached, projections::Lag lag) {
+    if (reached) return then();
+    auto response = json_response(202, [&](JsonWriter& w) {
+      write_member(w, "status", "behind");
+      write_member(w, "have", to_string(lag.have));
+      write_member(w, "want", to_string(lag.want));
+      write_member(w, "lag_events", lag.events);
+    });
+    response.with("Retry-After", "1");
+    responder->send(std::move(response));
+  });
+}
+
+/// RFC 9110 13.1.2: `*` or a list of tags, compared weakly.
+bool matches(std::string_view if_none_match, std::string_view tag) {
+  if (if_none_match == "*") return true;
+  for (auto at = if_none_match.find(tag); at != if_none_match.npos; at = if_none_match.find(tag, at + 1)) {
+    const auto after = at + tag.size();
+    const bool begins = at == 0 || if_none_match[at - 1] == ' ' || if_none_match[at - 1] == ',' || if_none_match[at - 1] == '/';
+    if (begins && (after == if_none_match.size() || if_none_match[after] == ',' || if_none_match[after] == ' ')) return true;
+  }
+  return false;
+}
+
+void write_stored(JsonWriter& w, std::string_view text, std::string_view type) {
+  if (type == "boolean") w.Bool(text == "true");
+  else if (type == "integer" || type == "number") w.RawValue(text.data(), text.size(), rapidjson::kNumberType);
+  else write_string(w, text);
+}
+
+void send_profile(const Responder& responder, const projections::Profile& profile) {
+  const auto tag = "\"" + profile.etag + "\"";
+  const auto condition = responder->request().header("if-none-match");
+  Response response;
+  if (condition && matches(*condition, tag)) {
+    response.status = 304;
+  } else {
+    response = json_response(200, [&](JsonWriter& w) {
+      write_member(w, "user_id", profile.user_id);
+      write_member(w, "vouched", profile.vouched);
+      write_key(w, "fields");
+      w.StartObject();
+      for (const auto& [field, value] : profile.fields) {
+        const auto type = std::find_if(profile.types.begin(), profile.types.end(), [&](const auto& t) { return t.first == field; });
+        write_key(w, field);
+        write_stored(w, value, type == profile.types.end() ? std::string_view() : std::string_view(type->second));
+      }
+      w.EndObject();
+      write_member(w, "updated_at", codec::format_time(profile.updated_at));
+    });
+  }
+  response.cache_control = "private, no-cache";
+  response.with("ETag", tag);
+  responder->send(std::move(response));
+}
+
+void get_profile(Api& api, const Responder& responder) {
+  for_user(api.authority, api.ports.gateway, responder, responder->request().parameters[0], [&api, responder](projections::UserSelector user) {
+    when_fresh(api, responder, [&api, responder, user = std::move(user)] {
+      api.ports.queries.profile(user, [responder](result<projections::Profile> profile) {
+        if (!profile) return responder->fail(profile.error());
+        send_profile(responder, *profile);
+      });
+    });
+  });
+}
+
+void get_sessions(Api& api, const Responder& responder) {
+  for_user(api.authority, api.ports.gateway, responder, responder->request().parameters[0], [&api, responder](projections::UserSelector user) {
+    when_fresh(api, responder, [&api, responder, user = std::move(user)] {
+      api.ports.queries.sessions_of_user(user, [responder](result<std::vector<projections::SessionRow>> rows) {
+        if (!rows) return responder->fail(rows.error());
+        responder->send(json_response(200, [&](JsonWriter& w) {
+          write_key(w, "sessions");
+          w.StartArray();
+          for (const auto& row : *rows) {
+            w.StartObject();
+            write_member(w, "session_id", row.session_id);
+            write_member(w, "user_id", row.user_id);
+            write_member(w, "status", row.status);
+            write_member(w, "flow", row.flow);
+            write_member(w, "plan", row.plan);
+            write_member(w, "created_at", codec::format_time(row.created_at));
+            if (row.completed_at) write_member(w, "completed_at", codec::format_time(*row.completed_at));
+            write_member(w, "total_messages_count", row.total_messages_count);
+            w.EndObject();
+          }
+          w.EndArray();
+        }));
+      });
+    });
+  });
+}
+
+}  // namespace
+
+void add_user_routes(Router& router, Api& api) {
+  router.add({.method = Method::get, .path = "/api/users/{user_id}/profile", .handler = [&api](const Responder& r) { get_profile(api, r); }});
+  router.add({.method = Method::get, .path = "/api/users/{user_id}/sessions", .handler = [&api](const Responder& r) { get_sessions(api, r); }});
+}
+
+}  // namespace onboarding::http
