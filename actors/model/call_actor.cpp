@@ -30,6 +30,11 @@ constexpr std::chrono::milliseconds kBackoff{100};
 // Kept of a raw answer in the log, for whoever looks into a failure.
 constexpr std::size_t kMaxRawAnswerBytes = 16 * 1024;
 
+// What the same provider would answer again.
+bool is_final(CallError e) {
+  return e == CallError::context_too_long || e == CallError::bad_request || e == CallError::unauthorised || e == CallError::quota_exhausted;
+}
+
 std::string bounded(const std::string& text) {
   auto end = std::min(text.size(), kMaxRawAnswerBytes);
   while (end < text.size() && end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
@@ -136,7 +141,7 @@ void CallActor::on_result(CallResult result) {
   }
   spdlog::warn("model call failed: provider {} turn {} error {} latency_ms {} detail {}", context_->providers[provider].name,
                request_->turn_id, to_string(result.error), calls_.back().latency_ms, result.detail);
-  (result.error == CallError::context_too_long || result.error == CallError::bad_request ? exclude_ : avoid_) |= 1u << provider;
+  (is_final(result.error) ? exclude_ : avoid_) |= 1u << provider;
   try_next(result.error);
 }
 
@@ -162,16 +167,23 @@ void CallActor::record(const CallResult& result) {
   calls_.push_back(std::move(call));
 }
 
-// Others first, at once; once all were tried, after a pause. A 429 needs none: the supervisor holds that provider's budget.
+// Others first, at once; once all were tried, after a pause. None is needed after a 429, for which the supervisor holds the
+// provider's budget, nor when this provider is out of the question.
 void CallActor::try_next(CallError error) {
-  if (calls_.size() >= kMaxAttempts || error == CallError::cancelled)
-    return conclude_offline(clock().now() >= deadline_ ? "deadline" : "no_provider");
-  if (calls_.size() < context_->providers.size() || error == CallError::rate_limited) return ask_for_lease();
+  if (clock().now() >= deadline_) return conclude_offline("deadline");
+  if (calls_.size() >= kMaxAttempts || error == CallError::cancelled) return conclude_offline("no_provider");
+  if (calls_.size() < context_->providers.size() || error == CallError::rate_limited || is_final(error)) return ask_for_lease();
   delayed_send(this, kBackoff * (1 << (calls_.size() - 1)), retry_atom::value);
 }
 
 void CallActor::conclude_offline(const char* failure) {
   conclude(offline_outcome(*context_, *request_, failure, std::move(calls_)));
+}
+
+// Ended from outside, with the supervisor: whoever waits is told that there is no outcome, so that the turn stays open.
+void CallActor::on_exit() {
+  if (promise_.pending()) promise_.deliver(caf::make_error(caf::exit_reason::user_shutdown));
+  supervisor_ = nullptr;
 }
 
 void CallActor::conclude(OutcomePtr outcome) {

@@ -39,6 +39,7 @@ class CallActor : public caf::event_based_actor {
   CallActor(caf::actor_config&, caf::actor supervisor, std::shared_ptr<const CallContext>);
   caf::behavior make_behavior() override;
   const char* name() const override { return "model call"; }
+  void on_exit() override;
 
  private:
   struct Call {

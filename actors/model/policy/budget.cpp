@@ -24,7 +24,7 @@ RateLimit::RateLimit(std::int64_t limit, std::chrono::nanoseconds window, double
     : limit_(limit),
       slot_(window.count() / kSlotsPerWindow),
       per_ns_(static_cast<double>(limit) / static_cast<double>(window.count())),
-      capacity_(burst_seconds <= 0 ? 0 : std::min(static_cast<double>(limit), per_ns_ * 1e9 * std::max(burst_seconds, kLeastBurstSeconds))),
+      capacity_(burst_seconds <= 0 ? 0 : std::clamp(per_ns_ * 1e9 * std::max(burst_seconds, kLeastBurstSeconds), 1.0, static_cast<double>(limit))),
       last_(start),
       newest_(slot_of(start)),
       slots_(kSlots, 0) {

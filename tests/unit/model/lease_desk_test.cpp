@@ -1,0 +1,275 @@
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+
+#include "actors/model/policy/lease_desk.hpp"
+
+namespace onboarding::model {
+namespace {
+
+using namespace std::chrono_literals;
+
+const Instant kStart{1'000s};
+
+ProviderSettings provider(std::string name, std::uint32_t weight, std::uint32_t requests_per_minute = 0) {
+  ProviderSettings s;
+  s.name = std::move(name);
+  s.enabled = true;
+  s.weight = weight;
+  s.requests_per_minute = requests_per_minute;
+  return s;
+}
+
+LeaseRequest wanted(Priority priority = Priority::waiting_client, Instant deadline = kStart + 30s) {
+  LeaseRequest r;
+  r.priority = priority;
+  r.deadline = deadline;
+  r.input_tokens = 100;
+  r.output_tokens = 100;
+  return r;
+}
+
+Settlement ended(CallError error = CallError::none) {
+  Settlement s;
+  s.error = error;
+  s.was_sent = true;
+  return s;
+}
+
+LeaseGrant ask_now(LeaseDesk& desk, const LeaseRequest& request, Instant now = kStart) {
+  const auto ticket = desk.ask(request, now);
+  for (const auto& d : desk.advance(now).decisions)
+    if (d.ticket == ticket) return d.grant;
+  ADD_FAILURE() << "still waiting";
+  return {};
+}
+
+TEST(Routing, shares_by_weight_and_smoothly) {
+  Routing routing({provider("a", 40), provider("b", 40), provider("c", 20), provider("d", 0)}, {});
+  std::string order;
+  for (int i = 0; i < 10; ++i) order += static_cast<char>('a' + *routing.choose(0b1111, 0));
+  EXPECT_EQ(order, "abcababcab") << "no provider is asked in a row more than its share needs";
+}
+
+TEST(Routing, takes_the_fallback_order_when_no_weighted_one_can) {
+  Routing routing({provider("a", 40), provider("b", 0), provider("c", 0)}, {"c", "b"});
+  EXPECT_EQ(routing.choose(0b110, 0), 2u);
+  EXPECT_EQ(routing.choose(0b010, 0), 1u);
+  EXPECT_EQ(routing.choose(0, 0), std::nullopt);
+}
+
+TEST(Routing, asks_a_provider_to_avoid_only_when_there_is_no_other) {
+  Routing routing({provider("a", 40), provider("b", 0)}, {});
+  EXPECT_EQ(routing.choose(0b11, 0b01), 1u);
+  EXPECT_EQ(routing.choose(0b01, 0b01), 0u);
+}
+
+TEST(Breaker, opens_after_five_failures_in_a_row_and_lets_one_probe_through) {
+  Breaker breaker;
+  for (int i = 0; i < 4; ++i) EXPECT_FALSE(breaker.failed(kStart, false));
+  breaker.succeeded();
+  for (int i = 0; i < 4; ++i) EXPECT_FALSE(breaker.failed(kStart, false));
+  EXPECT_TRUE(breaker.admits(kStart));
+  EXPECT_TRUE(breaker.failed(kStart, false));
+  EXPECT_FALSE(breaker.admits(kStart + 9s));
+  ASSERT_TRUE(breaker.admits(kStart + 10s));
+  EXPECT_TRUE(breaker.begin());
+  EXPECT_FALSE(breaker.admits(kStart + 10s)) << "one probe at a time";
+  EXPECT_TRUE(breaker.failed(kStart + 10s, true));
+  EXPECT_FALSE(breaker.admits(kStart + 29s)) << "twice as long as before";
+  ASSERT_TRUE(breaker.admits(kStart + 30s));
+  breaker.begin();
+  breaker.succeeded();
+  EXPECT_TRUE(breaker.closed());
+}
+
+TEST(LeaseDesk, decides_at_once_while_there_is_budget) {
+  LeaseDesk desk({provider("a", 1)}, {}, kStart);
+  const auto grant = ask_now(desk, wanted());
+  EXPECT_EQ(grant.status, LeaseStatus::granted);
+  EXPECT_EQ(desk.leases(), 1u);
+  desk.settle(grant.id, ended(), kStart);
+  EXPECT_EQ(desk.leases(), 0u);
+  EXPECT_EQ(desk.next_event(), std::nullopt);
+}
+
+TEST(LeaseDesk, those_who_wait_are_served_by_priority_and_then_in_order) {
+  LeaseDesk desk({provider("a", 1, 60)}, {}, kStart);
+  const auto background = desk.ask(wanted(Priority::background), kStart);
+  const auto first = desk.ask(wanted(Priority::waiting_client), kStart);
+  const auto queued = desk.ask(wanted(Priority::queued_turn), kStart);
+  const auto second = desk.ask(wanted(Priority::waiting_client), kStart);
+  EXPECT_TRUE(desk.advance(kStart).decisions.empty());
+  std::vector<LeaseDesk::Ticket> served;
+  while (served.size() < 4) {
+    const auto now = *desk.next_event();
+    for (const auto& d : desk.advance(now).decisions) {
+      EXPECT_EQ(d.grant.status, LeaseStatus::granted);
+      served.push_back(d.ticket);
+      desk.settle(d.grant.id, ended(), now);
+    }
+  }
+  EXPECT_EQ(served, (std::vector{first, second, queued, background}));
+}
+
+TEST(LeaseDesk, tells_whoever_waits_in_vain_at_the_deadline) {
+  LeaseDesk desk({provider("a", 1, 1)}, {}, kStart);
+  const auto ticket = desk.ask(wanted(Priority::waiting_client, kStart + 2s), kStart);
+  const auto round = desk.advance(kStart);
+  EXPECT_TRUE(round.decisions.empty());
+  EXPECT_EQ(round.refused_by_budget, std::vector<std::uint32_t>{0});
+  ASSERT_EQ(desk.next_event(), kStart + 2s);
+  const auto decisions = desk.advance(kStart + 2s).decisions;
+  ASSERT_EQ(decisions.size(), 1u);
+  EXPECT_EQ(decisions[0].ticket, ticket);
+  EXPECT_EQ(decisions[0].grant.status, LeaseStatus::deadline);
+}
+
+TEST(LeaseDesk, a_full_queue_refuses_the_least_urgent_newest) {
+  LeaseDesk desk({provider("a", 1, 1)}, {}, kStart, 2);
+  desk.ask(wanted(Priority::queued_turn), kStart);
+  const auto background = desk.ask(wanted(Priority::background), kStart);
+  EXPECT_EQ(ask_now(desk, wanted(Priority::background)).status, LeaseStatus::queue_full);
+  desk.ask(wanted(Priority::waiting_client), kStart);
+  const auto decisions = desk.advance(kStart).decisions;
+  ASSERT_EQ(decisions.size(), 1u);
+  EXPECT_EQ(decisions[0].ticket, background);
+  EXPECT_EQ(decisions[0].grant.status, LeaseStatus::queue_full);
+  EXPECT_EQ(desk.waiting(), 2u);
+}
+
+TEST(LeaseDesk, moves_to_another_provider_rather_than_wait) {
+  LeaseDesk desk({provider("a", 40, 1), provider("b", 0)}, {}, kStart);
+  const auto grant = ask_now(desk, wanted());
+  EXPECT_EQ(grant.provider, 1u);
+}
+
+TEST(LeaseDesk, five_failures_open_the_breaker_and_those_who_wait_are_told) {
+  LeaseDesk desk({provider("a", 1)}, {}, kStart);
+  for (int i = 0; i < 5; ++i) {
+    const auto grant = ask_now(desk, wanted());
+    EXPECT_EQ(desk.settle(grant.id, ended(CallError::unavailable), kStart),
+              i < 4 ? LeaseDesk::Verdict::fine : LeaseDesk::Verdict::opened);
+  }
+  EXPECT_EQ(ask_now(desk, wanted()).status, LeaseStatus::no_provider);
+  const auto later = kStart + 10s;
+  const auto probe = ask_now(desk, wanted(Priority::waiting_client, kStart + 60s), later);
+  EXPECT_EQ(probe.status, LeaseStatus::granted);
+  EXPECT_EQ(ask_now(desk, wanted(), later).status, LeaseStatus::no_provider) << "the probe is out";
+  desk.settle(probe.id, ended(), later);
+  EXPECT_EQ(ask_now(desk, wanted(Priority::waiting_client, kStart + 60s), later).status, LeaseStatus::granted);
+}
+
+TEST(LeaseDesk, a_probe_that_is_never_settled_expires_and_another_may_go) {
+  LeaseDesk desk({provider("a", 1)}, {}, kStart);
+  for (int i = 0; i < 5; ++i) desk.settle(ask_now(desk, wanted()).id, ended(CallError::connection), kStart);
+  auto now = kStart + 10s;
+  const auto probe = ask_now(desk, wanted(Priority::waiting_client, now + 1s), now);
+  now = *desk.next_event();
+  EXPECT_EQ(now, kStart + 11s + LeaseDesk::kExpiryMargin);
+  EXPECT_EQ(desk.advance(now).expired, std::vector<LeaseId>{probe.id});
+  now += 20s;
+  EXPECT_EQ(ask_now(desk, wanted(Priority::waiting_client, now + 1s), now).status, LeaseStatus::granted);
+}
+
+TEST(LeaseDesk, no_money_opens_for_long_and_is_reported_once) {
+  LeaseDesk desk({provider("a", 1)}, {}, kStart);
+  const auto first = ask_now(desk, wanted()), second = ask_now(desk, wanted());
+  EXPECT_EQ(desk.settle(first.id, ended(CallError::quota_exhausted), kStart), LeaseDesk::Verdict::opened_for_long);
+  EXPECT_EQ(desk.settle(second.id, ended(CallError::quota_exhausted), kStart), LeaseDesk::Verdict::fine);
+  EXPECT_FALSE(desk.any_usable(kStart + 14min));
+  EXPECT_TRUE(desk.any_usable(kStart + 15min));
+}
+
+TEST(LeaseDesk, a_429_pauses_the_provider_for_its_hint_and_never_opens_the_breaker) {
+  LeaseDesk desk({provider("a", 1)}, {}, kStart);
+  auto now = kStart;
+  for (int i = 0; i < 10; ++i) {
+    const auto grant = ask_now(desk, wanted(Priority::waiting_client, now + 30s), now);
+    auto s = ended(CallError::rate_limited);
+    s.retry_after = 700ms;
+    desk.settle(grant.id, s, now);
+    const auto waiting = desk.ask(wanted(Priority::waiting_client, now + 30s), now);
+    EXPECT_TRUE(desk.advance(now).decisions.empty()) << "healthy, only without budget: that is no reason for a worse answer";
+    EXPECT_EQ(desk.next_event(), now + 700ms);
+    now += 700ms;
+    const auto decisions = desk.advance(now).decisions;
+    ASSERT_EQ(decisions.size(), 1u);
+    EXPECT_EQ(decisions[0].ticket, waiting);
+    desk.settle(decisions[0].grant.id, ended(CallError::cancelled), now);
+  }
+}
+
+TEST(LeaseDesk, a_429_without_a_hint_pauses_longer_each_time_but_not_for_calls_already_under_way) {
+  LeaseDesk desk({provider("a", 1)}, {}, kStart);
+  std::vector<LeaseGrant> under_way;
+  for (int i = 0; i < 6; ++i) under_way.push_back(ask_now(desk, wanted()));
+  for (const auto& g : under_way) desk.settle(g.id, ended(CallError::rate_limited), kStart);
+  desk.ask(wanted(), kStart);
+  desk.advance(kStart);
+  EXPECT_EQ(desk.next_event(), kStart + 1s);
+  const auto next = desk.advance(kStart + 1s).decisions;
+  ASSERT_EQ(next.size(), 1u);
+  desk.settle(next[0].grant.id, ended(CallError::rate_limited), kStart + 1s);
+  desk.ask(wanted(), kStart + 1s);
+  desk.advance(kStart + 1s);
+  EXPECT_EQ(desk.next_event(), kStart + 3s);
+}
+
+TEST(LeaseDeskProperties, every_ticket_is_decided_once_and_nothing_is_outstanding_at_idle) {
+  EXPECT_TRUE(rc::check([] {
+    std::vector<ProviderSettings> settings;
+    const auto providers = *rc::gen::inRange(1, 4);
+    for (int p = 0; p < providers; ++p) {
+      settings.push_back(provider(std::string(1, static_cast<char>('a' + p)), static_cast<std::uint32_t>(*rc::gen::inRange(0, 50)),
+                                  static_cast<std::uint32_t>(*rc::gen::inRange(0, 120))));
+      settings.back().max_concurrent = static_cast<std::uint32_t>(*rc::gen::inRange(0, 4));
+      settings.back().enabled = *rc::gen::inRange(0, 6) > 0;
+      settings.back().timeout = 3s;
+    }
+    LeaseDesk desk(settings, {}, kStart, static_cast<std::size_t>(*rc::gen::inRange(1, 20)));
+    std::map<LeaseDesk::Ticket, int> decided;
+    std::vector<LeaseId> open;
+    auto now = kStart;
+    const auto advance = [&] {
+      const auto round = desk.advance(now);
+      for (const auto& d : round.decisions) {
+        RC_ASSERT(++decided[d.ticket] == 1);
+        if (d.grant.status == LeaseStatus::granted) {
+          RC_ASSERT(settings[d.grant.provider].enabled);
+          open.push_back(d.grant.id);
+        }
+      }
+      for (const auto e : round.expired) open.erase(std::find(open.begin(), open.end(), e));
+    };
+    const auto steps = *rc::gen::inRange(1, 200);
+    for (int i = 0; i < steps; ++i) {
+      now += std::chrono::milliseconds(*rc::gen::inRange(0, 2'000));
+      advance();
+      if (*rc::gen::inRange(0, 2) == 0 || open.empty()) {
+        auto r = wanted(static_cast<Priority>(*rc::gen::inRange(0, 3)), now + std::chrono::milliseconds(*rc::gen::inRange(0, 20'000)));
+        r.exclude = static_cast<ProviderSet>(*rc::gen::inRange(0, 8));
+        decided.emplace(desk.ask(r, now), 0);
+      } else if (*rc::gen::inRange(0, 4) > 0) {
+        const auto error = static_cast<CallError>(*rc::gen::weightedOneOf<int>({{3, rc::gen::just(0)}, {2, rc::gen::inRange(1, 11)}}));
+        desk.settle(open.back(), ended(error), now);
+        open.pop_back();
+      }
+      advance();
+    }
+    while (const auto next = desk.next_event()) {
+      RC_ASSERT(*next > now);
+      now = *next;
+      advance();
+    }
+    for (const auto& [ticket, times] : decided) RC_ASSERT(times == 1);
+    RC_ASSERT(desk.waiting() == 0u);
+    RC_ASSERT(desk.leases() == 0u);
+    for (std::uint32_t p = 0; p < settings.size(); ++p) {
+      RC_ASSERT(desk.budget(p).in_flight() == 0);
+      RC_ASSERT(desk.budget(p).reserved_tokens() == 0);
+    }
+  }));
+}
+
+}  // namespace
+}  // namespace onboarding::model
