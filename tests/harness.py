@@ -245,10 +245,10 @@ def psql(url: str, statement: str) -> str:
 
 
 class Database:
-    """A database of its own in the PostgreSQL that infra/test started (ONBOARDING_TEST_POSTGRES_URL), else in a private one."""
+    """A database of its own in the PostgreSQL that infra/test started (ONBOARD_TEST_POSTGRES_URL), else in a private one."""
 
     def __init__(self) -> None:
-        shared = os.environ.get("ONBOARDING_TEST_POSTGRES_URL", "")
+        shared = os.environ.get("ONBOARD_TEST_POSTGRES_URL", "")
         self.private = None if shared else Postgres()
         self.admin = shared or self.private.url
         self.name = "e2e_" + uuid.uuid4().hex[:12]

@@ -9,7 +9,8 @@ show_help() { sed -n '2,/^[^#]/{/^#/!d;s/^# \{0,1\}//;p}' "$0"; }
 # The data folder, absolute, made when missing.
 data_folder() {
   local folder=${ONBOARD_DATA_DIR:-$root/.data}
-  mkdir -p "$folder" || fail "cannot make the data folder $folder"
+  # 0711: the private PostgreSQL's user passes through; what lies in it is closed by its own mode.
+  [[ -d $folder ]] || { mkdir -p "$folder" && chmod 711 "$folder"; } || fail "cannot make the data folder $folder"
   (cd "$folder" && pwd)
 }
 
