@@ -1,0 +1,352 @@
+// The read models in a real PostgreSQL, against a fold of the same events written apart.
+#include <gtest/gtest.h>
+
+#include "events/fault_point.hpp"
+#include "tests/integration/postgres/following.hpp"
+
+namespace onboarding::testing {
+namespace {
+
+using projections::Errc;
+
+/// Calls an asynchronous query and waits for its answer.
+template <class T, class Call>
+result<T> ask(Call&& call) {
+  std::promise<result<T>> answer;
+  call([&](result<T> got) { answer.set_value(std::move(got)); });
+  return answer.get_future().get();
+}
+
+TEST(ReadModels, a_long_history_gives_exactly_the_rows_of_an_independent_fold) {
+  Database database;
+  History history(7);
+  history.live(40, 900);
+  Following following(history, database.url());
+  ASSERT_TRUE(following.caught_up());
+  expect_equal(tables_of(database), expected_tables(history));
+}
+
+TEST(ReadModels, small_batches_and_failures_around_the_commit_change_nothing) {
+  Database database;
+  History history(8);
+  history.live(12, 200);
+  projections::RunnerOptions small;
+  small.max_batch_events = 7;
+  {
+    Stepping first(history, database.url(), small);
+    for (int i = 0; i < 20; ++i) first.runner.step();
+  }
+  // A runner that begins anew goes on where the rows are, whatever became of its predecessor's last commit.
+  Stepping second(history, database.url(), small);
+  FaultPoint::arm("projection.before_commit=error@3,projection.after_commit=error@9");
+  const int failures = second.run_to_end();
+  FaultPoint::arm("");
+  EXPECT_GE(failures, 2);
+  expect_equal(tables_of(database), expected_tables(history));
+}
+
+TEST(ReadModels, two_runners_at_once_never_write_an_event_twice) {
+  Database database;
+  History history(9);
+  Following one(history, database.url());
+  Following other(history, database.url());
+  history.live(20, 500);
+  ASSERT_TRUE(one.caught_up());
+  ASSERT_TRUE(other.caught_up());
+  expect_equal(tables_of(database), expected_tables(history));
+}
+
+TEST(ReadModels, backends_terminated_again_and_again_lose_and_double_nothing) {
+  Database database;
+  History history(10);
+  Following following(history, database.url());
+  std::atomic<bool> done{false};
+  std::thread killer([&] {
+    while (!done) {
+      database.on_server("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname LIKE 'onboarding_test_" +
+                         std::to_string(getpid()) + "%'");
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+  });
+  history.live(20, 400);
+  done = true;
+  killer.join();
+  ASSERT_TRUE(following.caught_up());
+  expect_equal(tables_of(database), expected_tables(history));
+}
+
+TEST(ReadModels, a_server_that_is_stopped_is_caught_up_with_when_it_is_back) {
+  std::string folder = "/tmp/onboarding-pg-XXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  const auto control = [&](const std::string& action) {
+    return std::system(("infra/dev/postgres " + action + " " + folder + "/pg" + (action == "start" ? " --throw-away" : "") + " >/dev/null").c_str());
+  };
+  ASSERT_EQ(std::system(("chmod 755 " + folder).c_str()), 0);
+  const std::string server = "postgresql:///postgres?host=" + folder + "/pg&user=postgres";
+  ASSERT_EQ(control("start"), 0);
+  {
+    auto database = std::make_unique<Database>(server);
+    History history(11);
+    Following following(history, database->url());
+    history.live(5, 50);
+    ASSERT_TRUE(following.caught_up());
+    ASSERT_EQ(control("stop"), 0);
+    history.live(5, 50);
+    EXPECT_TRUE(eventually([&] { return following.models.queries().projections()[0].state == "database_down"; }));
+    EXPECT_TRUE(eventually([&] { return !following.models.queries().database().reachable; }));
+    EXPECT_GT(following.models.queries().projections()[0].lag_events, 0U);
+    const auto stats = ask<projections::Stats>([&](auto done) { following.models.queries().stats(std::move(done)); });
+    ASSERT_FALSE(stats);
+    EXPECT_EQ(stats.error().code, Errc::unavailable);
+    ASSERT_EQ(control("start"), 0);
+    ASSERT_TRUE(following.caught_up());
+    expect_equal(tables_of(*database), expected_tables(history));
+    following.models.stop();
+    database.reset();
+  }
+  EXPECT_EQ(control("stop"), 0);
+  std::system(("rm -rf " + folder).c_str());
+}
+
+TEST(ReadModels, starting_needs_no_database) {
+  History history;
+  Following following(history, "postgresql://nobody@127.0.0.1:1/none");
+  history.live(2, 5);
+  EXPECT_TRUE(eventually([&] { return following.models.queries().projections()[0].state == "database_down"; }));
+  EXPECT_TRUE(eventually([&] { return following.models.queries().database().breaker_open; }));
+}
+
+TEST(ReadModels, a_database_of_another_log_is_refused) {
+  Database database;
+  History ours(1, "log-a"), theirs(1, "log-b");
+  ours.live(2, 5);
+  theirs.live(2, 5);
+  Stepping first(ours, database.url());
+  first.run_to_end();
+  const Tables before = tables_of(database);
+  Stepping second(theirs, database.url());
+  EXPECT_EQ(second.runner.step().kind, projections::Runner::Step::Kind::failed);
+  EXPECT_EQ(second.progress.status()[0].state, "stalled");
+  EXPECT_NE(second.progress.status()[0].stalled_because.find("log-a"), std::string::npos);
+  expect_equal(tables_of(database), before);
+}
+
+TEST(ReadModels, a_checkpoint_beyond_the_end_of_the_log_is_refused) {
+  Database database;
+  History whole(3), shorter(3);
+  whole.live(3, 30);
+  shorter.live(3, 2);
+  Stepping first(whole, database.url());
+  first.run_to_end();
+  Stepping second(shorter, database.url());
+  EXPECT_EQ(second.runner.step().kind, projections::Runner::Step::Kind::failed);
+  EXPECT_NE(second.progress.status()[0].stalled_because.find("beyond the end"), std::string::npos);
+}
+
+TEST(ReadModels, erasing_a_person_removes_what_is_theirs_and_keeps_the_counts) {
+  Database database;
+  History history;
+  auto erased = history.start({"ann", true});
+  auto kept = history.start({"bob", true});
+  history.turn(erased, "I'm Ann", {{"full_name", "Ann"}});
+  history.turn(kept, "I'm Bob", {{"full_name", "Bob"}});
+  Stepping stepping(history, database.url());
+  stepping.run_to_end();
+  history.erase({&erased});
+  stepping.run_to_end();
+  EXPECT_EQ(database.value("SELECT count(*) FROM conversation_messages WHERE session_id = '" + erased.id + "'"), "0");
+  EXPECT_EQ(database.value("SELECT string_agg(user_id, ',') FROM user_profiles"), "bob");
+  EXPECT_EQ(database.value("SELECT string_agg(user_id, ',') FROM users"), "bob");
+  EXPECT_EQ(database.value("SELECT total_messages_count || ' ' || coalesce(user_id, 'nobody') FROM onboarding_sessions WHERE session_id = '" + erased.id + "'"),
+            "2 nobody");
+  const Tables live = tables_of(database);
+
+  // Whoever reads the log only now finds the same.
+  Database rebuilt;
+  Stepping anew(history, rebuilt.url());
+  anew.run_to_end();
+  expect_equal(tables_of(rebuilt), live);
+}
+
+TEST(ReadModels, a_user_id_that_nobody_vouched_for_never_changes_the_profile_of_one_vouched_for) {
+  Database database;
+  History history;
+  auto real = history.start({"zoe", true});
+  history.turn(real, "I'm Zoe", {{"full_name", "Zoe"}});
+  auto claimed = history.start({"zoe", false});
+  history.turn(claimed, "I'm Mallory", {{"full_name", "Mallory"}});
+  Following following(history, database.url());
+  ASSERT_TRUE(following.caught_up());
+  auto& queries = following.models.queries();
+  const auto by_id = ask<projections::Profile>([&](auto done) { queries.profile({"", "zoe"}, std::move(done)); });
+  ASSERT_TRUE(by_id);
+  EXPECT_TRUE(by_id->vouched);
+  EXPECT_EQ(by_id->fields, (std::vector<std::pair<std::string, std::string>>{{"full_name", "Zoe"}}));
+  const auto by_key = ask<projections::Profile>([&](auto done) { queries.profile({claimed.meta.user, ""}, std::move(done)); });
+  ASSERT_TRUE(by_key);
+  EXPECT_EQ(by_key->fields[0].second, "Mallory");
+  const auto nobody = ask<projections::Profile>([&](auto done) { queries.profile({"", "nobody"}, std::move(done)); });
+  ASSERT_FALSE(nobody);
+  EXPECT_EQ(nobody.error().code, Errc::not_found);
+}
+
+TEST(ReadModels, the_queries_count_as_the_contract_says) {
+  Database database;
+  History history;
+  auto completed = history.start({"a", true});
+  for (int i = 0; i < 3; ++i) history.turn(completed, "more");
+  history.turn(completed, "done", {{"full_name", "A"}}, true);
+  history.turn(completed, "and a correction after the end", {{"full_name", "B"}});
+  auto abandoned = history.start({"b", true});
+  history.turn(abandoned, "hello");
+  history.abandon(abandoned, "full_name");
+  auto resumed = history.start({"c", true});
+  history.abandon(resumed, "full_name");
+  history.append(resumed, {domain::SessionResumed{}});
+  history.now = std::chrono::floor<std::chrono::microseconds>(system_clock().now()) - std::chrono::minutes(10);
+  history.failed_turn(resumed);
+  history.turn(resumed, "hello again");
+  Following following(history, database.url());
+  ASSERT_TRUE(following.caught_up());
+  auto& queries = following.models.queries();
+
+  const auto stats = ask<projections::Stats>([&](auto done) { queries.stats(std::move(done)); });
+  ASSERT_TRUE(stats);
+  EXPECT_EQ(stats->active_sessions, 1);
+  EXPECT_DOUBLE_EQ(stats->completion_rate_7d, 1.0 / 3);
+  EXPECT_GT(stats->avg_duration_minutes, 0);
+  EXPECT_DOUBLE_EQ(stats->error_rate_1h, 0.5);
+
+  const auto completion = ask<projections::Completion>([&](auto done) { queries.completion(30, std::move(done)); });
+  ASSERT_TRUE(completion);
+  EXPECT_EQ(completion->started, 3);
+  EXPECT_EQ(completion->completed, 1);
+  EXPECT_DOUBLE_EQ(completion->rate, 1.0 / 3);
+
+  const auto fields = ask<std::vector<projections::AbandonmentField>>([&](auto done) { queries.abandonment(30, std::move(done)); });
+  ASSERT_TRUE(fields);
+  ASSERT_FALSE(fields->empty());
+  EXPECT_EQ(fields->front().field, "full_name");
+  EXPECT_EQ(fields->front().count, 1);
+  EXPECT_EQ(fields->front().asked, 3);
+  EXPECT_DOUBLE_EQ(fields->front().share_of_abandoned, 1);
+  EXPECT_DOUBLE_EQ(fields->front().share_of_asked, 1.0 / 3);
+
+  const auto buckets = ask<projections::MessageBuckets>([&](auto done) { queries.messages(30, std::move(done)); });
+  ASSERT_TRUE(buckets);
+  EXPECT_EQ(buckets->from_8_to_10, 1);  // four messages and four replies; what follows the completing reply does not count
+  EXPECT_EQ(buckets->under_8 + buckets->from_11_to_15 + buckets->over_15, 0);
+  EXPECT_DOUBLE_EQ(buckets->average, 8);
+
+  const auto sessions = ask<std::vector<projections::SessionRow>>([&](auto done) { queries.sessions_of_user({"", "a"}, std::move(done)); });
+  ASSERT_TRUE(sessions);
+  ASSERT_EQ(sessions->size(), 1U);
+  EXPECT_EQ(sessions->front().status, "completed");
+  EXPECT_TRUE(sessions->front().completed_at);
+}
+
+TEST(ReadModels, empty_tables_answer_with_zeros) {
+  Database database;
+  History history;
+  Following following(history, database.url());
+  ASSERT_TRUE(eventually([&] {
+    return ask<projections::Stats>([&](auto done) { following.models.queries().stats(std::move(done)); }).has_value();
+  }));
+  const auto stats = ask<projections::Stats>([&](auto done) { following.models.queries().stats(std::move(done)); });
+  ASSERT_TRUE(stats);
+  EXPECT_EQ(stats->completion_rate_7d, 0);
+  EXPECT_EQ(stats->error_rate_1h, 0);
+}
+
+TEST(ReadModels, who_waits_for_a_position_is_told_when_every_read_model_has_it) {
+  Database database;
+  History history;
+  Following following(history, database.url());
+  auto session = history.start({"a", true});
+  std::promise<std::pair<bool, projections::Lag>> reached, late;
+  following.models.queries().wait_for({history.last, 30'000}, [&](bool yes, projections::Lag lag) { reached.set_value({yes, lag}); });
+  EXPECT_TRUE(reached.get_future().get().first);
+  EXPECT_EQ(database.value("SELECT count(*) FROM onboarding_sessions"), "1");
+  const Position beyond{history.last.partition, history.last.sequence + 5};
+  following.models.queries().wait_for({beyond, 20}, [&](bool yes, projections::Lag lag) { late.set_value({yes, lag}); });
+  const auto [yes, lag] = late.get_future().get();
+  EXPECT_FALSE(yes);
+  EXPECT_EQ(lag.events, 5U);
+}
+
+/// Like the conversation, but what some people say cannot be applied: by the projection, or by PostgreSQL.
+class Touchy : public projections::Projection {
+ public:
+  const std::string& name() const override { return inner_->name(); }
+  std::uint32_t version() const override { return 1; }
+  const std::vector<projections::Table>& tables() const override { return inner_->tables(); }
+  result<void> apply(const codec::DecodedEvent& event, projections::RowOperations& out) const override {
+    if (const auto* said = std::get_if<domain::MessageReceived>(&event.recorded.event)) {
+      if (said->text.text == "poison") return failure(Errc::poison, "as the test wants");
+      if (said->text.text == "refused") {
+        auto applied = inner_->apply(event, out);
+        std::get<projections::Upsert>(out.back()).values[1].second = std::string("nobody's role");  // violates a CHECK
+        return applied;
+      }
+    }
+    return inner_->apply(event, out);
+  }
+
+ private:
+  std::unique_ptr<projections::Projection> inner_ = projections::make_conversation_projection();
+};
+
+TEST(ReadModels, a_poison_event_parks_its_users_key_and_the_rest_goes_on) {
+  Database database;
+  History history;
+  auto a = history.start({"a", true}), b = history.start({"b", true}), c = history.start({"c", true});
+  for (int i = 0; i < 10; ++i) history.turn(c, "fine");
+  history.turn(a, "poison");
+  history.turn(b, "refused");
+  for (auto* session : {&a, &b, &c}) history.turn(*session, "later");
+  std::vector<std::unique_ptr<projections::Projection>> all;
+  all.push_back(projections::make_sessions_projection());
+  all.push_back(std::make_unique<Touchy>());
+  Stepping stepping(history, database.url(), {}, std::move(all));
+  EXPECT_EQ(stepping.run_to_end(), 0);
+  const auto messages = [&](const History::Session& session) {
+    return database.value("SELECT count(*) FROM conversation_messages WHERE session_id = '" + session.id + "'");
+  };
+  EXPECT_EQ(messages(c), "23");
+  EXPECT_EQ(messages(a), "1");  // the greeting: what came before the poison stays
+  EXPECT_EQ(messages(b), "1");
+  // The other projection is not concerned.
+  EXPECT_EQ(database.value("SELECT sum(total_messages_count) FROM onboarding_sessions"), "30");
+  EXPECT_EQ(database.value("SELECT count(*) FROM projection_parked_keys WHERE projection = 'conversation'"), "2");
+  EXPECT_EQ(database.value("SELECT count(*) FROM projection_parked_events WHERE parked_key = '" + a.meta.user + "'"),
+            std::to_string(a.version - 1));
+  EXPECT_EQ(stepping.progress.status()[1].parked, 2U);
+
+  // Known again after a restart: a parked key's events go on waiting.
+  history.turn(a, "still later");
+  std::vector<std::unique_ptr<projections::Projection>> again;
+  again.push_back(projections::make_sessions_projection());
+  again.push_back(std::make_unique<Touchy>());
+  Stepping restarted(history, database.url(), {}, std::move(again));
+  restarted.run_to_end();
+  EXPECT_EQ(messages(a), "1");
+  EXPECT_EQ(database.value("SELECT count(*) FROM projection_parked_events WHERE parked_key = '" + a.meta.user + "'"),
+            std::to_string(a.version - 1));
+}
+
+TEST(ReadModels, keys_out_of_reach_are_waited_for_and_park_nobody) {
+  Database database;
+  History history;
+  history.live(4, 20);
+  Stepping stepping(history, database.url());
+  history.keys.set_reachable(false);
+  EXPECT_EQ(stepping.runner.step().kind, projections::Runner::Step::Kind::idle);
+  EXPECT_EQ(stepping.progress.status()[0].state, "stalled");
+  history.keys.set_reachable(true);
+  stepping.run_to_end();
+  expect_equal(tables_of(database), expected_tables(history));
+  EXPECT_EQ(database.value("SELECT count(*) FROM projection_parked_keys"), "0");
+}
+
+}  // namespace
+}  // namespace onboarding::testing
