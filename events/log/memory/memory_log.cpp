@@ -157,19 +157,20 @@ bool MemoryLog::idle() const {
 }
 
 void MemoryLog::drain() {
-  while (step_append(Fate::durable) || step_read()) {
-  }
-  for (;;) {
+  do {
+    while (step_append(Fate::durable) || step_read()) {
+    }
     Completion completion;
     {
       const std::lock_guard lock(mutex_);
-      if (completions_.empty()) break;
-      completion = std::move(completions_.front());
-      completions_.pop_front();
+      if (!completions_.empty()) {
+        completion = std::move(completions_.front());
+        completions_.pop_front();
+      }
     }
-    completion();
-  }
-  if (deliver_notices() || !idle()) drain();
+    if (completion) completion();
+    deliver_notices();
+  } while (!idle());
 }
 
 bool MemoryLog::step_append(Fate fate) {

@@ -32,13 +32,13 @@ void write_until_killed(const Scratch& scratch, const std::string& fault, int le
   if (!log) ::_exit(3);
   std::vector<std::uint64_t> versions(streams);
   for (std::uint32_t s = 0; s < streams; ++s) {
-    std::promise<void> read;
-    (*log)->read_stream(s % partitions, "s" + std::to_string(s), 0, 100000, [&](result<std::vector<Record>> records) {
+    const auto read = std::make_shared<std::promise<void>>();
+    (*log)->read_stream(s % partitions, "s" + std::to_string(s), 0, 100000, [&, read](result<std::vector<Record>> records) {
       if (!records) ::_exit(4);
       versions[s] = records->empty() ? 0 : records->back().last_version();
-      read.set_value();
+      read->set_value();
     });
-    read.get_future().wait();
+    read->get_future().wait();
   }
   std::uint64_t record = first_record;
   for (int burst = 0; burst < 30; ++burst) {

@@ -28,9 +28,9 @@ std::vector<std::string> contents(EventLog& log) {
     for (const auto& open : due) found.push_back(open.stream + std::to_string(open.version));
   }
   for (std::uint32_t s = 0; s < 4; ++s) {
-    std::promise<result<std::vector<Record>>> read;
-    log.read_stream(s % partitions, "s" + std::to_string(s), 0, 1000, [&](result<std::vector<Record>> r) { read.set_value(std::move(r)); });
-    const auto records = read.get_future().get();
+    const auto read = std::make_shared<std::promise<result<std::vector<Record>>>>();
+    log.read_stream(s % partitions, "s" + std::to_string(s), 0, 1000, [read](result<std::vector<Record>> r) { read->set_value(std::move(r)); });
+    const auto records = read->get_future().get();
     if (!records) return {};
     for (const auto& record : *records) note(record);
   }
