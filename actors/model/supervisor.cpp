@@ -119,7 +119,7 @@ class Supervisor : public caf::event_based_actor {
     const auto next = desk_.next_event();
     if (!next || *next >= tick_at_) return;
     tick_at_ = *next;
-    delayed_send(this, std::max(*next - clock().now(), std::chrono::nanoseconds(1)), tick_atom::value);
+    delayed_send(this, std::max<std::chrono::nanoseconds>(*next - clock().now(), std::chrono::nanoseconds(1)), tick_atom::value);
   }
 
   void report(std::uint32_t provider, LeaseDesk::Verdict verdict, std::string_view error) {

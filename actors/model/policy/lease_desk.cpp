@@ -192,7 +192,6 @@ void LeaseDesk::hold(PerProvider& desk, const Lease& lease, std::chrono::millise
 
 std::optional<Instant> LeaseDesk::next_event() const {
   auto at = wake_;
-  if (!denied_.empty()) return Instant::min();
   if (!deadlines_.empty()) at = std::min(at, deadlines_.begin()->first);
   if (!expiries_.empty()) at = std::min(at, expiries_.begin()->first);
   if (at == Instant::max()) return std::nullopt;

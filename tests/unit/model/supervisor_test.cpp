@@ -366,7 +366,7 @@ TEST_F(Supervisor, a_client_that_never_calls_back_loses_its_lease_and_the_extrac
   ASSERT_EQ(openai.calls(), 1);
   EXPECT_EQ(status()->providers[0].in_flight, 1);
   pass(3'300ms);
-  ASSERT_TRUE(a->outcome);
+  ASSERT_TRUE(a->outcome) << status()->providers[0].in_flight;
   EXPECT_EQ(a->outcome->source, "offline");
   EXPECT_EQ(a->outcome->calls.at(0).error, "timeout");
   expect_nothing_outstanding();

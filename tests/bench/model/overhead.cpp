@@ -1,0 +1,119 @@
+// What the supervisor adds to an extraction, in process: from the request to the outcome, less the model's own time (a
+// client that answers at once; the offline extractor, timed alone beside it). Run: bench_model [extractions] [in flight]
+#include <caf/all.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <memory>
+#include <vector>
+
+#include "actors/model/supervisor.hpp"
+#include "events/clock.hpp"
+
+namespace {
+
+using namespace onboarding;
+using namespace onboarding::model;
+using SteadyClock = std::chrono::steady_clock;
+
+class InstantClient final : public ProviderClient {
+ public:
+  void call(const Prompt&, std::chrono::milliseconds, std::function<void(CallResult)> done) override {
+    CallResult r;
+    r.answer = R"({"reply":"Thank you, Ann. What is your e-mail address?","fields":{"full_name":"Ann Smith","email":null},"asks":["email"]})";
+    r.usage.input_tokens = 900;
+    r.usage.output_tokens = 40;
+    r.was_sent = true;
+    done(std::move(r));
+  }
+};
+
+std::shared_ptr<ExtractionRequest> make_request() {
+  auto r = std::make_shared<ExtractionRequest>();
+  r->turn_id = "trn_bench";
+  r->locale = "en";
+  r->user_key = "bench";
+  r->flow = std::shared_ptr<const domain::Flow>(&domain::default_flow(), [](auto*) {});
+  r->missing = {"full_name", "email", "company", "role", "team_size", "goal"};
+  r->asked = {"full_name"};
+  r->message = "I'm Ann Smith from Acme GmbH";
+  r->deadline = system_clock().now() + std::chrono::hours(1);
+  return r;
+}
+
+double cpu_seconds() {
+  timespec t;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) / 1e9;
+}
+
+// Keeps `in_flight` extractions open until `count` have been answered.
+void driver(caf::event_based_actor* self, caf::actor supervisor, RequestPtr request, std::size_t count, std::shared_ptr<std::vector<double>> took_us) {
+  const auto started = SteadyClock::now();
+  self->request(supervisor, caf::infinite, extract_atom::value, request).then([=](const OutcomePtr&) {
+    took_us->push_back(std::chrono::duration<double, std::micro>(SteadyClock::now() - started).count());
+    if (count > 1) driver(self, supervisor, request, count - 1, took_us);
+  });
+}
+
+void measure(const char* name, bool network, std::size_t count, std::size_t in_flight) {
+  caf::actor_system_config config;
+  SupervisorOptions options;
+  options.clock = &system_clock();
+  options.random = &system_random();
+  if (network) {
+    ProviderSettings s;
+    s.name = "openai";
+    s.enabled = true;
+    s.weight = 1;
+    options.providers = {s};
+    options.clients = {std::make_shared<InstantClient>()};
+  }
+  std::vector<std::shared_ptr<std::vector<double>>> took;
+  const auto cpu = cpu_seconds();
+  const auto started = SteadyClock::now();
+  {
+    caf::actor_system system(config);
+    const auto supervisor = spawn_supervisor(system, options);
+    {
+      caf::scoped_actor self(system);
+      std::vector<caf::actor> drivers;
+      for (std::size_t i = 0; i < in_flight; ++i) {
+        took.push_back(std::make_shared<std::vector<double>>());
+        drivers.push_back(self->spawn(driver, supervisor, RequestPtr(make_request()), count / in_flight, took.back()));
+      }
+      self->wait_for(drivers);
+    }
+    caf::anon_send_exit(supervisor, caf::exit_reason::user_shutdown);
+  }
+  const auto seconds = std::chrono::duration<double>(SteadyClock::now() - started).count();
+  std::vector<double> all;
+  for (const auto& t : took) all.insert(all.end(), t->begin(), t->end());
+  std::sort(all.begin(), all.end());
+  const auto at = [&](double q) { return all[static_cast<std::size_t>(q * static_cast<double>(all.size() - 1))]; };
+  std::printf("%-10s in flight %4zu: %8.0f/s  cpu %6.2f us each  p50 %8.1f us  p99 %8.1f us\n", name, in_flight,
+              static_cast<double>(all.size()) / seconds, (cpu_seconds() - cpu) * 1e6 / static_cast<double>(all.size()), at(0.5), at(0.99));
+}
+
+void measure_extractor(std::size_t count) {
+  const auto request = make_request();
+  const auto cpu = cpu_seconds();
+  std::size_t sure = 0;
+  for (std::size_t i = 0; i < count; ++i) sure += extract_offline(*request).has_value();
+  std::printf("extractor alone: cpu %6.2f us each (sure: %zu of %zu)\n", (cpu_seconds() - cpu) * 1e6 / static_cast<double>(count), sure, count);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto count = argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 100'000ul;
+  const auto in_flight = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 256ul;
+  measure_extractor(std::min(count, 20'000ul));
+  measure("offline", false, count, 1);
+  measure("offline", false, count, in_flight);
+  measure("instant", true, count, 1);
+  measure("instant", true, count, in_flight);
+}
