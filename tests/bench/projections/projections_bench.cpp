@@ -1,0 +1,100 @@
+// What a turn costs in the read models: CPU of the runner and of all of PostgreSQL, beside COPY of the resulting rows.
+//   bench_projections [sessions] [turns a session] [events a batch]      (ONBOARD_TEST_POSTGRES_URL names the server)
+#include <fmt/core.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "tests/integration/postgres/following.hpp"
+
+namespace onboarding::testing {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point began) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+}
+
+double own_cpu_seconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& time) { return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6; };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+/// The server process, its children, and those that ended.
+double server_cpu_seconds(int postmaster) {
+  double ticks = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    std::ifstream file(entry.path() / "stat");
+    std::string line;
+    if (!std::getline(file, line)) continue;
+    const int pid = std::atoi(line.c_str());
+    std::istringstream rest(line.substr(line.rfind(')') + 2));
+    std::vector<std::string> fields{std::istream_iterator<std::string>(rest), {}};
+    if (pid != postmaster && std::stoi(fields[1]) != postmaster) continue;
+    ticks += std::stod(fields[11]) + std::stod(fields[12]);
+    if (pid == postmaster) ticks += std::stod(fields[13]) + std::stod(fields[14]);
+  }
+  return ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+void run(std::size_t sessions, std::size_t turns, std::size_t batch_events) {
+  Database database;
+  const std::string folder = database.value("SELECT current_setting('data_directory')");
+  int postmaster = 0;
+  std::ifstream(folder + "/postmaster.pid") >> postmaster;
+
+  History history(1, "bench", 24);
+  std::vector<History::Session> all;
+  for (std::size_t i = 0; i < sessions; ++i) all.push_back(history.start({"person-" + std::to_string(i), false}));
+  for (std::size_t turn = 0; turn < turns; ++turn) {
+    for (auto& session : all) {
+      history.turn(session, "Well, what I do is this, and there are about forty of us.", {{History::next_field(session), "a value"}},
+                   turn + 1 == turns);
+    }
+  }
+  projections::RunnerOptions options;
+  options.max_batch_events = batch_events;
+  Stepping stepping(history, database.url(), options);
+  const double events = static_cast<double>(history.told.size()), all_turns = static_cast<double>(sessions * turns);
+
+  const double own = own_cpu_seconds(), server = server_cpu_seconds(postmaster);
+  const auto began = std::chrono::steady_clock::now();
+  stepping.run_to_end();
+  const double wall = seconds_since(began);
+  const double own_used = own_cpu_seconds() - own, server_used = server_cpu_seconds(postmaster) - server;
+
+  double copied = 0, copied_cpu = 0, rows = 0;
+  for (const auto& projection : stepping.owned) {
+    for (const auto& table : projection->tables()) {
+      const std::string file = "'" + folder + "/bench.copy'";
+      pqxx::connection connection(database.url());
+      pqxx::nontransaction session(connection);
+      session.exec("CREATE TABLE copy_" + table.name + " (LIKE " + table.name + " INCLUDING ALL)");
+      session.exec("COPY (SELECT * FROM " + table.name + ") TO " + file);
+      const double before = server_cpu_seconds(postmaster);
+      const auto copy_began = std::chrono::steady_clock::now();
+      rows += static_cast<double>(session.exec("COPY copy_" + table.name + " FROM " + file).affected_rows());
+      copied += seconds_since(copy_began);
+      copied_cpu += server_cpu_seconds(postmaster) - before;
+    }
+  }
+  std::filesystem::remove(folder + "/bench.copy");
+  fmt::print("{:.0f} turns, {:.0f} events, batches of {}\n", all_turns, events, batch_events);
+  fmt::print("runner:  {:.0f} events/s, {:.0f} turns/s; CPU per turn {:.1f} us = runner {:.1f} + PostgreSQL {:.1f}; per event {:.2f} us\n",
+             events / wall, all_turns / wall, (own_used + server_used) / all_turns * 1e6, own_used / all_turns * 1e6,
+             server_used / all_turns * 1e6, (own_used + server_used) / events * 1e6);
+  fmt::print("COPY of the {:.0f} rows: {:.3f} s, CPU {:.3f} s ({:.1f} us per turn); the runner took {:.1f} times as long\n", rows, copied, copied_cpu,
+             copied_cpu / all_turns * 1e6, wall / copied);
+}
+
+}  // namespace
+}  // namespace onboarding::testing
+
+int main(int argc, char** argv) {
+  const auto argument = [&](int i, std::size_t fallback) { return argc > i ? std::stoul(argv[i]) : fallback; };
+  onboarding::testing::run(argument(1, 2000), argument(2, 6), argument(3, 2000));
+}
