@@ -74,7 +74,9 @@ class Supervisor : public caf::event_based_actor {
 
   void ask(const LeaseRequest& wanted) {
     const auto ticket = desk_.ask(wanted, clock().now());
-    asking_.emplace(ticket, Asking{make_response_promise(), caf::actor_cast<caf::actor>(current_sender())});
+    // In this order: a promise takes the sender out of the message.
+    auto caller = caf::actor_cast<caf::actor>(current_sender());
+    asking_.emplace(ticket, Asking{make_response_promise(), std::move(caller)});
     advance();
   }
 
