@@ -1,5 +1,8 @@
 #include "http/http_server.hpp"
 
+#include <prometheus/counter.h>
+#include <prometheus/registry.h>
+
 #include "http/openapi.hpp"
 #include "http/routes/api.hpp"
 #include "http/server.hpp"
@@ -23,7 +26,7 @@ class OnboardingServer final : public HttpServer {
   OnboardingServer(const HttpOptions& options, const HttpPorts& ports, std::vector<AddressBlock> trusted)
       : options_(options),
         trusted_(std::move(trusted)),
-        api_{ports, Authority(ports.secrets, options.operator_key), options.version},
+        api_{ports, Authority(ports.secrets, options.operator_key), options.version, nullptr},
         starts_(options.throttle.requests_per_minute_per_ip, options.throttle.max_clients),
         messages_(options.throttle.messages_per_minute_per_ip < 0 ? options.throttle.requests_per_minute_per_ip
                                                                   : static_cast<std::uint32_t>(options.throttle.messages_per_minute_per_ip),

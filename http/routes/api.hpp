@@ -1,6 +1,9 @@
 // What the routes have in common: the ports they answer from, and the tables they register in.
 #pragma once
 
+#include <atomic>
+#include <string>
+
 #include "http/auth.hpp"
 #include "http/http_server.hpp"
 #include "http/router.hpp"
@@ -15,7 +18,6 @@ struct Api {
   Authority authority;
   std::string version;
   std::atomic<const Server*> server{nullptr};
-  domain::Timestamp started_at;
 };
 
 void add_session_routes(Router&, Api&);    // /api/onboarding/…

@@ -1,4 +1,5 @@
 // What operators, balancers and developers ask: alive, ready, metrics, the contract and its page; and the chat page's files.
+#include <prometheus/gauge.h>
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 

@@ -1,0 +1,201 @@
+// Stand-ins for what the HTTP layer calls. The gateway keeps real session states by the real decider, so that the shapes
+// of answers are those of the real thing; it can be told to hold answers back and to refuse.
+#pragma once
+
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "actors/gateway.hpp"
+#include "events/clock.hpp"
+#include "events/log/event_log.hpp"
+#include "events/privacy/secrets.hpp"
+#include "projections/queries.hpp"
+
+namespace onboarding::http::testing {
+
+class OneFlow final : public domain::FlowCatalog {
+ public:
+  std::shared_ptr<const domain::Flow> find(std::string_view name, std::uint32_t) const override { return newest(name); }
+  std::shared_ptr<const domain::Flow> newest(std::string_view name) const override {
+    return name == "default" ? std::make_shared<const domain::Flow>(domain::default_flow()) : nullptr;
+  }
+};
+
+class FakeGateway final : public Gateway {
+ public:
+  explicit FakeGateway(const privacy::Secrets& secrets) : secrets_(secrets) {}
+  ~FakeGateway() override { release(); }
+
+  void start_session(StartRequest request, Done<SessionStartedAnswer> done) override {
+    std::lock_guard lock(mutex_);
+    last_start = request;
+    if (refuse_with) return done(failure(*refuse_with));
+    const auto flow = flows_.newest(request.flow);
+    if (!flow) return done(failure(make_error_code(GatewayErrc::unknown_flow)));
+    const auto user = request.user_id.value_or("usr_made_up");
+    std::string random = "0123456789abcdef";
+    random[0] = static_cast<char>(sessions_.size() % 256);
+    random[1] = static_cast<char>(sessions_.size() / 256);
+    const auto id = make_session_id(7, random);
+    auto& session = sessions_[id];
+    session.user_key = secrets_.user_key(user, request.vouched, id);
+    session.state = domain::initial();
+    apply(session, domain::StartSession{user, flow, "", request.plan, request.locale, "hash", request.vouched, "", request.fingerprint});
+    done(SessionStartedAnswer{snapshot(id, session), secrets_.session_token(id, 1), false});
+  }
+
+  void post_message(MessageRequest request, Done<TurnAnswer> done) override {
+    std::unique_lock lock(mutex_);
+    if (refuse_with) return done(failure(*refuse_with));
+    auto found = sessions_.find(request.session_id);
+    if (found == sessions_.end()) return done(failure(make_error_code(GatewayErrc::unknown_session)));
+    auto& session = found->second;
+    if (request.token_generation != session.state.token_generation) return done(failure(make_error_code(GatewayErrc::stale_token)));
+    ++messages_received;
+    const auto turn = "trn_" + std::to_string(messages_received);
+    const auto received = apply(session, domain::ReceiveMessage{turn, request.text, request.idempotency_key.value_or(""), request.fingerprint});
+    if (!received) return done(failure(make_error_code(GatewayErrc::message_empty)));
+    if (request.respond_async) return done(TurnAnswer{snapshot(request.session_id, session), turn, true, 1, 3});
+    auto finish = [this, id = request.session_id, turn, text = request.text, done] {
+      std::unique_lock inner(mutex_);
+      auto& s = sessions_[id];
+      domain::ConcludeTurn conclude;
+      conclude.turn_id = turn;
+      conclude.answer = domain::ModelAnswer{"Heard: " + text, {{"full_name", "Ann Lee"}, {"team_size", "40"}, {"email", "nobody"}}, {}};
+      conclude.source = "offline";
+      apply(s, conclude);
+      auto answer = TurnAnswer{snapshot(id, s), turn};
+      inner.unlock();
+      done(std::move(answer));
+    };
+    if (hold_answers) {
+      held_.push_back(std::move(finish));
+      return;
+    }
+    lock.unlock();
+    finish();
+  }
+
+  void get_session(std::string id, std::optional<std::uint32_t> generation, Done<SessionSnapshot> done) override {
+    std::unique_lock lock(mutex_);
+    const auto found = sessions_.find(id);
+    if (found == sessions_.end()) return done(failure(make_error_code(GatewayErrc::unknown_session)));
+    if (generation && *generation != found->second.state.token_generation) return done(failure(make_error_code(GatewayErrc::stale_token)));
+    auto answer = snapshot(id, found->second);
+    lock.unlock();
+    done(std::move(answer));
+  }
+
+  void resume(RequestContext, std::string id, std::optional<std::uint32_t> generation, Done<ResumeAnswer> done) override {
+    std::unique_lock lock(mutex_);
+    const auto found = sessions_.find(id);
+    if (found == sessions_.end()) return done(failure(make_error_code(GatewayErrc::unknown_session)));
+    if (generation && *generation != found->second.state.token_generation) return done(failure(make_error_code(GatewayErrc::stale_token)));
+    const auto next = found->second.state.token_generation + 1;
+    apply(found->second, domain::IssueToken{next, "hash"});
+    auto answer = ResumeAnswer{snapshot(id, found->second), secrets_.session_token(id, next)};
+    lock.unlock();
+    done(std::move(answer));
+  }
+
+  void drain(std::function<void()> done) override { done(); }
+  bool draining() const override { return false; }
+
+  /// Answers all that is held, on a thread that is not the server's.
+  void release() {
+    std::vector<std::function<void()>> held;
+    {
+      std::lock_guard lock(mutex_);
+      hold_answers = false;
+      held.swap(held_);
+    }
+    std::thread([&] {
+      for (const auto& answer : held) answer();
+    }).join();
+  }
+  std::size_t held() const {
+    std::lock_guard lock(mutex_);
+    return held_.size();
+  }
+
+  std::atomic<bool> hold_answers{false};
+  std::optional<std::error_code> refuse_with;
+  std::size_t messages_received = 0;
+  std::optional<StartRequest> last_start;
+
+ private:
+  struct Session {
+    std::string user_key;
+    domain::State state;
+  };
+  bool apply(Session& session, domain::Command command) {
+    const domain::Facts facts{domain::Timestamp(std::chrono::seconds(1'700'000'000)), {}};
+    auto events = domain::decide(session.state, command, facts);
+    if (!events) return false;
+    for (auto& event : *events)
+      domain::evolve(session.state, {session.state.version + 1, session.state.sequence + 1, facts.now, std::move(event)}, flows_);
+    return true;
+  }
+  SessionSnapshot snapshot(const std::string& id, const Session& session) const {
+    return {id, session.user_key, 7, std::make_shared<const domain::State>(session.state)};
+  }
+
+  const privacy::Secrets& secrets_;
+  OneFlow flows_;
+  mutable std::mutex mutex_;
+  std::map<std::string, Session> sessions_;
+  std::vector<std::function<void()>> held_;
+};
+
+class FakeQueries final : public projections::Queries {
+ public:
+  void profile(projections::UserSelector user, Done<projections::Profile> done) override {
+    last_selector = user;
+    if (down) return done(failure(make_error_code(projections::Errc::unavailable)));
+    done(projections::Profile{user.user_id, true, {{"full_name", "Ann Lee"}, {"team_size", "40"}}, {{"full_name", "person_name"}, {"team_size", "integer"}}, {}, "v1"});
+  }
+  void sessions_of_user(projections::UserSelector user, Done<std::vector<projections::SessionRow>> done) override {
+    last_selector = user;
+    if (down) return done(failure(make_error_code(projections::Errc::unavailable)));
+    done(std::vector<projections::SessionRow>{{"ses_1", user.user_id, "active", "default", "free", {}, {}, 3}});
+  }
+  void stats(Done<projections::Stats> done) override { done(projections::Stats{3, 2, 0.8, 4.5, 0.01}); }
+  void completion(std::uint32_t days, Done<projections::Completion> done) override {
+    done(projections::Completion{days, 10, 8, 0.8, 4.5, {{"2026-11-21", 10, 8, 0.8, 4.5}}});
+  }
+  void abandonment(std::uint32_t, Done<std::vector<projections::AbandonmentField>> done) override {
+    done(std::vector<projections::AbandonmentField>{{"email", 2, 9, 1.0, 0.22}});
+  }
+  void messages(std::uint32_t, Done<projections::MessageBuckets> done) override { done(projections::MessageBuckets{1, 2, 3, 4, 9.5}); }
+  void wait_for(projections::Freshness, std::function<void(bool, projections::Lag)> done) override { done(fresh, {{7, 3}, {7, 9}, 6}); }
+  std::vector<projections::ProjectionStatus> projections() const override { return {{"profile", 1, "running", 0, 0, 0, ""}}; }
+  projections::DatabaseStatus database() const override { return {!down, false, 1, 2, 30, 0, 0.5, ""}; }
+
+  bool down = false, fresh = true;
+  projections::UserSelector last_selector;
+};
+
+/// Only writable() matters here.
+class FakeLog final : public log::EventLog {
+ public:
+  std::string log_id() const override { return "log"; }
+  std::uint32_t partitions() const override { return 24; }
+  result<void> writable() const override {
+    if (full) return failure(make_error_code(log::Errc::not_writable));
+    return {};
+  }
+  void append(log::Append, log::AppendDone) override {}
+  void read_stream(std::uint32_t, std::string, std::uint64_t, std::size_t, log::RecordsRead) override {}
+  result<std::vector<log::Record>> read_partition(std::uint32_t, std::uint64_t, std::size_t, std::size_t) override { return std::vector<log::Record>(); }
+  std::uint64_t head(std::uint32_t) const override { return 0; }
+  std::unique_ptr<log::Subscription> subscribe(std::function<void(std::uint32_t)>) override { return nullptr; }
+  result<std::vector<log::OpenStream>> pending_turns(std::uint32_t, std::size_t) override { return std::vector<log::OpenStream>(); }
+  result<std::vector<log::OpenStream>> due(std::uint32_t, domain::Timestamp, std::size_t) override { return std::vector<log::OpenStream>(); }
+  result<std::uint64_t> open_count() override { return 0; }
+
+  bool full = false;
+};
+
+}  // namespace onboarding::http::testing

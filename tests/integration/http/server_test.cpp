@@ -1,0 +1,637 @@
+// The running server over real sockets, with a fake gateway and fake queries behind it.
+#include <gtest/gtest.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+#include <rapidjson/document.h>
+
+#include <future>
+#include <set>
+
+#include "http/http_server.hpp"
+#include "http/openapi.hpp"
+#include "tests/integration/http/client.hpp"
+#include "tests/integration/http/fakes.hpp"
+
+namespace onboarding::http::testing {
+namespace {
+
+const std::string operator_key = "operator-key-of-the-test";
+
+class Lines final : public AccessLog {
+ public:
+  void write(std::string_view line) override {
+    std::lock_guard lock(mutex_);
+    lines_.emplace_back(line);
+  }
+  std::uint64_t dropped() const override { return 0; }
+  std::vector<std::string> lines() const {
+    std::lock_guard lock(mutex_);
+    return lines_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::string> lines_;
+};
+
+template <class Condition>
+bool eventually(Condition condition) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(15);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  return true;
+}
+
+struct Started {
+  std::string id, token, user_id;
+};
+
+class HttpServerTest : public ::testing::Test {
+ protected:
+  void SetUp() override { serve(); }
+  void TearDown() override { gateway.release(); }
+
+  void serve(const std::function<void(HttpOptions&)>& change = {}) {
+    server.reset();
+    registry = std::make_unique<prometheus::Registry>();
+    HttpOptions options;
+    options.listen = "127.0.0.1:0";
+    options.admin_listen = "127.0.0.1:0";
+    options.operator_key = operator_key;
+    options.throttle.requests_per_minute_per_ip = 0;
+    options.version = "test";
+    if (change) change(options);
+    auto started = start_http(options, HttpPorts{gateway, queries, secrets, log, *registry, system_clock(), system_random(), {}, &lines});
+    ASSERT_TRUE(started.has_value()) << started.error().message();
+    server = std::move(*started);
+  }
+
+  static std::string request(const std::string& method, const std::string& target, const std::string& body = {}, const std::string& fields = {}) {
+    std::string text = method + " " + target + " HTTP/1.1\r\nHost: localhost\r\n" + fields;
+    if (!body.empty()) text += "Content-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n";
+    return text + "\r\n" + body;
+  }
+  static std::string bearer(const std::string& token) { return "Authorization: Bearer " + token + "\r\n"; }
+  Answer ask(const std::string& text, bool admin = false) {
+    Client client(admin ? server->admin_port() : server->port());
+    client.say(text);
+    return client.hear();
+  }
+  Started start(const std::string& user = "ann", const std::string& fields = {}) {
+    const auto answer = ask(request("POST", "/api/onboarding/sessions", R"({"user_id":")" + user + "\"}", fields));
+    EXPECT_EQ(answer.status, 201) << answer.body;
+    const auto body = json(answer);
+    return {body["session_id"].GetString(), body["token"].GetString(), body["user_id"].GetString()};
+  }
+  static rapidjson::Document json(const Answer& answer) {
+    rapidjson::Document document;
+    document.Parse(answer.body.data(), answer.body.size());
+    EXPECT_FALSE(document.HasParseError()) << answer.body;
+    return document;
+  }
+  static std::string messages(const Started& session) { return "/api/onboarding/sessions/" + session.id + "/messages"; }
+
+  privacy::Secrets secrets = privacy::Secrets::from_bytes({1, 2, 3});
+  FakeGateway gateway{secrets};
+  FakeQueries queries;
+  FakeLog log;
+  Lines lines;
+  std::unique_ptr<prometheus::Registry> registry;
+  std::unique_ptr<HttpServer> server;
+};
+
+// ---- contracts
+
+TEST_F(HttpServerTest, a_start_answers_201_with_the_contract_s_members) {
+  const auto answer = ask(request("POST", "/api/onboarding/sessions", R"({"user_id":"ann","plan":"pro"})", "X-Request-Id: abc-1\r\n"));
+  ASSERT_EQ(answer.status, 201) << answer.body;
+  const auto body = json(answer);
+  EXPECT_EQ(answer.headers.at("location"), std::string("/api/onboarding/sessions/") + body["session_id"].GetString());
+  EXPECT_EQ(answer.headers.at("x-request-id"), "abc-1");
+  EXPECT_EQ(answer.headers.count("date"), 1u);
+  EXPECT_EQ(answer.headers.at("cache-control"), "no-store");
+  EXPECT_STREQ(body["user_id"].GetString(), "ann");
+  EXPECT_STREQ(body["status"].GetString(), "active");
+  EXPECT_EQ(body["missing"].Size(), 6u);
+  EXPECT_FALSE(body["is_complete"].GetBool());
+  EXPECT_GE(body["version"].GetUint64(), 1u);
+  EXPECT_EQ(std::string(body["position"].GetString()).substr(0, 2), "7:");
+  EXPECT_FALSE(gateway.last_start->vouched);
+}
+
+TEST_F(HttpServerTest, a_start_without_a_body_is_a_start) { EXPECT_EQ(ask(request("POST", "/api/onboarding/sessions")).status, 201); }
+
+TEST_F(HttpServerTest, the_operator_key_vouches_and_a_wrong_key_is_refused) {
+  start("ann", bearer(operator_key));
+  EXPECT_TRUE(gateway.last_start->vouched);
+  EXPECT_EQ(ask(request("POST", "/api/onboarding/sessions", "{}", bearer("wrong"))).status, 401);
+}
+
+TEST_F(HttpServerTest, a_token_vouches_only_when_its_own_session_was_vouched_for) {
+  const auto unvouched = start("ann");
+  start("ann", bearer(unvouched.token));
+  EXPECT_FALSE(gateway.last_start->vouched);
+  const auto vouched = start("bob", bearer(operator_key));
+  start("bob", bearer(vouched.token));
+  EXPECT_TRUE(gateway.last_start->vouched);
+  EXPECT_EQ(ask(request("POST", "/api/onboarding/sessions", R"({"user_id":"ann"})", bearer(vouched.token))).status, 403);
+}
+
+TEST_F(HttpServerTest, a_message_answers_what_was_understood_with_json_types) {
+  const auto session = start();
+  const auto answer = ask(request("POST", messages(session), R"({"message":"hello"})", bearer(session.token)));
+  ASSERT_EQ(answer.status, 200) << answer.body;
+  const auto body = json(answer);
+  EXPECT_STREQ(body["response"].GetString(), "Heard: hello");
+  EXPECT_STREQ(body["extracted"]["full_name"].GetString(), "Ann Lee");
+  EXPECT_EQ(body["extracted"]["team_size"].GetInt(), 40);
+  ASSERT_EQ(body["rejected"].Size(), 1u);
+  EXPECT_STREQ(body["rejected"][0]["field"].GetString(), "email");
+  EXPECT_STREQ(body["rejected"][0]["value"].GetString(), "nobody");
+  EXPECT_STRNE(body["rejected"][0]["reason"].GetString(), body["rejected"][0]["code"].GetString());
+  EXPECT_FALSE(body["error"].GetBool());
+  EXPECT_TRUE(body["turn_id"].IsString() && body["version"].IsUint64() && body["position"].IsString() && body["missing"].IsArray());
+}
+
+TEST_F(HttpServerTest, respond_async_answers_202_and_the_turn_is_found_at_its_location) {
+  const auto session = start();
+  const auto answer = ask(request("POST", messages(session), R"({"message":"hello"})", bearer(session.token) + "Prefer: respond-async\r\n"));
+  ASSERT_EQ(answer.status, 202);
+  EXPECT_EQ(answer.headers.at("preference-applied"), "respond-async");
+  const auto body = json(answer);
+  EXPECT_EQ(answer.headers.at("location"), body["status_url"].GetString());
+  EXPECT_STREQ(body["status"].GetString(), "queued");
+  EXPECT_EQ(ask(request("GET", answer.headers.at("location"), {}, bearer(session.token))).status, 202);
+}
+
+TEST_F(HttpServerTest, the_session_and_its_conversation_are_read_page_by_page) {
+  const auto session = start();
+  for (int i = 0; i < 3; ++i) ask(request("POST", messages(session), R"({"message":"hello"})", bearer(session.token)));
+  const auto now = json(ask(request("GET", "/api/onboarding/sessions/" + session.id, {}, bearer(session.token))));
+  EXPECT_STREQ(now["fields"]["full_name"].GetString(), "Ann Lee");
+  EXPECT_STREQ(now["status"].GetString(), "active");
+  std::vector<std::string> roles;
+  std::string next = messages(session) + "?limit=3";
+  int pages = 0;
+  for (; !next.empty() && pages < 10; ++pages) {
+    const auto page = json(ask(request("GET", next, {}, bearer(session.token))));
+    for (const auto& line : page["messages"].GetArray()) roles.emplace_back(line["role"].GetString());
+    next = page.HasMember("next") ? page["next"].GetString() : "";
+  }
+  EXPECT_EQ(pages, 3);
+  EXPECT_EQ(roles, (std::vector<std::string>{"assistant", "user", "assistant", "user", "assistant", "user", "assistant"}));
+}
+
+TEST_F(HttpServerTest, a_resume_makes_the_old_token_void) {
+  const auto session = start();
+  const auto answer = ask(request("POST", "/api/onboarding/sessions/" + session.id + "/resume", {}, bearer(session.token)));
+  ASSERT_EQ(answer.status, 200) << answer.body;
+  const std::string fresh = json(answer)["token"].GetString();
+  EXPECT_EQ(ask(request("GET", "/api/onboarding/sessions/" + session.id, {}, bearer(session.token))).status, 401);
+  EXPECT_EQ(ask(request("GET", "/api/onboarding/sessions/" + session.id, {}, bearer(fresh))).status, 200);
+}
+
+TEST_F(HttpServerTest, every_id_bearing_route_refuses_strangers_and_forgeries) {
+  const auto ann = start("ann"), bob = start("bob");
+  const std::string base = "/api/onboarding/sessions/" + ann.id;
+  const std::vector<std::pair<std::string, std::string>> routes{
+      {"GET", base},           {"GET", base + "/messages"},           {"POST", base + "/messages"},          {"GET", base + "/turns/trn_1"},
+      {"POST", base + "/resume"}, {"GET", "/api/users/ann/profile"}, {"GET", "/api/users/ann/sessions"}};
+  for (const auto& [method, path] : routes) {
+    const std::string body = path.ends_with("/messages") && method == "POST" ? R"({"message":"x"})" : "";
+    const auto none = ask(request(method, path, body));
+    EXPECT_EQ(none.status, 401) << method << path;
+    EXPECT_EQ(none.headers.count("www-authenticate"), 1u) << method << path;
+    EXPECT_EQ(ask(request(method, path, body, bearer(ann.token + "x"))).status, 401) << method << path;
+    EXPECT_EQ(ask(request(method, path, body, "Authorization: Basic YTpi\r\n")).status, 401) << method << path;
+    EXPECT_EQ(ask(request(method, path, body, bearer(bob.token))).status, 404) << method << path;
+  }
+  EXPECT_EQ(gateway.messages_received, 0u);
+}
+
+TEST_F(HttpServerTest, a_profile_has_an_etag_and_reads_your_writes) {
+  const auto ann = start("ann", bearer(operator_key));
+  const auto first = ask(request("GET", "/api/users/ann/profile", {}, bearer(ann.token)));
+  ASSERT_EQ(first.status, 200) << first.body;
+  EXPECT_FALSE(queries.last_selector.user_key.empty());
+  EXPECT_EQ(json(first)["fields"]["team_size"].GetInt(), 40);
+  EXPECT_EQ(ask(request("GET", "/api/users/ann/profile", {}, bearer(ann.token) + "If-None-Match: W/" + first.headers.at("etag") + "\r\n")).status, 304);
+  EXPECT_EQ(ask(request("GET", "/api/users/a%20b/profile", {}, bearer(operator_key))).status, 200);
+  EXPECT_EQ(queries.last_selector.user_id, "a b");
+  queries.fresh = false;
+  EXPECT_EQ(ask(request("GET", "/api/users/ann/profile?min_position=7:9&wait_ms=10", {}, bearer(ann.token))).status, 202);
+  EXPECT_EQ(ask(request("GET", "/api/users/ann/profile?min_position=x", {}, bearer(ann.token))).status, 422);
+  queries.down = true;
+  const auto down = ask(request("GET", "/api/users/ann/profile", {}, bearer(ann.token)));
+  EXPECT_EQ(down.status, 503);
+  EXPECT_EQ(down.headers.count("retry-after"), 1u);
+}
+
+TEST_F(HttpServerTest, figures_are_for_the_operator_on_the_admin_listener) {
+  for (const std::string path : {"/api/metrics/stats", "/api/metrics/completion?days=7", "/api/metrics/abandonment", "/api/metrics/messages"}) {
+    EXPECT_EQ(ask(request("GET", path), true).status, 401) << path;
+    EXPECT_EQ(ask(request("GET", path, {}, bearer(start().token)), true).status, 403) << path;
+    EXPECT_EQ(ask(request("GET", path, {}, bearer(operator_key)), true).status, 200) << path;
+    EXPECT_EQ(ask(request("GET", path, {}, bearer(operator_key))).status, 404) << path;
+  }
+  EXPECT_EQ(ask(request("GET", "/api/metrics/completion?days=0", {}, bearer(operator_key)), true).status, 422);
+}
+
+TEST_F(HttpServerTest, health_says_what_keeps_people_out_and_readiness_ignores_postgresql) {
+  EXPECT_EQ(ask(request("GET", "/livez")).status, 200);
+  queries.down = true;
+  EXPECT_EQ(ask(request("GET", "/readyz")).status, 200);
+  EXPECT_STREQ(json(ask(request("GET", "/readyz?verbose")))["database"].GetString(), "down");
+  const auto degraded = ask(request("GET", "/api/metrics/health"));
+  EXPECT_EQ(degraded.status, 200);
+  EXPECT_STREQ(json(degraded)["status"].GetString(), "degraded");
+  log.full = true;
+  EXPECT_EQ(ask(request("GET", "/readyz")).status, 503);
+  EXPECT_EQ(ask(request("GET", "/api/metrics/health"), true).status, 503);
+}
+
+TEST_F(HttpServerTest, pages_and_the_contract_are_served_and_metrics_are_the_admin_s) {
+  for (const std::string path : {"/", "/web/chat.js", "/web/chat.css", "/docs", "/web/docs.js", "/web/docs.css", "/openapi.json"}) {
+    const auto answer = ask(request("GET", path));
+    EXPECT_EQ(answer.status, 200) << path;
+    EXPECT_EQ(answer.headers.at("x-content-type-options"), "nosniff");
+    EXPECT_NE(answer.headers.at("content-security-policy").find("default-src 'none'"), std::string::npos);
+  }
+  EXPECT_EQ(ask(request("GET", "/metrics")).status, 404);
+  const auto metrics = ask(request("GET", "/metrics"), true);
+  EXPECT_NE(metrics.body.find(R"(http_requests_total{method="GET",route="/",status="200"} 1)"), std::string::npos) << metrics.body;
+}
+
+TEST_F(HttpServerTest, errors_are_problems_with_a_request_id) {
+  const auto session = start();
+  const auto check = [](const Answer& answer, int status) {
+    EXPECT_EQ(answer.status, status) << answer.body;
+    EXPECT_EQ(answer.headers.at("content-type"), "application/problem+json");
+    const auto body = json(answer);
+    EXPECT_EQ(body["status"].GetInt(), status);
+    EXPECT_TRUE(body["type"].IsString() && body["title"].IsString() && body["instance"].IsString());
+    EXPECT_EQ(answer.headers.at("x-request-id"), body["request_id"].GetString());
+  };
+  const auto key = bearer(session.token);
+  check(ask(request("GET", "/nowhere")), 404);
+  const auto wrong_method = ask(request("DELETE", messages(session), {}, key));
+  check(wrong_method, 405);
+  EXPECT_EQ(wrong_method.headers.at("allow"), "POST, GET, HEAD, OPTIONS");
+  check(ask(request("BREW", "/")), 501);
+  check(ask(request("POST", messages(session), "{", key)), 400);
+  check(ask(request("POST", messages(session), "[]", key)), 400);
+  const auto invalid = ask(request("POST", messages(session), R"({"message":1})", key));
+  check(invalid, 422);
+  EXPECT_STREQ(json(invalid)["errors"][0]["pointer"].GetString(), "/message");
+  check(ask(request("POST", messages(session), R"({"message":"x"})", key + "Idempotency-Key: a b\r\n")), 400);
+  check(ask("POST " + messages(session) + " HTTP/1.1\r\nHost: x\r\n" + key + "Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}"), 415);
+  check(ask("POST " + messages(session) + " HTTP/1.1\r\nHost: x\r\n" + key + "Content-Type: application/json\r\nContent-Length: 65537\r\n\r\n"), 413);
+  check(ask("GET / HTTP/1.1\r\nHost: x\r\nA: " + std::string(17'000, 'a') + "\r\n\r\n"), 431);
+  check(ask("GET /" + std::string(9'000, 'a') + " HTTP/1.1\r\nHost: x\r\n\r\n"), 414);
+  check(ask(request("GET", "/api/users/%zz/profile")), 400);
+  check(ask(request("GET", "/livez?a=1&a=2")), 400);
+  gateway.refuse_with = make_error_code(GatewayErrc::too_many_waiting);
+  const auto later = ask(request("POST", messages(session), R"({"message":"x"})", key));
+  check(later, 429);
+  EXPECT_EQ(later.headers.count("retry-after"), 1u);
+}
+
+TEST_F(HttpServerTest, the_access_log_has_ids_and_never_texts_or_tokens) {
+  const auto session = start("secret-user");
+  ask(request("POST", messages(session), R"({"message":"my secret words"})", bearer(session.token)));
+  ASSERT_TRUE(eventually([&] { return lines.lines().size() >= 2; }));
+  const auto all = lines.lines();
+  rapidjson::Document last;
+  last.Parse(all.back().c_str());
+  ASSERT_FALSE(last.HasParseError()) << all.back();
+  EXPECT_STREQ(last["event"].GetString(), "http_request");
+  EXPECT_STREQ(last["route"].GetString(), "/api/onboarding/sessions/{session_id}/messages");
+  EXPECT_STREQ(last["session_id"].GetString(), session.id.c_str());
+  EXPECT_TRUE(last["turn_id"].IsString() && last["duration_ms"].IsNumber() && last["request_id"].IsString());
+  for (const auto& line : all) {
+    EXPECT_EQ(line.find("secret"), std::string::npos);
+    EXPECT_EQ(line.find(session.token), std::string::npos);
+  }
+}
+
+TEST_F(HttpServerTest, the_document_and_the_routes_are_the_same_set) {
+  const auto document = parse_yaml(openapi_json().substr(0, 0) + "a: 1");
+  ASSERT_TRUE(document.has_value());
+  rapidjson::Document api;
+  api.Parse(openapi_json().c_str());
+  std::size_t documented = 0;
+  for (const auto& path : api["paths"].GetObject()) {
+    std::string target = path.name.GetString();
+    for (const auto& [name, value] : std::map<std::string, std::string>{{"{session_id}", "ses_x"}, {"{turn_id}", "trn_x"}, {"{user_id}", "u"}})
+      if (const auto at = target.find(name); at != std::string::npos) target.replace(at, name.size(), value);
+    for (const auto& method : path.value.GetObject()) {
+      ++documented;
+      std::string verb = method.name.GetString();
+      std::transform(verb.begin(), verb.end(), verb.begin(), [](unsigned char c) { return std::toupper(c); });
+      bool admin = false;
+      for (const auto& tag : method.value["tags"].GetArray()) admin = admin || std::string(tag.GetString()) == "admin";
+      const auto allowed = ask(request("OPTIONS", target), admin);
+      EXPECT_EQ(allowed.status, 204) << target;
+      EXPECT_NE(allowed.headers["allow"].find(verb), std::string::npos) << verb << " " << target;
+    }
+  }
+  EXPECT_EQ(documented, 18u);
+}
+
+TEST_F(HttpServerTest, the_throttle_answers_429_with_when_to_come_back_and_spares_the_operator) {
+  serve([](HttpOptions& options) { options.throttle.requests_per_minute_per_ip = 2; });
+  start();
+  start();
+  const auto answer = ask(request("POST", "/api/onboarding/sessions", "{}"));
+  EXPECT_EQ(answer.status, 429);
+  EXPECT_EQ(answer.headers.at("ratelimit-limit"), "2");
+  EXPECT_GE(std::atoi(answer.headers.at("retry-after").c_str()), 1);
+  start("ann", bearer(operator_key));
+}
+
+TEST_F(HttpServerTest, only_listed_origins_are_let_in) {
+  serve([](HttpOptions& options) { options.cors_origins = {"https://app.example.org"}; });
+  const auto good = ask(request("OPTIONS", "/api/onboarding/sessions", {}, "Origin: https://app.example.org\r\nAccess-Control-Request-Method: POST\r\n"));
+  EXPECT_EQ(good.headers.at("access-control-allow-origin"), "https://app.example.org");
+  const auto bad = ask(request("OPTIONS", "/api/onboarding/sessions", {}, "Origin: https://evil.example.org\r\n"));
+  EXPECT_EQ(bad.headers.count("access-control-allow-origin"), 0u);
+}
+
+// ---- connections
+
+TEST_F(HttpServerTest, a_connection_is_kept_alive_by_version_and_wish) {
+  Client client(server->port());
+  for (int i = 0; i < 3; ++i) {
+    client.say(request("GET", "/livez"));
+    const auto answer = client.hear();
+    EXPECT_EQ(answer.status, 200);
+    EXPECT_EQ(answer.headers.count("connection"), 0u);
+  }
+  client.say(request("GET", "/livez", {}, "Connection: close\r\n"));
+  EXPECT_EQ(client.hear().headers.at("connection"), "close");
+  EXPECT_TRUE(client.hears_end());
+  Client old(server->port());
+  old.say("GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+  EXPECT_EQ(old.hear().headers.at("connection"), "keep-alive");
+  old.say("GET /livez HTTP/1.0\r\n\r\n");
+  EXPECT_EQ(old.hear().status, 200);
+  EXPECT_TRUE(old.hears_end());
+}
+
+TEST_F(HttpServerTest, head_answers_without_a_body_and_keeps_the_connection_in_step) {
+  Client client(server->port());
+  client.say("HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_EQ(client.hear(10'000, true).headers.at("content-length"), "3");
+  client.say(request("GET", "/livez"));
+  EXPECT_EQ(client.hear().body, "ok\n");
+}
+
+TEST_F(HttpServerTest, pipelined_requests_are_answered_in_order_also_when_the_first_waits) {
+  const auto session = start();
+  gateway.hold_answers = true;
+  Client client(server->port());
+  client.say(request("POST", messages(session), R"({"message":"first"})", bearer(session.token)) + request("GET", "/livez") + request("GET", "/nowhere") +
+             request("GET", "/livez", {}, "Connection: close\r\n"));
+  ASSERT_TRUE(eventually([&] { return gateway.held() == 1; }));
+  gateway.release();
+  EXPECT_NE(client.hear().body.find("Heard: first"), std::string::npos);
+  EXPECT_EQ(client.hear().status, 200);
+  EXPECT_EQ(client.hear().status, 404);
+  EXPECT_EQ(client.hear().status, 200);
+  EXPECT_TRUE(client.hears_end());
+}
+
+TEST_F(HttpServerTest, who_finishes_sending_is_still_answered) {
+  const auto session = start();
+  gateway.hold_answers = true;
+  Client client(server->port());
+  client.say(request("POST", messages(session), R"({"message":"half"})", bearer(session.token)) + request("GET", "/livez"));
+  client.finish_sending();
+  ASSERT_TRUE(eventually([&] { return gateway.held() == 1; }));
+  gateway.release();
+  EXPECT_NE(client.hear().body.find("Heard: half"), std::string::npos);
+  EXPECT_EQ(client.hear().status, 200);
+  EXPECT_TRUE(client.hears_end());
+}
+
+TEST_F(HttpServerTest, a_chunked_request_may_be_split_at_every_byte) {
+  const auto session = start();
+  const std::string text = "POST " + messages(session) + " HTTP/1.1\r\nHost: x\r\n" + bearer(session.token) +
+                           "Content-Type: application/json; charset=UTF-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+                           "8\r\n{\"messag\r\nA;x=y\r\ne\":\"hello\"\r\n1\r\n}\r\n0\r\nT: x\r\n\r\n";
+  Client whole(server->port());
+  for (std::size_t at = 0; at <= text.size(); at += 3) {
+    whole.say(text.substr(0, at));
+    whole.say(text.substr(at));
+    ASSERT_EQ(whole.hear().status, 200) << at;
+  }
+  Client bytes(server->port());
+  for (const char c : text) bytes.say({&c, 1});
+  EXPECT_EQ(bytes.hear().status, 200);
+  // What made Pistache hang for good: the two bytes of a line end in two packets, twice, on two workers.
+  for (int i = 0; i < 4; ++i) {
+    Client stuck(server->port());
+    stuck.say("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r");
+  }
+  EXPECT_EQ(ask(request("GET", "/livez")).status, 200);
+}
+
+TEST_F(HttpServerTest, a_client_is_told_to_continue_before_it_sends_a_body_and_not_when_it_would_be_refused) {
+  const auto session = start();
+  const std::string body = R"({"message":"hello"})";
+  Client client(server->port());
+  client.say("POST " + messages(session) + " HTTP/1.1\r\nHost: x\r\n" + bearer(session.token) +
+             "Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n");
+  EXPECT_EQ(client.hear().status, 100);
+  client.say(body);
+  EXPECT_EQ(client.hear().status, 200);
+  EXPECT_EQ(ask("POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n").status, 413);
+}
+
+TEST_F(HttpServerTest, smuggling_is_refused_and_ends_the_connection) {
+  for (const std::string head : {"Content-Length: 5\r\nContent-Length: 6\r\n", "Content-Length : 5\r\n", "Content-Length: -5\r\n", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+                                 "Transfer-Encoding: chunked, chunked\r\n", "X: a\n", " folded: x\r\n", "Host: again\r\n"}) {
+    Client client(server->port());
+    client.say("POST /livez HTTP/1.1\r\nHost: x\r\n" + head + "\r\nhello" + request("GET", "/livez"));
+    const auto answer = client.hear();
+    EXPECT_EQ(answer.status, 400) << head;
+    EXPECT_EQ(answer.headers["connection"], "close");
+    EXPECT_TRUE(client.hears_end()) << head;
+  }
+}
+
+TEST_F(HttpServerTest, slow_heads_slow_bodies_and_idlers_are_let_go_and_slow_answers_are_not) {
+  serve([](HttpOptions& options) {
+    options.limits.head_timeout = std::chrono::milliseconds(300);
+    options.limits.body_timeout = std::chrono::milliseconds(300);
+    options.limits.idle_timeout = std::chrono::milliseconds(300);
+  });
+  const auto session = start();
+  gateway.hold_answers = true;
+  Client waiting(server->port());
+  waiting.say(request("POST", messages(session), R"({"message":"slow"})", bearer(session.token)));
+  Client head(server->port()), body(server->port()), idle(server->port());
+  head.say("GET / HTT");
+  body.say("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab");
+  EXPECT_EQ(head.hear().status, 408);
+  EXPECT_EQ(body.hear().status, 408);
+  EXPECT_TRUE(head.hears_end());
+  EXPECT_TRUE(idle.hears_end());
+  gateway.release();
+  EXPECT_EQ(waiting.hear().status, 200);
+}
+
+TEST_F(HttpServerTest, a_reader_that_does_not_read_costs_itself_and_nobody_else) {
+  serve([](HttpOptions& options) {
+    options.limits.write_timeout = std::chrono::milliseconds(500);
+    options.limits.max_unsent_bytes = 64 * 1024;
+  });
+  Client slow(server->port(), 4096);
+  std::string many;
+  for (int i = 0; i < 50; ++i) many += request("GET", "/openapi.json");
+  std::thread pusher([&] {  // the server ends it: 50 documents do not fit into any buffer
+    for (int i = 0; i < 40; ++i)
+      if (!slow.say(many)) break;
+  });
+  Client other(server->port());
+  for (int i = 0; i < 200; ++i) {
+    other.say(request("GET", "/livez"));
+    ASSERT_EQ(other.hear().status, 200);
+  }
+  EXPECT_TRUE(eventually([&] { return prometheus::TextSerializer().Serialize(registry->Collect()).find("http_answers_cut_total{") != std::string::npos; }));
+  ::shutdown(slow.descriptor(), SHUT_RDWR);
+  pusher.join();
+}
+
+TEST_F(HttpServerTest, a_hang_up_before_the_answer_never_reaches_another_client) {
+  const auto session = start();
+  for (int round = 0; round < 10; ++round) {
+    gateway.hold_answers = true;
+    {
+      std::vector<Client> leaving;
+      for (int i = 0; i < 20; ++i) leaving.emplace_back(server->port()).say(request("POST", messages(session), R"({"message":"private"})", bearer(session.token)));
+      ASSERT_TRUE(eventually([&] { return gateway.held() >= 1; }));
+    }
+    // Newcomers get the descriptors that the others left.
+    std::vector<Client> coming;
+    for (int i = 0; i < 20; ++i) coming.emplace_back(server->port()).say(request("GET", "/livez"));
+    gateway.release();
+    for (auto& client : coming) {
+      const auto answer = client.hear();
+      ASSERT_EQ(answer.body, "ok\n");
+      client.say(request("GET", "/livez"));
+      ASSERT_EQ(client.hear().body, "ok\n");
+    }
+  }
+}
+
+TEST_F(HttpServerTest, a_thousand_connections_are_served) {
+  std::vector<Client> clients;
+  clients.reserve(1000);
+  for (int i = 0; i < 1000; ++i) {
+    clients.emplace_back(server->port());
+    ASSERT_TRUE(clients.back().connected());
+  }
+  for (int round = 0; round < 2; ++round) {
+    for (auto& client : clients) ASSERT_TRUE(client.say(request("GET", "/livez")));
+    for (auto& client : clients) ASSERT_EQ(client.hear(20'000).status, 200);
+  }
+}
+
+TEST_F(HttpServerTest, connections_beyond_the_cap_are_told_so) {
+  serve([](HttpOptions& options) { options.limits.max_connections = 2; });
+  Client one(server->port()), two(server->port());
+  for (auto* client : {&one, &two}) {
+    client->say(request("GET", "/livez"));
+    ASSERT_EQ(client->hear().status, 200);
+  }
+  Client three(server->port());
+  const auto answer = three.hear();
+  EXPECT_EQ(answer.status, 503);
+  EXPECT_EQ(answer.headers.count("retry-after"), 1u);
+}
+
+TEST_F(HttpServerTest, a_drain_under_256_clients_answers_or_refuses_everybody_and_resets_nobody) {
+  const auto session = start();
+  const std::string post = request("POST", messages(session), R"({"message":"turn"})", bearer(session.token));
+  std::atomic<int> answered{0}, refused{0}, broken{0};
+  std::atomic<bool> draining{false};
+  std::vector<std::thread> crowd;
+  for (int t = 0; t < 8; ++t) {
+    crowd.emplace_back([&, t] {
+      std::vector<Client> clients;
+      for (int i = 0; i < 32; ++i) clients.emplace_back(server->port());
+      std::vector<bool> open(32, true);
+      for (int left = 32; left > 0;) {
+        for (int i = 0; i < 32; ++i) {
+          if (!open[i]) continue;
+          const bool said = clients[i].say(i == 0 && t == 0 ? post : request("GET", "/nowhere"));
+          const auto answer = clients[i].hear();
+          if (answer.status == 503 && answer.headers.count("retry-after") == 1 && answer.headers.at("connection") == "close") ++refused;
+          else if (answer.status == 404 || answer.status == 200) ++answered;
+          else if (!answer.reset && said && draining) {}  // an idle connection ended in order: the client may ask elsewhere
+          else ++broken;
+          if (answer.status == 0 || answer.headers.count("connection") == 1) {
+            if (!clients[i].hears_end()) ++broken;
+            open[i] = false;
+            --left;
+          }
+        }
+      }
+    });
+  }
+  ASSERT_TRUE(eventually([&] { return answered > 600; }));
+  draining = true;
+  server->begin_drain();
+  EXPECT_TRUE(server->finish_drain(std::chrono::seconds(10)));
+  server->stop();
+  for (auto& thread : crowd) thread.join();
+  EXPECT_EQ(broken, 0);
+  EXPECT_GT(refused, 0);
+}
+
+TEST_F(HttpServerTest, a_drain_waits_for_the_turn_in_flight_and_readiness_says_so) {
+  const auto session = start();
+  gateway.hold_answers = true;
+  Client client(server->port());
+  client.say(request("POST", messages(session), R"({"message":"last"})", bearer(session.token)));
+  ASSERT_TRUE(eventually([&] { return gateway.held() == 1; }));
+  server->begin_drain();
+  EXPECT_EQ(ask(request("GET", "/readyz")).status, 503);
+  EXPECT_EQ(ask(request("GET", "/livez")).status, 200);
+  EXPECT_EQ(ask(request("POST", "/api/onboarding/sessions", "{}")).status, 503);
+  EXPECT_FALSE(server->finish_drain(std::chrono::milliseconds(20)));
+  gateway.release();
+  const auto answer = client.hear();
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.headers.at("connection"), "close");
+  EXPECT_TRUE(server->finish_drain(std::chrono::seconds(10)));
+}
+
+TEST_F(HttpServerTest, a_handler_that_never_answers_is_answered_for) {
+  // The exchange is let go when the gateway forgets its callback.
+  const auto session = start();
+  class Forgetful final : public Gateway {
+   public:
+    void start_session(StartRequest, Done<SessionStartedAnswer>) override {}
+    void post_message(MessageRequest, Done<TurnAnswer>) override {}
+    void get_session(std::string, std::optional<std::uint32_t>, Done<SessionSnapshot>) override {}
+    void resume(RequestContext, std::string, std::optional<std::uint32_t>, Done<ResumeAnswer>) override {}
+    void drain(std::function<void()>) override {}
+    bool draining() const override { return false; }
+  } forgetful;
+  prometheus::Registry own;
+  HttpOptions options;
+  options.listen = "127.0.0.1:0";
+  options.admin_listen = "";
+  auto started = start_http(options, HttpPorts{forgetful, queries, secrets, log, own, system_clock(), system_random(), {}, nullptr});
+  ASSERT_TRUE(started.has_value());
+  Client client((*started)->port());
+  client.say(request("POST", "/api/onboarding/sessions", "{}"));
+  EXPECT_EQ(client.hear().status, 500);
+}
+
+}  // namespace
+}  // namespace onboarding::http::testing
