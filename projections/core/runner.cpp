@@ -235,7 +235,6 @@ result<void> Runner::write_once(std::span<const Item> items, Mask mask, const st
 void Runner::apply(const Item& item, std::size_t projection, const std::string* park_because, WriteBatch& batch,
                    std::unordered_set<std::string>& newly_parked) {
   const auto is_parked = [&](const std::string& key) {
-    if (parked_.empty() && newly_parked.empty()) return false;
     const std::string id = parked_id(projection, key);
     return parked_.contains(id) || newly_parked.contains(id);
   };
@@ -258,20 +257,25 @@ void Runner::apply(const Item& item, std::size_t projection, const std::string* 
   }
   for (const codec::DecodedEvent& event : item.events) {
     const std::uint64_t sequence = event.recorded.sequence;
-    const std::string key = key_of(event);
-    if (is_parked(key)) {
-      wait_behind(key, sequence);
-    } else if (is_parked(stream_key)) {
-      wait_behind(stream_key, sequence);
-    } else if (park_because != nullptr) {
-      park(key, sequence, *park_because);
-    } else {
-      operations_.clear();
-      if (auto applied = projections_[projection]->apply(event, operations_)) {
-        folds_[projection].add(std::move(operations_));
-      } else {
-        park(key, sequence, applied.error().message());
+    if (!parked_.empty() || !newly_parked.empty()) {
+      if (const std::string key = key_of(event); is_parked(key)) {
+        wait_behind(key, sequence);
+        continue;
       }
+      if (is_parked(stream_key)) {
+        wait_behind(stream_key, sequence);
+        continue;
+      }
+    }
+    if (park_because != nullptr) {
+      park(key_of(event), sequence, *park_because);
+      continue;
+    }
+    operations_.clear();
+    if (auto applied = projections_[projection]->apply(event, operations_)) {
+      folds_[projection].add(std::move(operations_));
+    } else {
+      park(key_of(event), sequence, applied.error().message());
     }
   }
 }
