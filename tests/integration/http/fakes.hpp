@@ -63,8 +63,10 @@ class FakeGateway final : public Gateway {
       auto& s = sessions_[id];
       domain::ConcludeTurn conclude;
       conclude.turn_id = turn;
-      conclude.answer = domain::ModelAnswer{"Heard: " + text, {{"full_name", "Ann Lee"}, {"team_size", "40"}, {"email", "nobody"}}, {}};
+      conclude.answer = domain::ModelAnswer{"Heard: " + text, {{"full_name", "Ann Lee"}, {"team_size", "40"}}, {}};
+      if (text == "bad address") conclude.answer->fields.emplace_back("email", "nobody");
       conclude.source = "offline";
+      if (domain::find_turn(s.state, turn)->activation == 0) apply(s, domain::StartTurn{turn, 1});
       apply(s, conclude);
       auto answer = TurnAnswer{snapshot(id, s), turn};
       inner.unlock();
