@@ -3,7 +3,9 @@
 A Server is one data folder: it can be started, killed and started again on it. Nothing of the caller's configuration
 reaches it. Every wait has a deadline and a condition; none sleeps and hopes.
 """
+import atexit
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -244,13 +246,22 @@ def psql(url: str, statement: str) -> str:
     return done.stdout.strip()
 
 
+@functools.cache
+def postgres_of_this_run() -> str:
+    """The one that infra/test started, else one that ends with this process."""
+    shared = os.environ.get("ONBOARD_TEST_POSTGRES_URL", "")
+    if shared:
+        return shared
+    private = Postgres()
+    atexit.register(private.close)
+    return private.url
+
+
 class Database:
-    """A database of its own in the PostgreSQL that infra/test started (ONBOARD_TEST_POSTGRES_URL), else in a private one."""
+    """A database of its own, dropped at the end."""
 
     def __init__(self) -> None:
-        shared = os.environ.get("ONBOARD_TEST_POSTGRES_URL", "")
-        self.private = None if shared else Postgres()
-        self.admin = shared or self.private.url
+        self.admin = postgres_of_this_run()
         self.name = "e2e_" + uuid.uuid4().hex[:12]
         psql(self.admin, f"CREATE DATABASE {self.name}")
         self.url = re.sub(r"^(postgres(?:ql)?://[^/]*/)[^?]*", rf"\g<1>{self.name}", self.admin)
@@ -260,8 +271,6 @@ class Database:
 
     def close(self) -> None:
         psql(self.admin, f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
-        if self.private:
-            self.private.close()
 
 
 class WithDatabase(unittest.TestCase):

@@ -123,6 +123,7 @@ std::pair<std::string, std::string> split(const std::string& name) {
 
 std::string range(const Key& key) {
   std::ostringstream out;
+  out.precision(15);  // 1000000, not 1e+06
   out << to_string(key.type);
   if (key.type == KeyType::choice) {
     for (const std::string& one : key.choices) out << ' ' << one;
@@ -332,7 +333,7 @@ std::string example_file() {
       section = table;
     }
     out += "# " + key.says + " (" + range(key) + (key.usual_variable.empty() ? "" : "; also " + key.usual_variable) + ")\n";
-    out += "# " + name + " = " + (key.default_value.empty() ? "" : toml_value(key, key.default_value)) + "\n";
+    out += "# " + name + " =" + (key.default_value.empty() ? "" : " " + toml_value(key, key.default_value)) + "\n";
   }
   return out;
 }
