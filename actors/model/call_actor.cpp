@@ -111,9 +111,13 @@ void CallActor::on_grant(const LeaseGrant& grant) {
   if (grant.status != LeaseStatus::granted)
     return conclude_offline(grant.status == LeaseStatus::deadline ? "deadline" : "no_provider");
   call_ = {grant.id, grant.provider, context_->clock->now(), clock().now()};
-  // The client calls back from its own thread, perhaps after this actor has ended: then the message is dropped.
-  auto done = [self = caf::actor_cast<caf::actor>(this), lease = grant.id](CallResult result) {
-    caf::anon_send(self, call_done_atom::value, lease, std::make_shared<CallResult>(std::move(result)));
+  if (!address_) {
+    address_ = std::make_shared<ReturnAddress>();
+    address_->actor = caf::actor_cast<caf::actor>(this);
+  }
+  auto done = [address = address_, lease = grant.id](CallResult result) {
+    std::lock_guard lock(address->mutex);
+    if (address->actor) caf::anon_send(address->actor, call_done_atom::value, lease, std::make_shared<CallResult>(std::move(result)));
   };
   context_->clients[grant.provider]->call(*prompt_, grant.timeout, std::move(done));
 }
@@ -184,6 +188,9 @@ void CallActor::conclude_offline(const char* failure) {
 void CallActor::on_exit() {
   if (promise_.pending()) promise_.deliver(caf::make_error(caf::exit_reason::user_shutdown));
   supervisor_ = nullptr;
+  if (!address_) return;
+  std::lock_guard lock(address_->mutex);
+  address_->actor = nullptr;
 }
 
 void CallActor::conclude(OutcomePtr outcome) {

@@ -6,6 +6,7 @@
 #include <caf/event_based_actor.hpp>
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,13 @@ class CallActor : public caf::event_based_actor {
     Instant started;
   };
 
+  // A client calls back from its own thread, perhaps after this actor, or even the actor system, has ended: what it holds
+  // is emptied when the actor ends.
+  struct ReturnAddress {
+    std::mutex mutex;
+    caf::actor actor;
+  };
+
   void begin(RequestPtr);
   void ask_for_lease();
   void on_grant(const LeaseGrant&);
@@ -64,6 +72,7 @@ class CallActor : public caf::event_based_actor {
   RequestPtr request_;
   std::shared_ptr<const Prompt> prompt_;
   Instant deadline_;
+  std::shared_ptr<ReturnAddress> address_;  // none before the first call
   Call call_;  // the one in flight; lease 0: none
   ProviderSet avoid_ = 0, exclude_ = 0;
   std::vector<domain::LlmCall> calls_;

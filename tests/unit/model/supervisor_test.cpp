@@ -375,6 +375,36 @@ TEST_F(Supervisor, a_client_that_never_calls_back_loses_its_lease_and_the_extrac
   EXPECT_EQ(a->answers, 1) << "what comes late changes nothing";
 }
 
+TEST(SupervisorShutdown, a_client_may_call_back_after_the_actor_system_has_gone) {
+  auto client = std::make_shared<ScriptedClient>();
+  {
+    Config config;
+    caf::actor_system system(config);
+    auto& scheduler = dynamic_cast<caf::scheduler::test_coordinator&>(system.scheduler());
+    class Still final : public Clock {
+      domain::Timestamp now() const override { return {}; }
+    } clock;
+    SupervisorOptions options;
+    options.providers.emplace_back().enabled = true;
+    options.clients = {client};
+    options.clock = &clock;
+    const auto supervisor = spawn_supervisor(system, options);
+    auto r = request("x");
+    r->deadline = domain::Timestamp(10s);
+    bool told = false;
+    system.spawn([&](caf::event_based_actor* self) {
+      self->request(supervisor, caf::infinite, extract_atom::value, RequestPtr(r))
+          .then([](const OutcomePtr&) { ADD_FAILURE() << "nobody answered"; }, [&](const caf::error&) { told = true; });
+    });
+    scheduler.run();
+    ASSERT_EQ(client->pending.size(), 1u);
+    caf::anon_send_exit(supervisor, caf::exit_reason::user_shutdown);
+    scheduler.run();
+    EXPECT_TRUE(told) << "whoever waits learns that there is no outcome";
+  }
+  client->pending[0](good());
+}
+
 TEST_F(Supervisor, the_real_usage_replaces_the_estimate) {
   auto& openai = add("openai", 40);
   options_.providers[0].tokens_per_minute = 4'000;
