@@ -291,6 +291,8 @@ const auto& types() {
   return table;
 }
 
+Value* find_changeable(Value& object, std::string_view name) { return const_cast<Value*>(find_member(object, name)); }
+
 /// Before an upcaster moves sealed texts about, each is marked with the path that it was sealed under.
 /// False when one is marked already: nobody but us may say where a text belongs.
 bool mark_sealed(Value& value, const std::string& path, rapidjson::Document::AllocatorType& allocator) {
@@ -303,10 +305,10 @@ bool mark_sealed(Value& value, const std::string& path, rapidjson::Document::All
       value.AddMember("path", Value(path.data(), static_cast<rapidjson::SizeType>(path.size()), allocator), allocator);
       return true;
     }
-    for (auto& member : value.GetObject())
-      if (!mark_sealed(member.value, path.empty() ? std::string(view(member.name)) : path + "." + std::string(view(member.name)),
-                       allocator))
-        return false;
+    for (auto member = value.MemberBegin(); member < value.MemberEnd(); ++member) {
+      const std::string name(view(member->name));
+      if (!mark_sealed(member->value, path.empty() ? name : path + "." + name, allocator)) return false;
+    }
   }
   return true;
 }
@@ -314,8 +316,8 @@ bool mark_sealed(Value& value, const std::string& path, rapidjson::Document::All
 result<DecodedEvent> decode_event(const log::Record& record, std::size_t index, Value& envelope,
                                   rapidjson::Document::AllocatorType& allocator, Opener& opener, const Upcasters& upcasters) {
   if (!envelope.IsObject()) return failure(Errc::malformed, "is not an object");
-  const auto data = envelope.FindMember("data");
-  if (data == envelope.MemberEnd() || !data->value.IsObject()) return failure(Errc::malformed, "data is missing");
+  Value* const data = find_changeable(envelope, "data");
+  if (!data || !data->IsObject()) return failure(Errc::malformed, "data is missing");
   const Value* schema = find_member(envelope, "schema");
   if (!schema || !schema->IsUint()) return failure(Errc::malformed, "schema is missing");
 
@@ -324,12 +326,12 @@ result<DecodedEvent> decode_event(const log::Record& record, std::size_t index, 
   std::uint32_t version = schema->GetUint();
   const Upcast* step = upcasters.find(type, version);
   const bool upcast = step != nullptr;
-  if (upcast && !mark_sealed(data->value, {}, allocator)) return failure(Errc::malformed, "a sealed text is not well-formed");
+  if (upcast && !mark_sealed(*data, {}, allocator)) return failure(Errc::malformed, "a sealed text is not well-formed");
   for (; step; step = upcasters.find(type, version)) {
-    step->apply(data->value, allocator);
+    step->apply(*data, allocator);
     type = step->to_type;
     version = step->to_version;
-    if (!data->value.IsObject()) return failure(Errc::malformed, "cannot be read in its old schema");
+    if (!data->IsObject()) return failure(Errc::malformed, "cannot be read in its old schema");
   }
 
   DecodedEvent decoded;
@@ -340,7 +342,7 @@ result<DecodedEvent> decode_event(const log::Record& record, std::size_t index, 
   decoded.recorded.version = record.first_version + index;
   decoded.recorded.sequence = record.first_sequence + index;
   Place place(record.stream, decoded.recorded.version, written_type);
-  MemberReader reader(data->value, opener, place, upcast);
+  MemberReader reader(*data, opener, place, upcast);
   entry->read(reader, decoded.recorded.event);
   if (reader.error()) return tl::unexpected(Failure{reader.error()->code, std::string(type) + "." + reader.error()->detail});
   decoded.partition = record.partition;
@@ -409,8 +411,8 @@ result<std::vector<DecodedEvent>> decode(const log::Record& record, privacy::Key
   if (int_member(document, "format") != format) return wrong({Errc::malformed, "format is not 1"});
   const auto time = parse_time(string_member(document, "time"));
   if (!time) return wrong({Errc::malformed, "time is missing"});
-  const auto events = document.FindMember("events");
-  if (events == document.MemberEnd() || !events->value.IsArray() || events->value.Size() != record.count || record.count == 0)
+  Value* const events = find_changeable(document, "events");
+  if (!events || !events->IsArray() || events->Size() != record.count || record.count == 0)
     return wrong({Errc::malformed, "the events are not as many as the record counts"});
 
   auto meta = std::make_shared<RecordMeta>();
@@ -425,7 +427,7 @@ result<std::vector<DecodedEvent>> decode(const log::Record& record, privacy::Key
   std::vector<DecodedEvent> decoded;
   decoded.reserve(record.count);
   for (std::size_t i = 0; i < record.count; ++i) {
-    auto event = decode_event(record, i, events->value[static_cast<rapidjson::SizeType>(i)], document.GetAllocator(), opener, upcasters);
+    auto event = decode_event(record, i, (*events)[static_cast<rapidjson::SizeType>(i)], document.GetAllocator(), opener, upcasters);
     if (!event) return wrong(event.error(), "event " + std::to_string(i + 1) + ": ");
     event->recorded.time = *time;
     event->meta = meta;
