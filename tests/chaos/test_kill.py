@@ -137,7 +137,7 @@ class KillUnderLoad(unittest.TestCase):
                 self.assertLessEqual(set(said), set(talker.asked[session]))
                 by_turn: dict[str, dict[str, str]] = {}
                 for line in lines:
-                    by_turn.setdefault(line["turn_id"], {})[line["role"]] = line["text"]
+                    by_turn.setdefault(line.get("turn_id", ""), {})[line["role"]] = line["text"]
                 answers = {turn["user"]: turn.get("assistant") for turn in by_turn.values() if "user" in turn}
                 for message, answer in pairs:
                     self.assertEqual(answers[message], answer, f"seed {SEED}: another answer than was given in {session[0]}")
