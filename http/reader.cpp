@@ -44,6 +44,8 @@ bool all(std::string_view text, std::uint8_t wanted) {
   return std::all_of(text.begin(), text.end(), [wanted](unsigned char c) { return (classes[c] & wanted) != 0; });
 }
 
+constexpr std::size_t max_method_and_version = 64;  // what a request line may have beside its target
+
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
 
 bool equal_ignoring_case(std::string_view a, std::string_view lower_case) {
@@ -105,7 +107,7 @@ std::size_t RequestReader::feed_head(std::string_view bytes) {
     head.append(bytes.substr(consumed, end - consumed));
     consumed = end;
     if (newline == bytes.npos) {
-      if (!seen_request_line_ && head.size() - line_begin_ > limits_.max_target_bytes + 64) fail(ReaderErrc::target_too_long);
+      if (!seen_request_line_ && head.size() - line_begin_ > limits_.max_target_bytes + max_method_and_version) fail(ReaderErrc::target_too_long);
       break;
     }
     const auto line_end = head.size() - 2;
@@ -134,6 +136,7 @@ void RequestReader::head_line(std::size_t begin, std::size_t end) {
 void RequestReader::request_line(std::size_t begin, std::size_t end) {
   const auto line = std::string_view(request_.head_).substr(begin, end - begin);
   seen_request_line_ = true;
+  if (line.size() > limits_.max_target_bytes + max_method_and_version) return fail(ReaderErrc::target_too_long);
   const auto first = line.find(' ');
   const auto last = line.rfind(' ');
   if (first == line.npos || first == last || first == 0 || !all(line.substr(0, first), token_char)) return fail(ReaderErrc::bad_request_line);
