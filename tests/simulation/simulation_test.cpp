@@ -27,7 +27,7 @@ TEST(Simulation, every_history_keeps_every_promise) {
   spdlog::set_level(spdlog::level::off);
   const bool one = std::getenv("ONBOARD_SIM_SEED") != nullptr;
   const std::uint64_t first = one ? number_from("ONBOARD_SIM_SEED", 1) : number_from("ONBOARD_SIM_FIRST", 1);
-  const std::uint64_t count = one ? 1 : number_from("ONBOARD_SIM_SEEDS", 60);
+  const std::uint64_t count = one ? 1 : number_from("ONBOARD_SIM_SEEDS", 150);
   Tally tally;
   for (std::uint64_t seed = first; seed < first + count; ++seed) {
     World world(seed);

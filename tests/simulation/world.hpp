@@ -61,7 +61,7 @@ struct Tally {
 };
 
 struct Probabilities {
-  log::Faults log{.late = 0.05, .duplicate = 0.03, .in_doubt_written = 0.02, .in_doubt_lost = 0.02, .fenced = 0.0002,
+  log::Faults log{.late = 0.05, .duplicate = 0.03, .in_doubt_written = 0.02, .in_doubt_lost = 0.02, .fenced = 0.002,
                   .refused = 0.03, .failed_read = 0.03, .slow_read = 0.1};
   double keys_unreachable = 0.02;
   double model_fault = 0.4;

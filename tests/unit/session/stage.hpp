@@ -1,0 +1,167 @@
+// A stage for session tests: the real gateway, host and session on CAF's test coordinator, a log that moves only when the
+// test says so, and a model that answers when the test lets it.
+#pragma once
+
+#include <caf/all.hpp>
+#include <caf/scheduler/test_coordinator.hpp>
+#include <prometheus/registry.h>
+
+#include <deque>
+#include <optional>
+
+#include "actors/model/supervisor.hpp"
+#include "actors/session/gateway.hpp"
+#include "events/domain/catalog.hpp"
+#include "events/log/memory/memory_log.hpp"
+#include "events/privacy/memory_key_store.hpp"
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(caf::response_promise)
+
+namespace onboarding::session {
+
+class StandingClock final : public Clock {
+ public:
+  domain::Timestamp now() const override { return time; }
+  domain::Timestamp time{std::chrono::seconds(1'790'000'000)};
+};
+
+using answer_atom = caf::atom_constant<caf::atom("answer")>;
+
+struct Question {
+  model::RequestPtr request;
+  caf::response_promise promise;
+};
+
+/// The answers of one kind of call, in the order they came.
+template <class T>
+struct Heard {
+  std::vector<result<T>> answers;
+  Gateway::Done<T> ear() {
+    return [this](result<T> answer) { answers.push_back(std::move(answer)); };
+  }
+  bool nothing() const { return answers.empty(); }
+  const T& only() const { return answers.at(0).value(); }
+  std::error_code error() const { return answers.at(0).error().code; }
+};
+
+class Stage {
+ public:
+  explicit Stage(std::shared_ptr<log::MemoryStore> on = log::make_memory_store(1), SessionSettings with = {})
+      : store(std::move(on)), settings(with), system(config), log(store, log::MemoryLog::Mode::controlled) {
+    model = system.spawn([this](caf::event_based_actor* self) -> caf::behavior {
+      return {[this, self](model::extract_atom, const model::RequestPtr& request) {
+        auto promise = self->make_response_promise<model::OutcomePtr>();
+        questions.push_back({request, promise});
+        return promise;
+      },
+              [](answer_atom, caf::response_promise& promise, const model::OutcomePtr& outcome) { promise.deliver(outcome); }};
+    });
+    gateway = make_gateway(system, {&log, &keys, &secrets, &clock, &system_random(), &flows, &registry, settings, model,
+                                    [this](std::function<void()> work) { lookups.push_back(std::move(work)); }});
+    run();
+  }
+  ~Stage() {
+    gateway->stop();
+    questions.clear();
+    lookups.clear();
+    caf::anon_send_exit(model, caf::exit_reason::kill);
+    std::mt19937_64 random(1);
+    log.crash(random);
+    run();
+  }
+
+  void run() {
+    while (scheduler().has_job()) scheduler().run_once();
+  }
+  /// The oldest append meets its fate, and everybody hears of it.
+  void append(log::Fate fate = log::Fate::durable) {
+    ASSERT_TRUE(log.step_append(fate));
+    run();
+  }
+  void read(bool failed = false) {
+    ASSERT_TRUE(log.step_read(failed));
+    run();
+  }
+  /// Time passes for timers and for the clock.
+  void pass(std::chrono::milliseconds time) {
+    clock.time += time;
+    scheduler().advance_time(time);
+    run();
+  }
+  void look_up() {
+    while (!lookups.empty()) {
+      const auto work = std::move(lookups.front());
+      lookups.pop_front();
+      work();
+    }
+    run();
+  }
+  void model_answers(std::vector<std::pair<std::string, std::string>> fields, std::size_t which = 0) {
+    ASSERT_LT(which, questions.size());
+    auto outcome = std::make_shared<model::ExtractionOutcome>();
+    outcome->answer = domain::ModelAnswer{"Thank you.", std::move(fields), {}};
+    outcome->source = "scripted";
+    // Only an actor may keep a promise, and only while it runs.
+    caf::anon_send(model, answer_atom::value, std::move(questions[which].promise), model::OutcomePtr(outcome));
+    questions.erase(questions.begin() + static_cast<std::ptrdiff_t>(which));
+    run();
+  }
+
+  void start(Heard<SessionStartedAnswer>& heard, std::optional<std::string> key = std::nullopt, const std::string& body = "{}") {
+    StartRequest request;
+    request.user_id = "zoe";
+    request.idempotency_key = std::move(key);
+    request.fingerprint = body;
+    gateway->start_session(std::move(request), heard.ear());
+    run();
+  }
+  /// A session that is started and durable.
+  std::string started() {
+    Heard<SessionStartedAnswer> heard;
+    start(heard);
+    append();
+    return heard.only().session.session_id;
+  }
+  void say(const std::string& session, const std::string& text, Heard<TurnAnswer>& heard, std::optional<std::string> key = std::nullopt,
+           std::uint32_t generation = 1, bool respond_async = false) {
+    MessageRequest request;
+    request.session_id = session;
+    request.token_generation = generation;
+    request.text = text;
+    request.idempotency_key = std::move(key);
+    request.fingerprint = text;
+    request.respond_async = respond_async;
+    gateway->post_message(std::move(request), heard.ear());
+    run();
+  }
+  void look(const std::string& session, Heard<SessionSnapshot>& heard) {
+    gateway->get_session(session, std::nullopt, heard.ear());
+    run();
+  }
+
+  caf::scheduler::test_coordinator& scheduler() { return dynamic_cast<caf::scheduler::test_coordinator&>(system.scheduler()); }
+
+  struct Config : caf::actor_system_config {
+    Config() {
+      configure(*this);
+      set("scheduler.policy", caf::atom("testing"));
+    }
+  };
+
+  std::shared_ptr<log::MemoryStore> store;
+  SessionSettings settings;
+  StandingClock clock;
+  privacy::MemoryKeyStore keys;
+  const privacy::Secrets secrets = privacy::Secrets::from_bytes({});
+  domain::FixedFlowCatalog flows;
+  prometheus::Registry registry;
+  Config config;
+  caf::actor_system system;
+  log::MemoryLog log;
+  std::vector<Question> questions;
+  std::deque<std::function<void()>> lookups;
+  caf::actor model;
+  std::unique_ptr<SessionGateway> gateway;
+};
+
+}  // namespace onboarding::session
