@@ -80,7 +80,7 @@ class Extraction {
   // ---- things that carry no value
 
   bool addresses_the_machine() const {  // a text that speaks to a model's instructions holds no profile
-    static constexpr std::array<std::string_view, 12> signs{"ignore all", "ignore previous", "ignore your", "ignore the above", "system prompt",
+    static constexpr std::array<std::string_view, 17> signs{"system :", "assistant :", "output full", "the user is", "finish onboarding", "ignore all", "ignore previous", "ignore your", "ignore the above", "system prompt",
                                                             "disregard", "is_complete", "jailbreak", "you are now", "pretend to be",
                                                             "pretend you", "your instructions"};
     std::string lower;
@@ -350,11 +350,14 @@ class Extraction {
     if (complete || asks(slots_.email) || text_.size() <= 3) take(slots_.email, said, Take::must);
   }
   bool somebody_elses(std::size_t at) const {
+    const auto said = text_.tokens[at].lower;
+    for (const auto* role_account : {"helpdesk@", "support@", "noreply@", "no-reply@", "abuse@"})
+      if (said.starts_with(role_account)) return true;
     for (std::size_t k = at; k > 0 && at - k < 5; --k) {
       const auto& w = text_.lower(k - 1);
       if (w == "." || w == "my" || w == "\n") return false;
       if (w == "boss" || w == "support" || w == "colleague" || w == "friend" || w == "his" || w == "her" || w == "their" || w == "invite" || w == "cc" ||
-          w == "not" || w == "your" || w == "forward" || w == "manager" || w == "example" || w == "wife" || w == "husband" || w == "assistant")
+          w == "not" || w == "your" || w == "was" || w == "old" || w == "used" || w == "forward" || w == "manager" || w == "example" || w == "wife" || w == "husband" || w == "assistant")
         return true;
     }
     return false;
@@ -376,6 +379,7 @@ class Extraction {
       }
       if (take_span(slots_.name, cue->first, end)) return;
     }
+    if (read_surname()) return;
     // "Zoë here", "Zoë from Acme", "Zoë Smith, CTO at Acme" at the start of what they say
     if (known(slots_.name)) return;
     std::size_t i = 0;
@@ -386,6 +390,26 @@ class Extraction {
     if (next == "here" || (next == "from" && company_end(text_, end + 1, false) > end + 1) ||
         (next == "," && (asks(slots_.name) || request_.collected.empty()) && end + 1 < text_.size() && has_role_noun(end + 1, std::min(text_.size(), end + 6)) && !text_.all_lower))
       take_span(slots_.name, i, end);
+  }
+  /// "my surname is Carvalho": the known name's last word changes; "first name Folasade, last name Akinyemi": both.
+  bool read_surname() {
+    const auto after = [&](std::string_view one, std::string_view two) -> std::string {
+      for (std::size_t i = 0; i + 1 < text_.size(); ++i) {
+        std::size_t k = text_.lower(i) == one ? i + 1 : (i > 0 && text_.lower(i - 1) == two && text_.lower(i) == "name") ? i + 1 : 0;
+        if (k == 0) continue;
+        while (k < text_.size() && (text_.lower(k) == "is" || text_.lower(k) == ":" || text_.lower(k) == "=")) ++k;
+        const auto end = name_end(text_, k, true);
+        if (end > k) return std::string(text_.between(k, end));
+      }
+      return {};
+    };
+    const auto surname = after("surname", "last"), given = after("firstname", "first");
+    if (!surname.empty() && !given.empty()) return take(slots_.name, given + " " + surname);
+    const auto known_name = request_.collected.find(slots_.name->name);
+    if (known_name == request_.collected.end()) return false;
+    const auto words = words_of(known_name->second);
+    if (!surname.empty() && words.size() >= 1) return take(slots_.name, (words.size() == 1 ? known_name->second + " " : known_name->second.substr(0, static_cast<std::size_t>(words.back().data() - known_name->second.data()))) + surname);
+    return false;
   }
   bool ends_a_name(std::size_t i) const {
     static constexpr std::array<std::string_view, 22> after{"from", "at", "and", "of", "with", "here", "by", "who", "but", "the", "i", "my", "working", "i'm", "ceo", "cto", "founder",
@@ -491,6 +515,8 @@ class Extraction {
       const auto said = text_.between(part.first, part.last);
       if (covered(part)) continue;
       const bool only_number = number_phrase(text_, part.first) && number_phrase(text_, part.first)->last == part.last;
+      const bool labelled = std::any_of(request_.flow->fields.begin(), request_.flow->fields.end(), [&](const auto& spec) { return slots_.match_label(spec, text_, part.first) > part.first; });
+      if (labelled) continue;
       if (only_number && open(slots_.team_size)) take(slots_.team_size, said);
       else if (slots_.role && open(slots_.role) && has_role_noun(part.first, part.last) && !found(slots_.role) && part.last - part.first <= 5) take(slots_.role, said);
       else if (part.last - part.first <= 5) left.push_back(part);
@@ -521,6 +547,7 @@ class Extraction {
         if (const auto end = name_end(text_, first, true); end > first && (end == last || ends_a_name(end)) && !looks_like_role(first, end)) take_span(asked_, first, end);
         return;
       case domain::FieldType::company: {
+        while (first + 1 < last && (text_.lower(first) == "own" || text_.lower(first) == "firm" || text_.lower(first) == "company" || text_.lower(first) == "spelled" || text_.lower(first) == "business" || text_.tokens[first].kind == TokenKind::punctuation)) ++first;
         if (no_company_phrase(text_)) {
           take(asked_, "Self-employed");
           return;
@@ -547,7 +574,7 @@ class Extraction {
   }
   /// "no idea", "not sure", "I don't know": an answer without a value.
   bool evades() const {
-    static constexpr std::array<std::string_view, 14> phrases{"no idea", "not sure", "don't know", "dont know", "dunno", "no clue", "idk", "can't say", "can't remember",
+    static constexpr std::array<std::string_view, 20> phrases{"let me think", "what was the question", "come again", "my dog", "one moment", "one sec", "no idea", "not sure", "don't know", "dont know", "dunno", "no clue", "idk", "can't say", "can't remember",
                                                               "don't remember", "don't have", "haven't got", "hard to say", "it depends"};
     std::string lower;
     for (const auto& token : text_.tokens) (lower += token.lower) += ' ';
@@ -555,6 +582,8 @@ class Extraction {
   }
   void bare_role(std::size_t first, std::size_t last) {
     first = skip_articles(first);
+    for (std::size_t i = 0; i < last; ++i)  // "VP Product now", after news
+      if (i > first && text_.lower(i - 1) == "!" && has_role_noun(i, last)) first = i;
     const auto end = std::min(last, role_end(text_, first));
     if (end <= first || end - first > 8) return;
     if (end - first == 1 && (is_state_word(text_.lower(first)) || is_function_word(text_.lower(first)))) return;
@@ -601,8 +630,8 @@ class Extraction {
     return {first, last};
   }
   static bool is_lead_in(std::string_view w) {
-    static constexpr std::array<std::string_view, 34> words{"it's", "its", "it", "is", "that's", "that", "would", "be", "i'm", "im", "i", "am", "this", "my", "we're", "we", "are", "the", "called",
-                                                            "named", "call", "me", "should", "make", "meant", "mean", "at", "for", "from", "just", "simply", "work", "working", "name's"};
+    static constexpr std::array<std::string_view, 36> words{"it's", "its", "it", "is", "that's", "that", "would", "be", "i'm", "im", "i", "am", "this", "my", "we're", "we", "are", "the", "called",
+                                                            "named", "call", "me", "should", "make", "meant", "mean", "at", "for", "from", "just", "simply", "work", "working", "name's", "that'd", "it'd"};
     return std::find(words.begin(), words.end(), w) != words.end();
   }
 

@@ -120,7 +120,7 @@ bool is_filler(std::string_view w) {
   static const Words words{"hi", "hello", "hey", "hiya", "howdy", "yo", "greetings", "ok", "okay", "sure", "well", "so", "um", "uh", "hmm", "er", "erm",
                            "ah", "oh", "yes", "yeah", "yep", "yup", "right", "alright", "thanks", "thank", "you", "please", "there", "everyone",
                            "all", "great", "cool", "perfect", "fine", "good", "nice", "of", "course", "gladly", "certainly", "absolutely",
-                           "morning", "afternoon", "evening", "day", "again", "lol", "haha", "honestly", "basically", "like", "k"};
+                           "morning", "afternoon", "evening", "day", "again", "lol", "haha", "honestly", "basically", "like", "k", "thing", "tbh", "btw"};
   return words.contains(w);
 }
 

@@ -34,6 +34,10 @@ std::size_t skip_adverbs(const Text& t, std::size_t i) {
   while (any_of(at(t, i), {"currently", "now", "also", "just", "actually", "really", "basically", "mostly", "mainly", "still", "technically"})) ++i;
   return i;
 }
+/// "Dr.", "Sr.": the full stop at i belongs to the word before.
+bool abbreviation_stop(const Text& t, std::size_t i) {
+  return i > 0 && at(t, i) == "." && any_of(at(t, i - 1), {"dr", "sr", "jr", "st", "mr", "mrs", "ms", "prof"}) && i + 1 < t.size() && word(t, i + 1);
+}
 bool particle(std::string_view w) {
   return any_of(w, {"van", "von", "de", "der", "den", "da", "di", "del", "della", "la", "le", "bin", "ibn", "al", "el", "dos", "das", "do", "ter", "ten", "zu", "af", "y", "e", "bint", "abu", "st.", "st", "du", "des"});
 }
@@ -64,6 +68,7 @@ std::size_t name_end(const Text& t, std::size_t begin, bool expected) {
   std::size_t i = begin;
   std::size_t words = 0;
   for (; i < t.size() && words < 6; ++i) {
+    if (words > 0 && abbreviation_stop(t, i)) continue;
     if (!word(t, i)) break;
     const auto& w = at(t, i);
     const bool sure = t.tokens[i].capitalised && !t.all_lower;
@@ -126,12 +131,15 @@ std::size_t role_end(const Text& t, std::size_t begin) {
   std::size_t i = begin;
   bool noun_seen = false;
   for (; i < t.size() && i - begin < 8; ++i) {
+    if (abbreviation_stop(t, i)) continue;
     if (t.tokens[i].kind != TokenKind::word && at(t, i) != "&" && at(t, i) != "/") break;
     const auto& w = at(t, i);
     if (any_of(w, {"at", "for", "from", "with", "who", "which", "that", "where", "here", "working", "but", "so", "looking", "in", "on", "we", "i", "i'm", "my", "based", "since", "by", "there",
                    "we're", "our", "trying", "hoping", "because", "is", "are", "was", "right", "now", "currently", "these", "too", "please", "btw", "myself", "it", "over", "named", "called",
-                   "helping", "responsible", "if", "to", "who's", "within", "then", "and's"}))
+                   "helping", "responsible", "if", "to", "who's", "within", "then", "tbh", "haha", "lol", "actually", "was", "were", "just"})) {
+      if (w == "in" && any_of(at(t, i - 1), {"lecturer", "professor", "specialist", "consultant", "researcher", "teacher", "expert", "phd"}) && capital(t, i + 1)) continue;
       break;
+    }
     if (w == "of") {
       // "head of growth" goes on; "CEO of Acme" ends: there the company follows
       const auto& noun = at(t, i - 1);
@@ -164,9 +172,11 @@ std::size_t company_cue(const Text& t, std::size_t i) {
     return k;
   };
   if (i == 0 && w == "at" && capital(t, 1)) return value_at(1);
+  if (w == "now" && at(t, i + 1) == "at" && capital(t, i + 2)) return value_at(i + 2);
+  if (w == "at" && i > 2 && any_of(at(t, i - 1), {"be", "was", "worked", "were"})) return i;  // used to be at
   if (any_of(w, {"at", "@", "for", "with", "from"}) && i > 0) {
     const auto& before = at(t, i - 1);
-    const bool working = any_of(before, {"work", "working", "works", "worked", "employed", "job", "here", "position", "role", "am", "i'm", "im", "we're", "intern", "interning", "freelancing", "consulting", "team", "us", "started", "based",
+    const bool working = any_of(before, {"work", "working", "works", "employed", "job", "here", "position", "role", "am", "i'm", "im", "we're", "intern", "interning", "freelancing", "consulting", "team", "us", "started", "based",
                                          "calling", "writing", "people", "employees", "live", "join", "joining"});
     const bool role = is_role_noun(before) || (i > 1 && is_role_noun(at(t, i - 2))) || (i > 2 && any_of(at(t, i - 2), {"of"}) && is_role_noun(at(t, i - 3)));
     if (w == "from") {
@@ -189,6 +199,10 @@ std::size_t company_cue(const Text& t, std::size_t i) {
       (capital(t, i + 1) || any_of(at(t, i + 1), {"a", "the"})))
     return value_at(i + 1);
   if (w == "of" && i > 0 && any_of(at(t, i - 1), {"founder", "co-founder", "cofounder", "ceo", "cto", "cfo", "coo", "cmo", "owner", "co-owner", "president", "behalf"})) return value_at(i + 1);
+  if (any_of(w, {"became", "become", "renamed"}) && i > 0) {  // we became Acme SE, we've renamed to Quist Studio
+    const auto k = at(t, i + 1) == "to" ? i + 2 : i + 1;
+    if (any_of(at(t, i - 1), {"we", "we've", "i've", "have", "company", "just"}) && capital(t, k)) return k;
+  }
   if (any_of(w, {"called", "named"}) && i > 0) {
     for (std::size_t k = i; k > 0 && i - k < 6; --k)
       if (any_of(at(t, k - 1), {"company", "startup", "start-up", "firm", "business", "agency", "shop", "organisation", "organization", "bakery", "studio", "consultancy", "employer"})) return i + 1;
@@ -319,6 +333,8 @@ int people_weight(const Text& t, Span number) {
     ++after;
   }
   const std::size_t value = number.first;
+  if (value > 0 && any_of(at(t, value - 1), {"at"}) && !(value > 1 && any_of(at(t, value - 2), {"is", "are", "size", "stands", "team", "currently", "headcount"}))) return -1;  // at 3
+  if (value > 1 && at(t, value - 1) == "is" && any_of(at(t, value - 2), {"age", "budget", "price", "salary", "rent", "revenue"})) return -1;
   if (value > 0 && any_of(at(t, value - 1), {"$", "€", "£", "#", "version", "v", "page", "in", "since", "until", "aged", "age", "number", "no", "room", "series", "top", "q"})) return -1;
   if (after < t.size() && is_other_unit(at(t, after))) return -1;
   for (std::size_t k = value; k > 0 && value - k < 4; --k) {
@@ -408,7 +424,10 @@ std::size_t goal_cue(const Text& t, std::size_t i) {
     return k;
   };
   const bool wants = any_of(w, {"want", "wanna", "need", "hope", "plan", "aim", "intend", "wish", "like"});
-  if (wants && at(t, i + 1) == "to" && i > 0 && any_of(at(t, i - 1), {"i", "we", "i'd", "we'd", "id", "would", "really", "just", "mainly", "mostly", "also", "primarily", "basically", "both"})) return verb(i + 2);
+  if (wants && at(t, i + 1) == "to" && i > 0 && any_of(at(t, i - 1), {"i", "we", "i'd", "we'd", "id", "would", "really", "just", "mainly", "mostly", "also", "primarily", "basically", "both"})) {
+    const bool of_work = any_of(at(t, i - 1), {"we", "we'd"}) && any_of(at(t, i + 2), {"stop", "start", "know", "see", "share", "set", "hear", "be", "go", "give", "answer"});
+    return of_work ? i + 2 : verb(i + 2);
+  }
   if (w == "wanna" && i > 0) return verb(i + 1);
   if (any_of(w, {"looking", "hoping", "trying", "planning", "aiming", "wanting", "keen", "eager", "here"}) && at(t, i + 1) == "to") {
     if (w == "here" && any_of(at(t, i + 2), {"help"})) return i;

@@ -97,6 +97,10 @@ std::size_t phone_end(std::string_view s, std::size_t begin) {
 
 bool word_byte(std::string_view s, std::size_t i) {
   const char c = s[i];
+  if ((static_cast<unsigned char>(c) & 0xc0) == 0xc0) {
+    const UChar32 code = code_point_at(s, i);
+    return u_isalpha(code) || u_charType(code) == U_NON_SPACING_MARK || u_charType(code) == U_COMBINING_SPACING_MARK;
+  }
   if (letter(c) || digit(c)) return true;
   const bool inside = i > 0 && i + 1 < s.size() && (letter(s[i - 1]) || digit(s[i - 1])) && (letter(s[i + 1]) || digit(s[i + 1]));
   if (c == '\'' || c == '-' || c == '_') return inside;
@@ -156,6 +160,10 @@ Text read_text(std::string_view message) {
     } else if (const auto phone = phone_end(s, i); phone > i) {
       token.kind = TokenKind::phone;
       token.end = phone;
+    } else if (static_cast<unsigned char>(s[i]) >= 0x80 && !u_isalpha(code_point_at(s, i)) && !u_isdigit(code_point_at(s, i))) {
+      token.kind = TokenKind::punctuation;  // emoji, signs, currency
+      token.end = i + 1;
+      while (token.end < s.size() && (static_cast<unsigned char>(s[token.end]) & 0xc0) == 0x80) ++token.end;
     } else if (word_byte(s, i)) {
       std::size_t end = i;
       bool all_digits = true;

@@ -1,7 +1,7 @@
 // How well the offline extractor reads people: precision and recall per field type over sentences with the values that a
-// careful reader would take from them. dev.jsonl is for tuning; heldout.jsonl was written apart and is only looked at as a sum.
+// careful reader would take from them. dev.jsonl and dev2.jsonl are for tuning; heldout.jsonl was written apart and is only looked at as a sum.
 //
-//   build/bench_extractor                    both sets, a table each
+//   build/bench_extractor                    all sets, a table each
 //   build/bench_extractor --misses dev.jsonl what went wrong, sentence by sentence (not for the held-out set)
 //
 // A line: {"say": …, "want": {field: stored value}, "known": n | "known_fields": {…}, "asked": field, "flow": "extra",
@@ -182,6 +182,6 @@ int main(int argc, char** argv) {
     print(argv[2], evaluate(argv[2], true));
     return 0;
   }
-  for (const auto* file : {"dev.jsonl", "heldout.jsonl"})
+  for (const auto* file : {"dev.jsonl", "dev2.jsonl", "heldout.jsonl"})
     if (std::ifstream(folder + file)) print(file, evaluate(file, false));
 }
