@@ -263,6 +263,7 @@ message.addEventListener("keydown", (event) => {
     byId("composer").requestSubmit();
   }
 });
+addEventListener("resize", () => { conversation.scrollTop = conversation.scrollHeight; });
 byId("restart").addEventListener("click", () => {
   saved = {};
   save();
