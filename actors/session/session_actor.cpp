@@ -329,9 +329,6 @@ class SessionActor : public caf::event_based_actor {
 
     remember_start(writing.events);
     if (planted(Plant::acknowledge_before_durable)) answer_early(writing);
-    const domain::ReceiveMessage* received = std::get_if<domain::ReceiveMessage>(&writing.command);
-    const bool starts_its_turn = received && std::holds_alternative<domain::TurnStarted>(writing.events.back());
-    const JobPtr job = writing.step.job;
     writing_ = std::make_unique<Writing>(std::move(writing));
 
     environment_->callbacks.begin();
@@ -341,7 +338,9 @@ class SessionActor : public caf::event_based_actor {
           environment->callbacks.end();
         });
     // The first attempt overlaps the append of its message: the model is asked now, its answer is used only afterwards.
-    if (starts_its_turn) ask(received->turn_id, 1, received->text, std::get<MessageJob>(job->what).respond_async);
+    const auto* received = std::get_if<domain::ReceiveMessage>(&writing_->command);
+    if (received && std::holds_alternative<domain::TurnStarted>(writing_->events.back()))
+      ask(received->turn_id, 1, received->text, std::get<MessageJob>(writing_->step.job->what).respond_async);
   }
 
   void answer_early(const Writing& writing) {

@@ -44,6 +44,7 @@ caf::behavior front_desk(caf::event_based_actor* self, World* world, caf::actor 
     const auto partition = *partition_of_session(request->session_id);
     world->asks[request->turn_id].push_back({world->process->log.head(partition)});
     ++world->tally.asks;
+    if (request->turn_id.empty() || request->message.empty()) world->violation("the model was asked about nothing");
     return self->delegate(supervisor, model::extract_atom::value, request);
   }};
 }
@@ -146,6 +147,8 @@ Process::Process(World& the_world)
       watched(world, log),
       keys(world, world.keys) {
   start_log->close();
+  // A session that was forgotten (a planted bug) must not keep the process from dying.
+  system.await_actors_before_shutdown(false);
   world.process.reset(this);  // the callbacks below already need it; the world owns it from here on
   model::SupervisorOptions options;
   options.providers = {provider("openai", 40), provider("gemini", 40)};

@@ -56,7 +56,7 @@ TEST(Session, a_message_that_the_log_refuses_is_not_writable_and_leaves_no_trace
   stage.append(Fate::refused);
   EXPECT_EQ(heard.error(), make_error_code(GatewayErrc::not_writable));
   stage.model_answers({});  // to the question that no longer counts
-  EXPECT_TRUE(stage.log.idle());
+  EXPECT_TRUE(stage.nothing_waits());
   stage.say(session, "hello", again, "key");
   EXPECT_EQ(stage.questions.size(), 1u);
 }
@@ -111,7 +111,7 @@ TEST(Session, everybody_who_repeats_a_message_gets_the_same_answer) {
   stage.say(session, "hello", heard, "key");
   ASSERT_EQ(heard.answers.size(), 4u);
   for (const auto& answer : heard.answers) EXPECT_EQ(answer->turn_id, heard.only().turn_id);
-  EXPECT_TRUE(stage.log.idle());
+  EXPECT_TRUE(stage.nothing_waits());
 }
 
 TEST(Session, a_turn_that_is_not_done_in_time_is_queued_and_finished_later) {
@@ -266,7 +266,7 @@ TEST(Host, an_idle_session_is_abandoned_when_its_time_has_come_and_not_before) {
   };
   stage.pass(20min);
   poll();
-  EXPECT_TRUE(stage.log.idle() || !stage.log.step_append(Fate::durable));
+  EXPECT_TRUE(stage.nothing_waits());
   stage.pass(10min);
   poll();
   while (stage.log.step_read() || stage.log.step_append(Fate::durable)) stage.run();
@@ -311,7 +311,7 @@ TEST(Gateway, answers_that_the_keys_are_out_of_reach) {
   Heard<SessionStartedAnswer> heard;
   stage.start(heard);
   EXPECT_EQ(heard.error(), make_error_code(GatewayErrc::keys_unreachable));
-  EXPECT_TRUE(stage.log.idle());
+  EXPECT_TRUE(stage.nothing_waits());
 }
 
 TEST(Gateway, a_fenced_owner_stops_serving) {

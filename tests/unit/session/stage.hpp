@@ -82,6 +82,8 @@ class Stage {
     ASSERT_TRUE(log.step_read(failed));
     run();
   }
+  /// The log has nothing to write and nothing to read.
+  bool nothing_waits() { return !log.step_append(log::Fate::durable) && !log.step_read(); }
   /// Time passes for timers and for the clock.
   void pass(std::chrono::milliseconds time) {
     clock.time += time;
