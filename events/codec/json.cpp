@@ -123,7 +123,7 @@ class Scan {
     const std::size_t begin = at_;
     const auto unit = code_unit();
     if (!unit) {
-      at_ += 2;
+      at_ = std::min(at_ + 2, text_.size());
       return {};
     }
     if (*unit == 0) return refused(Errc::malformed, begin, "a NUL character");

@@ -33,7 +33,8 @@ TEST(StrictJson, refuses_what_other_readers_understand_differently) {
                            std::string(R"("\ud800")"), std::string(R"("\ud800\u0041")"), std::string("\"\xed\xa0\x80\""), std::string("\"\xc0\xaf\""),
                            std::string("\"\xf4\x90\x80\x80\""), std::string("\"\xe2\x82\""), std::string("[1,]"), std::string("{}{}"), std::string("NaN"),
                            std::string("'a'"), std::string("[1//2\n]"), std::string("+1"), std::string("01"), std::string("1."), std::string(".5"), std::string("-"),
-                           std::string("\"a\nb\""), std::string("\"\\x41\""), std::string(""), std::string(" "), std::string("tru"), std::string("]")})
+                           std::string("\"a\nb\""), std::string("\"\\x41\""), std::string(""), std::string(" "), std::string("tru"), std::string("]"),
+                           std::string("\"\\"), std::string("[\"\\ud[\"\"\\")})
     EXPECT_EQ(refusal(text), Errc::malformed) << text;
 }
 
