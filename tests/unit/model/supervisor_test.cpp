@@ -120,26 +120,31 @@ class Supervisor : public testing::Test {
     int answers = 0;
   };
 
+  // What an asking actor needs comes as an argument: CAF 0.17 dereferences a null pointer when a function is spawned without one.
   std::shared_ptr<Asked> extract(std::string message, std::chrono::milliseconds time = 10s, Priority priority = Priority::waiting_client) {
     auto r = request(std::move(message));
     r->deadline = clock_.now() + time;
     r->priority = priority;
     auto asked = std::make_shared<Asked>();
-    system_.spawn([asked, r, to = supervisor_](caf::event_based_actor* self) {
-      self->request(to, caf::infinite, extract_atom::value, RequestPtr(r)).then([asked](const OutcomePtr& o) {
-        asked->outcome = o;
-        ++asked->answers;
-      });
-    });
+    system_.spawn(
+        [asked, r](caf::event_based_actor* self, const caf::actor& to) {
+          self->request(to, caf::infinite, extract_atom::value, RequestPtr(r)).then([asked](const OutcomePtr& o) {
+            asked->outcome = o;
+            ++asked->answers;
+          });
+        },
+        supervisor_);
     run();
     return asked;
   }
 
   ModelStatusPtr status() {
     auto got = std::make_shared<ModelStatusPtr>();
-    system_.spawn([got, to = supervisor_](caf::event_based_actor* self) {
-      self->request(to, caf::infinite, model_status_atom::value).then([got](const ModelStatusPtr& s) { *got = s; });
-    });
+    system_.spawn(
+        [got](caf::event_based_actor* self, const caf::actor& to) {
+          self->request(to, caf::infinite, model_status_atom::value).then([got](const ModelStatusPtr& s) { *got = s; });
+        },
+        supervisor_);
     run();
     return *got;
   }
@@ -147,8 +152,9 @@ class Supervisor : public testing::Test {
   std::string metrics() { return prometheus::TextSerializer().Serialize(registry_.Collect()); }
 
   void expect_nothing_outstanding() {
-    for (const auto& p : status()->providers) EXPECT_EQ(p.in_flight, 0) << p.name;
-    EXPECT_EQ(status()->waiting, 0);
+    const auto now = status();
+    for (const auto& p : now->providers) EXPECT_EQ(p.in_flight, 0) << p.name;
+    EXPECT_EQ(now->waiting, 0);
   }
 
   Config config_;
@@ -284,7 +290,8 @@ TEST_F(Supervisor, all_down_means_offline_and_then_nothing) {
   EXPECT_EQ(extract("sure")->outcome->source, "offline");
   EXPECT_EQ(extract("hm")->outcome->failure, "no_provider");
   EXPECT_EQ(a.calls() + b.calls(), before) << "open breakers let nobody through";
-  for (const auto& p : status()->providers) EXPECT_FALSE(p.healthy);
+  const auto now = status();
+  for (const auto& p : now->providers) EXPECT_FALSE(p.healthy);
 }
 
 TEST_F(Supervisor, an_open_breaker_lets_one_probe_through_and_closes_when_it_succeeds) {
@@ -392,10 +399,12 @@ TEST(SupervisorShutdown, a_client_may_call_back_after_the_actor_system_has_gone)
     auto r = request("x");
     r->deadline = domain::Timestamp(10s);
     bool told = false;
-    system.spawn([&](caf::event_based_actor* self) {
-      self->request(supervisor, caf::infinite, extract_atom::value, RequestPtr(r))
-          .then([](const OutcomePtr&) { ADD_FAILURE() << "nobody answered"; }, [&](const caf::error&) { told = true; });
-    });
+    system.spawn(
+        [&told, r](caf::event_based_actor* self, const caf::actor& to) {
+          self->request(to, caf::infinite, extract_atom::value, RequestPtr(r))
+              .then([](const OutcomePtr&) { ADD_FAILURE() << "nobody answered"; }, [&told](const caf::error&) { told = true; });
+        },
+        supervisor);
     scheduler.run();
     ASSERT_EQ(client->pending.size(), 1u);
     caf::anon_send_exit(supervisor, caf::exit_reason::user_shutdown);
