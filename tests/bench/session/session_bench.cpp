@@ -1,0 +1,145 @@
+// What the actors' part of a turn costs: gateway, host, session, decider, encoding and sealing, two appends to the memory
+// log, an instant model. Also bytes per session in memory. Plain output, one figure a line.
+//   bench_session [sessions = 256] [turns a session = 40] [sessions for the memory figure = 20000]
+#include <caf/all.hpp>
+#include <malloc.h>
+#include <prometheus/registry.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <semaphore>
+
+#include "actors/model/supervisor.hpp"
+#include "actors/session/gateway.hpp"
+#include "events/domain/catalog.hpp"
+#include "events/log/memory/memory_log.hpp"
+#include "events/privacy/memory_key_store.hpp"
+
+namespace onboarding {
+namespace {
+
+double cpu_seconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6; };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+std::size_t number(int argc, char** argv, int which, std::size_t otherwise) {
+  return argc > which ? std::strtoull(argv[which], nullptr, 10) : otherwise;
+}
+
+caf::behavior instant_model(caf::event_based_actor*) {
+  return {[](model::extract_atom, const model::RequestPtr& request) {
+    auto outcome = std::make_shared<model::ExtractionOutcome>();
+    outcome->answer = domain::ModelAnswer{"Thanks!", {{"team_size", std::to_string(request->history.size() + 1)}}, {}};
+    outcome->source = "instant";
+    return model::OutcomePtr(std::move(outcome));
+  }};
+}
+
+struct Config : caf::actor_system_config {
+  Config() { session::configure(*this); }
+};
+
+class Bench {
+ public:
+  Bench() : model_(system_.spawn(instant_model)) {
+    SessionSettings settings;
+    settings.limits.max_messages = 1'000'000;
+    settings.max_requests = 1'000'000;
+    gateway_ = session::make_gateway(system_, {&log_, &keys_, &secrets_, &system_clock(), &system_random(), &flows_, &registry_, settings,
+                                               model_, [](std::function<void()> work) { work(); }});
+  }
+  ~Bench() {
+    gateway_->stop();
+    caf::anon_send_exit(model_, caf::exit_reason::user_shutdown);
+    system_.await_all_actors_done();
+    gateway_->wait_for_callbacks();
+  }
+
+  std::vector<std::string> start(std::size_t count) {
+    std::vector<std::string> ids(count);
+    std::atomic<std::size_t> left{count};
+    for (std::size_t i = 0; i < count; ++i)
+      gateway_->start_session({}, [&, i](result<SessionStartedAnswer> answer) {
+        ids[i] = answer.value().session.session_id;
+        if (--left == 0) left.notify_all();
+      });
+    wait(left);
+    return ids;
+  }
+
+  /// Every session says its next message as soon as it was answered.
+  void converse(const std::vector<std::string>& ids, std::size_t turns) {
+    std::atomic<std::size_t> left{ids.size()};
+    for (const std::string& id : ids) say(id, turns, left);
+    wait(left);
+  }
+
+ private:
+  void say(const std::string& id, std::size_t turns, std::atomic<std::size_t>& left) {
+    MessageRequest request;
+    request.session_id = id;
+    request.token_generation = 1;
+    request.text = "We are about this many people, I would say.";
+    gateway_->post_message(std::move(request), [this, &id, turns, &left](result<TurnAnswer> answer) {
+      if (!answer) std::printf("error: %s\n", answer.error().message().c_str());
+      if (turns > 1) return say(id, turns - 1, left);
+      if (--left == 0) left.notify_all();
+    });
+  }
+
+  static void wait(std::atomic<std::size_t>& left) {
+    for (std::size_t n = left; n != 0; n = left) left.wait(n);
+  }
+
+  log::MemoryLog log_{log::make_memory_store()};
+  privacy::MemoryKeyStore keys_;
+  const privacy::Secrets secrets_ = privacy::Secrets::from_bytes({});
+  domain::FixedFlowCatalog flows_;
+  prometheus::Registry registry_;
+  Config config_;
+  caf::actor_system system_{config_};
+  caf::actor model_;
+  std::unique_ptr<session::SessionGateway> gateway_;
+};
+
+int run(int argc, char** argv) {
+  spdlog::set_level(spdlog::level::warn);
+  const std::size_t sessions = number(argc, argv, 1, 256), turns = number(argc, argv, 2, 40), many = number(argc, argv, 3, 20'000);
+  {
+    Bench bench;
+    const auto ids = bench.start(sessions);
+    const double cpu = cpu_seconds();
+    const auto begin = std::chrono::steady_clock::now();
+    bench.converse(ids, turns);
+    const double used = cpu_seconds() - cpu;
+    const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    const auto total = static_cast<double>(sessions * turns);
+    std::printf("turns: %.0f\nturns_per_second: %.0f\nturns_per_cpu_second: %.0f\ncpu_us_per_turn: %.1f\n", total, total / took, total / used,
+                used / total * 1e6);
+  }
+  {
+    Bench bench;
+    (void)bench.start(100);
+    malloc_trim(0);
+    const std::size_t before = mallinfo2().uordblks;
+    const double cpu = cpu_seconds();
+    const auto ids = bench.start(many);
+    // Minus what the memory log keeps of each: measured as a record's own size.
+    std::printf("bytes_per_active_session_with_its_record_in_the_memory_log: %.0f\ncpu_us_per_start: %.1f\n",
+                static_cast<double>(mallinfo2().uordblks - before) / static_cast<double>(many),
+                (cpu_seconds() - cpu) / static_cast<double>(many) * 1e6);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace onboarding
+
+int main(int argc, char** argv) { return onboarding::run(argc, argv); }
