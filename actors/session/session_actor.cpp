@@ -339,7 +339,9 @@ class SessionActor : public caf::event_based_actor {
         });
     // The first attempt overlaps the append of its message: the model is asked now, its answer is used only afterwards.
     const auto* received = std::get_if<domain::ReceiveMessage>(&writing_->command);
-    if (received && std::holds_alternative<domain::TurnStarted>(writing_->events.back()))
+    const bool starts_its_turn = received && std::holds_alternative<domain::TurnStarted>(writing_->events.back());
+    // Written again after a doubt, it was asked about already.
+    if (starts_its_turn && !(ask_ && ask_->turn_id == received->turn_id))
       ask(received->turn_id, 1, received->text, std::get<MessageJob>(writing_->step.job->what).respond_async);
   }
 
@@ -520,7 +522,6 @@ class SessionActor : public caf::event_based_actor {
     ONBOARDING_ASSERT(loaded->state->version >= state_->version, "a log never forgets what was durable");
     state_ = std::move(loaded->state);
     const std::unique_ptr<Writing> writing = std::move(writing_);
-    if (ask_ && !ask_counts()) ask_.reset();
     if (writing->conflicts >= max_conflicts) {
       if (writing->step.job) writing->step.job->refuse(GatewayErrc::in_doubt);
       if (!writing->step.job) refused(writing->step, {make_error_code(log::Errc::unreadable), "conflict after conflict"});
@@ -593,7 +594,7 @@ class SessionActor : public caf::event_based_actor {
   void advance() {
     if (phase_ != Phase::ready || writing_ || work_queued_ || work_held_) return;
     const domain::Turn* turn = domain::pending_turn(*state_);
-    if (!turn) return;
+    if (!turn) return ask_.reset();
     if (ask_ && ask_counts()) {
       if (!ask_->outcome) return;
       work_queued_ = true;
