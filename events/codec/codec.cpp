@@ -1,6 +1,7 @@
 #include "events/codec/codec.hpp"
 
 #include <charconv>
+#include <cstddef>
 
 #include "events/codec/json.hpp"
 #include "events/codec/members.hpp"
@@ -403,7 +404,7 @@ result<std::vector<DecodedEvent>> decode(const log::Record& record, privacy::Key
   constexpr JsonLimits limits{.max_bytes = log::max_payload_bytes, .max_values = log::max_payload_bytes};
   // Kept by the thread: a record's values fit the pool nearly always, and what is in them is sealed.
   thread_local std::string text;
-  thread_local std::array<char, 32 * 1024> pool;
+  alignas(std::max_align_t) thread_local std::array<char, 32 * 1024> pool;
   text.assign(record.payload);
   rapidjson::MemoryPoolAllocator<> allocator(pool.data(), pool.size());
   rapidjson::Document document(&allocator);

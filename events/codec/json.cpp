@@ -1,6 +1,7 @@
 #include "events/codec/json.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -149,18 +150,20 @@ class Scan {
     return value;
   }
 
-  /// Bounds a number's length and its exponent's (CVE-2024-38517, CVE-2024-39684 need huge ones).
+  /// Bounds a number's length and its exponent's (CVE-2024-38517, CVE-2024-39684 need huge ones), and a zero's more
+  /// narrowly: RapidJSON's exact conversion of one that has 10^±23 in it, spelt out or not, is undefined behaviour.
   result<void> number() {
     const std::size_t begin = at_;
     std::size_t exponent_digits = 0;
-    bool in_exponent = false;
+    bool in_exponent = false, zero = true;
     for (; at_ < text_.size(); ++at_) {
       const char c = text_[at_];
       if (c == 'e' || c == 'E') in_exponent = true;
-      else if (is_digit(c)) exponent_digits += in_exponent;
+      else if (is_digit(c)) in_exponent ? void(++exponent_digits) : void(zero = zero && c == '0');
       else if (c != '.' && c != '-' && c != '+') break;
     }
-    if (at_ - begin > limits_.max_number_chars || exponent_digits > 4)
+    const std::size_t length = at_ - begin;
+    if (length > limits_.max_number_chars || exponent_digits > 4 || (zero && (length > 16 || exponent_digits > 1)))
       return refused(Errc::too_large, begin, "the number is too long");
     return {};
   }
@@ -172,26 +175,35 @@ class Scan {
 
 std::string_view view(const Value& string) { return {string.GetString(), string.GetStringLength()}; }
 
-bool has_duplicate_keys(const Value& value) {
+bool names_a_member_twice(const Value& object) {
+  if (object.MemberCount() <= 16) {
+    for (auto a = object.MemberBegin(); a != object.MemberEnd(); ++a)
+      for (auto b = a + 1; b != object.MemberEnd(); ++b)
+        if (view(a->name) == view(b->name)) return true;
+    return false;
+  }
+  std::vector<std::string_view> names;
+  names.reserve(object.MemberCount());
+  for (const auto& member : object.GetObject()) names.push_back(view(member.name));
+  std::sort(names.begin(), names.end());
+  return std::adjacent_find(names.begin(), names.end()) != names.end();
+}
+
+/// What RapidJSON lets pass though it should not; nullptr: nothing. As deep as the scan allows.
+const char* fault_in(const Value& value) {
+  if (value.IsDouble()) {
+    // It makes infinity of what rounds up beyond the largest double, and NaN of what rounds down to zero.
+    return std::isfinite(value.GetDouble()) ? nullptr : "a number is no finite double";
+  }
   if (value.IsArray()) {
     for (const auto& element : value.GetArray())
-      if (has_duplicate_keys(element)) return true;
+      if (const char* fault = fault_in(element)) return fault;
   } else if (value.IsObject()) {
-    if (value.MemberCount() <= 16) {
-      for (auto a = value.MemberBegin(); a != value.MemberEnd(); ++a)
-        for (auto b = a + 1; b != value.MemberEnd(); ++b)
-          if (view(a->name) == view(b->name)) return true;
-    } else {
-      std::vector<std::string_view> names;
-      names.reserve(value.MemberCount());
-      for (const auto& member : value.GetObject()) names.push_back(view(member.name));
-      std::sort(names.begin(), names.end());
-      if (std::adjacent_find(names.begin(), names.end()) != names.end()) return true;
-    }
+    if (names_a_member_twice(value)) return "an object names a member twice";
     for (const auto& member : value.GetObject())
-      if (has_duplicate_keys(member.value)) return true;
+      if (const char* fault = fault_in(member.value)) return fault;
   }
-  return false;
+  return nullptr;
 }
 
 void write_canonical(JsonWriter& writer, const Value& value) {
@@ -225,7 +237,7 @@ result<void> scan(std::string_view text, const JsonLimits& limits) {
 
 result<void> check_parsed(const rapidjson::Document& document) {
   if (document.HasParseError()) return refused(Errc::malformed, document.GetErrorOffset(), "not JSON");
-  if (has_duplicate_keys(document)) return failure(make_error_code(Errc::malformed), "an object names a member twice");
+  if (const char* fault = fault_in(document)) return failure(make_error_code(Errc::malformed), fault);
   return {};
 }
 

@@ -25,6 +25,9 @@ TEST(StrictJson, bounds_what_grows) {
   EXPECT_EQ(refusal(std::string(33, '1')), Errc::too_large);
   EXPECT_EQ(refusal("1e99999"), Errc::too_large);
   EXPECT_EQ(refusal("1e-99999"), Errc::too_large);
+  EXPECT_EQ(refusal("0e90"), Errc::too_large);
+  EXPECT_EQ(refusal("-0.00000000000000000000000"), Errc::too_large);
+  EXPECT_FALSE(refusal("[0,-0,0.0,0e+1,0.00E-9]"));
 }
 
 TEST(StrictJson, refuses_what_other_readers_understand_differently) {
@@ -34,7 +37,7 @@ TEST(StrictJson, refuses_what_other_readers_understand_differently) {
                            std::string("\"\xf4\x90\x80\x80\""), std::string("\"\xe2\x82\""), std::string("[1,]"), std::string("{}{}"), std::string("NaN"),
                            std::string("'a'"), std::string("[1//2\n]"), std::string("+1"), std::string("01"), std::string("1."), std::string(".5"), std::string("-"),
                            std::string("\"a\nb\""), std::string("\"\\x41\""), std::string(""), std::string(" "), std::string("tru"), std::string("]"),
-                           std::string("\"\\"), std::string("[\"\\ud[\"\"\\")})
+                           std::string("\"\\"), std::string("[\"\\ud[\"\"\\"), std::string("1e309"), std::string("1.7976931348623159e308"), std::string("9e-325")})
     EXPECT_EQ(refusal(text), Errc::malformed) << text;
 }
 
