@@ -483,6 +483,7 @@ class Extraction {
       i = number->last - 1;
     }
     if (!only || (known(spec) && !has_correction_word() && weight_of_only < 2)) return;
+    if (only->first > 1 && text_.lower(only->first - 1) == "than") only->first -= 2;  // "less than ten" is for the validator to refuse
     take(spec, text_.between(only->first, only->last), Take::must);
   }
 
@@ -584,6 +585,15 @@ class Extraction {
     first = skip_articles(first);
     for (std::size_t i = 0; i < last; ++i)  // "VP Product now", after news
       if (i > first && text_.lower(i - 1) == "!" && has_role_noun(i, last)) first = i;
+    if (found_.empty() && first > 0 && text_.lower(first - 1) == "i" && !has_role_noun(first, role_end(text_, first)) && !is_state_word(text_.lower(first))) {
+      auto end = clause_end(text_, first);  // "I drive the forklift"
+      if (end - first >= 2 && end - first <= 8) take_span(asked_, first, end);
+      return;
+    }
+    if (text_.lower(first) == "responsible" && first + 1 < last && text_.lower(first + 1) == "for") {
+      take_span(asked_, first, clause_end(text_, first));
+      return;
+    }
     const auto end = std::min(last, role_end(text_, first));
     if (end <= first || end - first > 8) return;
     if (end - first == 1 && (is_state_word(text_.lower(first)) || is_function_word(text_.lower(first)))) return;
@@ -596,16 +606,25 @@ class Extraction {
         take(asked_, goal_from(begin));
         return;
       }
-    if (!found_.empty()) return;
+    if (!found_.empty() || addressed_to_us()) return;
     first = skip_goal_lead(first);
     take(asked_, text_.between(first, text_.size()));
   }
+  bool addressed_to_us() const { return text_.lower(0) == "hmm" || text_.lower(0) == "wait" || text_.lower(0) == "let"; }
   /// Dates, countries, postal codes, choices, booleans …: the longest run of words that the field's own rules accept.
   void bare_window(std::size_t first, std::size_t last) {
     if (take(asked_, text_.raw)) return;
     for (std::size_t length = std::min<std::size_t>(last - first, 6); length > 0; --length)
       for (std::size_t i = first; i + length <= last; ++i)
         if (take(asked_, text_.between(i, i + length))) return;
+    if (asked_->type == domain::FieldType::choice) {  // "one of your ads", "googled it"
+      for (std::size_t i = first; i < last; ++i) {
+        auto stem = text_.lower(i);
+        for (const std::string_view ending : {"s", "ed", "d"})
+          if (stem.size() > ending.size() + 1 && stem.ends_with(ending) && take(asked_, stem.substr(0, stem.size() - ending.size()))) return;
+      }
+      return;
+    }
     if (asked_->type == domain::FieldType::boolean) {
       if (is_yes(text_.lower(0))) take(asked_, "yes");
       else if (is_no(text_.lower(0))) take(asked_, "no");
@@ -623,7 +642,8 @@ class Extraction {
     while (moved && first < last) {
       moved = false;
       const auto& w = text_.lower(first);
-      if (text_.tokens[first].kind == TokenKind::punctuation || is_lead_in(w) ||
+      const bool part_of_name = w == "the" && first + 1 < last && text_.tokens[first].capitalised && text_.tokens[first + 1].capitalised;
+      if (text_.tokens[first].kind == TokenKind::punctuation || (is_lead_in(w) && !part_of_name) ||
           (is_filler(w) && first + 1 < last && !(text_.tokens[first].capitalised && first > 0)) || (is_correction_word(w) && first + 1 < last))
         ++first, moved = true;
     }

@@ -51,6 +51,9 @@ std::optional<Cue> name_cue(const Text& t, std::size_t i) {
   const bool start = i == 0 || punctuation(t, i - 1) || is_filler(at(t, i - 1)) || at(t, i - 1) == "and" || is_correction_word(at(t, i - 1));
   if (any_of(w, {"call", "calls"}) && at(t, i + 1) == "me") return Cue{i + 2, true};
   if (w == "i" && at(t, i + 1) == "go" && at(t, i + 2) == "by") return Cue{i + 3, true};
+  if (any_of(w, {"talking", "speaking"}) && at(t, i + 1) == "to" && i > 0 && any_of(at(t, i - 1), {"you're", "are"})) return Cue{i + 2, true};
+  if (any_of(w, {"nam", "nmae", "naem"}) && i > 0 && at(t, i - 1) == "my" && at(t, i + 1) == "is") return Cue{i + 2, true};
+  if (any_of(w, {"llamo", "heiße", "chiamo", "chamo"}) && i < 2) return Cue{i + 1, true};
   if (i_am(w) && any_of(at(t, i + 1), {"called", "named"})) return Cue{i + 2, true};
   if (any_of(w, {"named", "called"}) && i > 0 && at(t, i - 1) == "am") return Cue{i + 1, true};
   if (w == "name's" || (w == "names" && i > 0 && at(t, i - 1) == "my")) return Cue{i + 1, true};
@@ -89,6 +92,7 @@ std::size_t name_end(const Text& t, std::size_t begin, bool expected) {
     const bool may = t.all_lower || (words == 0 && (expected || true));
     if (!may || is_function_word(w) || is_state_word(w) || is_role_noun(w) || is_filler(w) || is_number_word(w) || is_people_noun(w)) break;
     if (words > 0 && !t.all_lower && !expected) break;
+    if (any_of(w, {"llamo", "heiße", "m'appelle", "chiamo", "chamo"})) break;
     if (words == 0 && !expected && w.size() > 4 && (w.ends_with("ing") || w.ends_with("ed"))) break;
     if (!expected && words >= 3) break;
     ++words;
@@ -333,6 +337,7 @@ int people_weight(const Text& t, Span number) {
     ++after;
   }
   const std::size_t value = number.first;
+  if (value > 1 && any_of(at(t, value - 1), {"that", "it"}) && at(t, value - 2) == "make") return 2;  // make that 45
   if (value > 0 && any_of(at(t, value - 1), {"at"}) && !(value > 1 && any_of(at(t, value - 2), {"is", "are", "size", "stands", "team", "currently", "headcount"}))) return -1;  // at 3
   if (value > 1 && at(t, value - 1) == "is" && any_of(at(t, value - 2), {"age", "budget", "price", "salary", "rent", "revenue"})) return -1;
   if (value > 0 && any_of(at(t, value - 1), {"$", "€", "£", "#", "version", "v", "page", "in", "since", "until", "aged", "age", "number", "no", "room", "series", "top", "q"})) return -1;
