@@ -115,8 +115,9 @@ class HostedGateway final : public SessionGateway {
   }
 
   void stop() override {
-    environment_->stopping.store(true);
-    for (const caf::actor& host : std::exchange(hosts_, {})) caf::anon_send_exit(host, caf::exit_reason::user_shutdown);
+    if (environment_->stopping.exchange(true)) return;
+    environment_->admission->close([] {});
+    for (const caf::actor& host : hosts_) caf::anon_send_exit(host, caf::exit_reason::user_shutdown);
   }
 
   std::size_t callbacks_under_way() const override { return environment_->callbacks.count(); }
