@@ -314,8 +314,8 @@ bool mark_sealed(Value& value, const std::string& path, rapidjson::Document::All
   return true;
 }
 
-result<DecodedEvent> decode_event(const log::Record& record, std::size_t index, Value& envelope,
-                                  rapidjson::Document::AllocatorType& allocator, Opener& opener, const Upcasters& upcasters) {
+result<void> decode_event(const log::Record& record, std::size_t index, Value& envelope, rapidjson::Document::AllocatorType& allocator,
+                          Opener& opener, const Upcasters& upcasters, DecodedEvent& decoded) {
   if (!envelope.IsObject()) return failure(Errc::malformed, "is not an object");
   Value* const data = find_changeable(envelope, "data");
   if (!data || !data->IsObject()) return failure(Errc::malformed, "data is missing");
@@ -335,7 +335,6 @@ result<DecodedEvent> decode_event(const log::Record& record, std::size_t index, 
     if (!data->IsObject()) return failure(Errc::malformed, "cannot be read in its old schema");
   }
 
-  DecodedEvent decoded;
   const auto entry = std::find_if(types().begin(), types().end(), [&](const TypeEntry& e) { return e.name == type; });
   if (entry == types().end()) return failure(Errc::unknown_type);
   if (version != entry->schema)
@@ -350,7 +349,7 @@ result<DecodedEvent> decode_event(const log::Record& record, std::size_t index, 
   decoded.stream = record.stream;
   decoded.schema_version = version;
   decoded.erased = reader.erased();
-  return decoded;
+  return {};
 }
 
 }  // namespace
@@ -428,11 +427,11 @@ result<std::vector<DecodedEvent>> decode(const log::Record& record, privacy::Key
   std::vector<DecodedEvent> decoded;
   decoded.reserve(record.count);
   for (std::size_t i = 0; i < record.count; ++i) {
-    auto event = decode_event(record, i, (*events)[static_cast<rapidjson::SizeType>(i)], document.GetAllocator(), opener, upcasters);
-    if (!event) return wrong(event.error(), "event " + std::to_string(i + 1) + ": ");
-    event->recorded.time = *time;
-    event->meta = meta;
-    decoded.push_back(std::move(*event));
+    DecodedEvent& event = decoded.emplace_back();
+    auto read = decode_event(record, i, (*events)[static_cast<rapidjson::SizeType>(i)], document.GetAllocator(), opener, upcasters, event);
+    if (!read) return wrong(read.error(), "event " + std::to_string(i + 1) + ": ");
+    event.recorded.time = *time;
+    event.meta = meta;
   }
   return decoded;
 }
