@@ -29,16 +29,17 @@ result<std::string> content_hash(const std::string& definition) {
 }
 
 result<std::vector<log::Record>> read_page(log::EventLog& log, std::uint64_t after) {
-  std::promise<result<std::vector<log::Record>>> promise;
+  // Shared: the thread that keeps a promise may still be inside it when the one that waited is gone.
+  const auto promise = std::make_shared<std::promise<result<std::vector<log::Record>>>>();
   log.read_stream(flow_partition, flow_stream, after, page_records,
-                  [&promise](result<std::vector<log::Record>> records) { promise.set_value(std::move(records)); });
-  return promise.get_future().get();
+                  [promise](result<std::vector<log::Record>> records) { promise->set_value(std::move(records)); });
+  return promise->get_future().get();
 }
 
 log::AppendOutcome append_and_wait(log::EventLog& log, log::Append record) {
-  std::promise<log::AppendOutcome> promise;
-  log.append(std::move(record), [&promise](log::AppendOutcome outcome) { promise.set_value(std::move(outcome)); });
-  return promise.get_future().get();
+  const auto promise = std::make_shared<std::promise<log::AppendOutcome>>();
+  log.append(std::move(record), [promise](log::AppendOutcome outcome) { promise->set_value(std::move(outcome)); });
+  return promise->get_future().get();
 }
 
 }  // namespace
