@@ -50,7 +50,7 @@ struct StartRequest {
   std::string plan;    // empty: "free"
   std::string locale;  // empty: the flow's
   std::optional<std::string> idempotency_key;
-  std::string fingerprint;  // hex SHA-256 of the body in canonical form
+  std::string fingerprint;  // hex SHA-256 of the body in canonical form; kept only blinded
   bool vouched = false;     // an application key or a user's token came with it
 };
 

@@ -20,6 +20,12 @@ std::string hex(std::string_view bytes) {
   return out;
 }
 
+/// What the log keeps of a request's body, only to tell another request with the same key: keyed, because a short message
+/// could be found from a plain hash; nothing where no key was sent.
+std::string blinded_fingerprint(const privacy::Secrets& secrets, const std::optional<std::string>& key, const std::string& fingerprint) {
+  return key ? secrets.key_hash("request " + *key + '\0' + fingerprint) : std::string();
+}
+
 class HostedGateway final : public SessionGateway {
  public:
   HostedGateway(caf::actor_system& system, GatewayOptions options) : environment_(std::make_shared<Environment>(std::move(options))) {
@@ -63,7 +69,7 @@ class HostedGateway final : public SessionGateway {
                         privacy::sha256_hex(starting.token),
                         request.vouched,
                         request.idempotency_key ? secrets.key_hash(key) : std::string(),
-                        std::move(request.fingerprint)};
+                        blinded_fingerprint(secrets, request.idempotency_key, request.fingerprint)};
     environment_->callbacks.begin();
     // The key is durable before the first event that is sealed with it.
     environment_->options.keys->obtain(starting.user_key, [job, environment = environment_, host = hosts_[job->partition]](
@@ -87,7 +93,7 @@ class HostedGateway final : public SessionGateway {
     domain::ReceiveMessage command{
         make_id("trn", *environment.options.clock, *environment.options.random), std::move(request.text),
         request.idempotency_key ? environment.options.secrets->key_hash(*request.idempotency_key) : std::string(),
-        std::move(request.fingerprint)};
+        blinded_fingerprint(*environment.options.secrets, request.idempotency_key, request.fingerprint)};
     dispatch({std::move(request.session_id), 0, std::move(request.context), request.token_generation, false, {},
               MessageJob{std::move(command), request.respond_async, std::move(*reply)}});
   }

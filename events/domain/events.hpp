@@ -35,7 +35,7 @@ struct SessionStarted {
   std::string token_hash;  // hex SHA-256 of the token: the token itself is derived again, never stored
   bool vouched = false;    // the user_id came with an application key or a user's token
   std::string idempotency_key_hash;  // hex; empty: none was sent
-  std::string request_fingerprint;   // hex SHA-256 of the request's body in canonical form
+  std::string request_fingerprint;   // keyed hash over key and body, so that nothing can be guessed from it; empty without a key
   Personal greeting;
   std::vector<std::string> asks;
   bool operator==(const SessionStarted&) const = default;
