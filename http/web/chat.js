@@ -69,9 +69,10 @@ function say(text) {
   notice.textContent = text;
   notice.hidden = text === "";
 }
-function add(role, text) {
+function add(role, text, turnId) {
   const item = document.createElement("li");
   item.className = role;
+  if (turnId) item.dataset.turn = turnId;
   if (role === "user" || role === "assistant") {
     const who = document.createElement("span");
     who.className = "unseen";
@@ -113,10 +114,14 @@ function showProfile() {
   byId("progress").textContent = !shown.length ? "" : missing.length ? filled + " of " + shown.length : "All done. Thank you!";
 }
 function showAnswer(answer) {
-  const understood = Object.keys(answer.extracted || {});
-  if (understood.length) add("understood", "✓ " + understood.map((name) => labelOf(name) + ": " + answer.extracted[name]).join("  ·  "));
-  for (const rejected of answer.rejected || []) add("rejected", labelOf(rejected.field) + ": " + rejected.reason);
-  add("assistant", answer.response);
+  // A message repeated after a reload gets an answer that may stand in the conversation already.
+  const lines = [...conversation.querySelectorAll("li.assistant")];
+  if (!lines.some((line) => line.dataset.turn === answer.turn_id)) {
+    const understood = Object.keys(answer.extracted || {});
+    if (understood.length) add("understood", "✓ " + understood.map((name) => labelOf(name) + ": " + answer.extracted[name]).join("  ·  "));
+    for (const rejected of answer.rejected || []) add("rejected", labelOf(rejected.field) + ": " + rejected.reason);
+    add("assistant", answer.response, answer.turn_id);
+  }
   Object.assign(known, answer.extracted);
   missing = answer.missing || missing;
   showProfile();
@@ -155,7 +160,7 @@ async function reload() {
   known = session.fields;
   missing = session.missing;
   conversation.replaceChildren();
-  for (const line of lines) add(line.role, line.text);
+  for (const line of lines) add(line.role, line.text, line.turn_id);
   showProfile();
   const last = lines[lines.length - 1];
   // A turn that was under way when the page closed: wait for its answer, unless the message will be repeated anyway.
