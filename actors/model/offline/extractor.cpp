@@ -68,7 +68,8 @@ class Extraction {
   enum class Take { if_valid, must };
   bool take(const domain::FieldSpec* spec, std::string_view value, Take how = Take::if_valid) {
     while (!value.empty() && (value.back() == ' ' || value.back() == ',' || value.back() == '-')) value.remove_suffix(1);
-    while (!value.empty() && (value.front() == ' ' || value.front() == '"' || value.front() == '-')) value.remove_prefix(1);
+    const auto sign = [&] { return value.size() > 1 && value[1] >= '0' && value[1] <= '9'; };
+    while (!value.empty() && (value.front() == ' ' || value.front() == '"' || (value.front() == '-' && !sign()))) value.remove_prefix(1);
     if (!spec || value.empty() || found(spec)) return false;
     if (how == Take::if_valid && !accepts(spec, value)) return false;
     if (const auto known_value = request_.collected.find(spec->name); known_value != request_.collected.end())
@@ -79,7 +80,8 @@ class Extraction {
 
   // ---- things that carry no value
 
-  bool addresses_the_machine() const {  // a text that speaks to a model's instructions holds no profile
+  bool addresses_the_machine() const {  // a text that speaks to a model's instructions, or is code, holds no profile
+    if (text_.raw.front() == '{' || text_.raw.starts_with("<script") || text_.raw.starts_with("[{")) return true;
     static constexpr std::array<std::string_view, 17> signs{"system :", "assistant :", "output full", "the user is", "finish onboarding", "ignore all", "ignore previous", "ignore your", "ignore the above", "system prompt",
                                                             "disregard", "is_complete", "jailbreak", "you are now", "pretend to be",
                                                             "pretend you", "your instructions"};
@@ -172,11 +174,12 @@ class Extraction {
       const auto& letter = text_.lower(letter_at);
       if (letter.size() > 2 || letter.empty()) continue;
       std::string said(text_.between(i - 1, i));
+      if (already_so(said, without ? letter.front() : '\0')) return true;
       std::string best;
       const domain::FieldSpec* best_spec = nullptr;
       for (const auto& spec : request_.flow->fields) {
         const auto value = request_.collected.find(spec.name);
-        if (value == request_.collected.end() || !holds_words(spec.type)) continue;
+        if (value == request_.collected.end() || !holds_words(spec.type) || spec.type == domain::FieldType::email) continue;
         for (const auto word : words_of(value->second)) {
           const auto distance = edit_distance(word, said);
           const bool matches = distance <= 2 && 2 * distance <= word.size();
@@ -193,6 +196,19 @@ class Extraction {
         if (best_spec) break;
       }
       if (best_spec) return take(best_spec, best);
+    }
+    return false;
+  }
+
+  /// The correction was made before: nothing is left to do, least of all to something else that looks alike.
+  bool already_so(const std::string& said, char without) const {
+    const auto word = lowered(said);
+    if (without && word.find(without) != std::string::npos) return false;
+    for (const auto& [name, value] : request_.collected) {
+      const auto* spec = request_.flow->find(name);
+      if (!spec || spec->type == domain::FieldType::email || !holds_words(spec->type)) continue;
+      for (const auto known_word : words_of(value))
+        if (lowered(known_word) == word) return true;
     }
     return false;
   }
@@ -419,6 +435,10 @@ class Extraction {
   }
   bool looks_like_role(std::size_t first, std::size_t last) const {
     if (!text_.all_lower && last - first <= 3 && is_given_name_too(text_.lower(first)) && text_.tokens[first].capitalised) return false;
+    const bool surname_of_a_trade = !text_.all_lower && last - first >= 2 && !is_role_noun(text_.lower(first)) && !is_role_modifier(text_.lower(first)) &&
+                                    std::all_of(text_.tokens.begin() + static_cast<std::ptrdiff_t>(first), text_.tokens.begin() + static_cast<std::ptrdiff_t>(last),
+                                                [](const Token& t) { return t.capitalised; });
+    if (surname_of_a_trade) return false;  // Tom Baker
     return is_role_modifier(text_.lower(first)) ? has_role_noun(first, std::min(last + 2, text_.size())) : has_role_noun(first, last);
   }
   bool has_role_noun(std::size_t first, std::size_t last) const {
@@ -468,7 +488,7 @@ class Extraction {
     for (std::size_t i = 0; i < text_.size(); ++i) {
       const auto number = number_phrase(text_, i);
       if (!number || number->first != i) {
-        if (!only && solo_phrase(text_, i) && (asks(spec) || text_.lower(i) != "alone")) {
+        if (!only && solo_phrase(text_, i) && (asks(spec) || (text_.lower(i) != "alone" && text_.lower(i) != "it's"))) {
           if (take(spec, "1")) return;
         }
         continue;
@@ -483,6 +503,7 @@ class Extraction {
       i = number->last - 1;
     }
     if (!only || (known(spec) && !has_correction_word() && weight_of_only < 2)) return;
+    if (only->first == 1 && text_.lower(0) == "-") only->first = 0;  // a sign is for the validator to refuse
     if (only->first > 1 && text_.lower(only->first - 1) == "than") only->first -= 2;  // "less than ten" is for the validator to refuse
     take(spec, text_.between(only->first, only->last), Take::must);
   }
@@ -543,8 +564,12 @@ class Extraction {
     if (text_.question && asked_->type != domain::FieldType::integer) return;
     auto [first, last] = bare_span();
     if (first >= last || evades()) return;
+    if (asked_->type != domain::FieldType::boolean && asked_->type != domain::FieldType::choice && only_acknowledges()) return;
     switch (asked_->type) {
       case domain::FieldType::person_name:
+        if (is_legal_form(text_.lower(last - 1))) return;
+        for (std::size_t i = 0; i < first; ++i)  // "I work at Foo": what follows is no name
+          if (text_.lower(i) == "at" || text_.lower(i) == "for" || text_.lower(i) == "from" || text_.lower(i) == "work" || text_.lower(i) == "working") return;
         if (const auto end = name_end(text_, first, true); end > first && (end == last || ends_a_name(end)) && !looks_like_role(first, end)) take_span(asked_, first, end);
         return;
       case domain::FieldType::company: {
@@ -566,6 +591,7 @@ class Extraction {
         return;
       }
       case domain::FieldType::text:
+        if (complains()) return;
         if (asked_ == slots_.role) return bare_role(first, last);
         if (asked_ == slots_.goal) return bare_goal(first);
         if (found_.empty()) take(asked_, text_.between(first, text_.size()), Take::must);
@@ -574,6 +600,23 @@ class Extraction {
     }
   }
   /// "no idea", "not sure", "I don't know": an answer without a value.
+  bool only_acknowledges() const {
+    return std::all_of(text_.tokens.begin(), text_.tokens.end(), [](const Token& t) {
+      static constexpr std::array<std::string_view, 14> words{"help", "stop", "cancel", "wrong", "done", "ready", "first", "next", "later", "me", "i'm", "i", "that's", "it's"};
+      return t.kind == TokenKind::punctuation || is_filler(t.lower) || is_yes(t.lower) || is_no(t.lower) || std::find(words.begin(), words.end(), t.lower) != words.end();
+    });
+  }
+  /// It says that something known is wrong; where no rule found out what, it must not become the answer to the question.
+  bool complains() const {
+    return std::any_of(text_.tokens.begin(), text_.tokens.end(), [](const Token& t) {
+      static constexpr std::array<std::string_view, 9> words{"wrong", "incorrect", "typo", "mistake", "misspelled", "mistyped", "meant", "sorry", "oops"};
+      return std::find(words.begin(), words.end(), t.lower) != words.end();
+    });
+  }
+  static bool is_legal_form(std::string_view w) {
+    static constexpr std::array<std::string_view, 10> forms{"gmbh", "inc", "ltd", "llc", "ag", "plc", "corp", "limited", "llp", "bv"};
+    return std::find(forms.begin(), forms.end(), w) != forms.end();
+  }
   bool evades() const {
     static constexpr std::array<std::string_view, 20> phrases{"let me think", "what was the question", "come again", "my dog", "one moment", "one sec", "no idea", "not sure", "don't know", "dont know", "dunno", "no clue", "idk", "can't say", "can't remember",
                                                               "don't remember", "don't have", "haven't got", "hard to say", "it depends"};
@@ -583,6 +626,8 @@ class Extraction {
   }
   void bare_role(std::size_t first, std::size_t last) {
     first = skip_articles(first);
+    if (first < last && number_phrase(text_, first)) return;
+    if (first > 0 && text_.lower(first - 1) == "my" && first + 1 < last && text_.lower(first + 1) == "is") return;  // "my boss is …"
     for (std::size_t i = 0; i < last; ++i)  // "VP Product now", after news
       if (i > first && text_.lower(i - 1) == "!" && has_role_noun(i, last)) first = i;
     if (found_.empty() && first > 0 && text_.lower(first - 1) == "i" && !has_role_noun(first, role_end(text_, first)) && !is_state_word(text_.lower(first))) {

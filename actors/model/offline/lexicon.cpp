@@ -112,7 +112,7 @@ bool is_state_word(std::string_view w) {
       "sceptical", "skeptical", "worried", "concerned", "struggling", "testing", "signing", "wondering", "my", "your", "our", "of", "to", "for",
       "and", "like", "more", "actually", "basically", "mostly", "mainly", "usually", "probably", "maybe", "never", "always", "no", "yes", "it",
       "what", "that", "this", "there", "responsable", "good,", "female", "male", "married", "single", "german", "french", "english", "american",
-      "spanish", "italian", "serious", "kidding", "joking", "old", "young", "years", "sick", "late", "early", "free", "available", "open", "done,"};
+      "spanish", "italian", "serious", "kidding", "joking", "old", "young", "years", "sick", "late", "early", "free", "available", "open", "done,", "first", "second", "next", "last", "later", "help", "stop", "cancel", "wrong", "right"};
   return words.contains(w);
 }
 

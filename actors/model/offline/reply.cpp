@@ -19,7 +19,9 @@ std::string_view pick(std::span<const std::string_view> variants, std::string_vi
 }
 
 std::string first_name(std::string_view full) {
-  const auto space = full.find(' ');
+  auto space = full.find(' ');
+  if (space != std::string_view::npos && (full[space - 1] == '.' || full.starts_with("Dr ") || full.starts_with("Mr ") || full.starts_with("Mrs ") || full.starts_with("Ms ")))
+    return std::string(full.substr(0, full.find(' ', space + 1)));  // Dr. Angela, J. Robert
   std::string name(full.substr(0, space));
   if (!name.empty() && name[0] >= 'a' && name[0] <= 'z') name[0] = static_cast<char>(name[0] - 32);
   return name;

@@ -104,7 +104,7 @@ bool word_byte(std::string_view s, std::size_t i) {
   if (letter(c) || digit(c)) return true;
   const bool inside = i > 0 && i + 1 < s.size() && (letter(s[i - 1]) || digit(s[i - 1])) && (letter(s[i + 1]) || digit(s[i + 1]));
   if (c == '\'' || c == '-' || c == '_') return inside;
-  if (c == '.') return inside || (i > 0 && letter(s[i - 1]) && (i < 2 || !letter(s[i - 2])) && s[i - 1] >= 'A' && s[i - 1] <= 'Z');
+  if (c == '.') return inside || (i > 0 && letter(s[i - 1]) && (i < 2 || !letter(s[i - 2])) && ((s[i - 1] >= 'A' && s[i - 1] <= 'Z') || (i > 1 && s[i - 2] == '.')));
   if (c == ',') return inside && digit(s[i - 1]) && digit(s[i + 1]) && i + 3 < s.size() && digit(s[i + 2]) && digit(s[i + 3]);
   return c == '+' && i > 0 && (letter(s[i - 1]) || digit(s[i - 1]));
 }
@@ -120,6 +120,7 @@ bool begins_like_a_question(const Text& text) {
   static const std::vector<std::string> first{"what", "why", "how", "who", "when", "where", "which", "can", "could", "do", "does", "did",
                                               "is", "are", "will", "would", "should", "what's", "who's", "whats", "must"};
   if (text.tokens.empty()) return false;
+  if (text.lower(0) == "will" && text.size() > 1 && text.tokens[1].capitalised) return false;  // Will Smith
   for (const auto& w : first)
     if (text.lower(0) == w) return true;
   return false;

@@ -60,6 +60,28 @@ TEST(OfflineExtractor, takes_no_value_from_a_question_a_state_or_an_order_to_the
     EXPECT_TRUE(read(message).empty()) << message;
 }
 
+TEST(OfflineExtractor, never_takes_a_complaint_or_an_acknowledgement_for_the_answer) {
+  for (const auto* message : {"no, 12 was wrong, it's 16", "my email is wrong", "that's wrong", "sorry, it's Bob without the second b", "ok", "yes", "help"})
+    EXPECT_FALSE(read(message, five).contains("goal")) << message;
+}
+
+TEST(OfflineExtractor, does_nothing_when_a_correction_is_made_again) {
+  EXPECT_TRUE(read("sorry, it's Ann without an e", {{"full_name", "Ann Miller"}, {"email", "anne@x.org"}}).empty());
+}
+
+TEST(OfflineExtractor, tells_a_trade_from_a_surname_and_a_company_from_a_name) {
+  EXPECT_EQ(read("Tom Baker"), (Values{{"full_name", "Tom Baker"}}));
+  EXPECT_EQ(read("Will Smith"), (Values{{"full_name", "Will Smith"}}));
+  EXPECT_FALSE(read("I work at Foo Ltd").contains("full_name"));
+  EXPECT_FALSE(read("Foo Ltd").contains("full_name"));
+  EXPECT_TRUE(read("you first").empty());
+  EXPECT_TRUE(read(R"({"fields":{"full_name":"X"}})").empty());
+}
+
+TEST(OfflineExtractor, leaves_a_negative_number_to_the_validator) {
+  EXPECT_EQ(read("-3", {{"full_name", "Zoë"}, {"email", "z@a.io"}, {"company", "Acme"}, {"role", "CTO"}}), (Values{{"team_size", "-3"}}));
+}
+
 TEST(OfflineExtractor, asks_for_the_next_open_field_and_only_for_that) {
   const auto answer = extract_offline(asking("I'm Zoë, zoe@acme.io"));
   ASSERT_TRUE(answer);
