@@ -1,6 +1,7 @@
 // /api/onboarding/…: start, messages, turns, the session and its conversation, resume (api.md §1). Every answer is built
 // from the session's state, so a repeated request gets the answer it got, also after a restart.
 #include <algorithm>
+#include <cctype>
 
 #include "http/routes/api.hpp"
 #include "http/routes/body.hpp"
@@ -194,10 +195,20 @@ Response conversation_response(const SessionSnapshot& session, std::uint64_t aft
 
 RequestContext context_of(const Request& request) { return {request.request_id, request.traceparent}; }
 
-/// Whether `Prefer: respond-async` was asked for (RFC 7240).
+/// Whether `Prefer: respond-async` was asked for: a list of preferences in any case, each perhaps with parameters (RFC 7240 §2).
 bool prefers_async(const Request& request) {
-  const auto prefer = request.header("prefer");
-  return prefer && prefer->find("respond-async") != std::string_view::npos;
+  constexpr std::string_view wanted = "respond-async", white = " \t";
+  auto rest = request.header("prefer").value_or("");
+  while (!rest.empty()) {
+    auto token = rest.substr(0, rest.find_first_of(",;"));
+    token.remove_prefix(std::min(token.find_first_not_of(white), token.size()));
+    token = token.substr(0, token.find_last_not_of(white) + 1);
+    const bool same = std::equal(token.begin(), token.end(), wanted.begin(), wanted.end(), [](unsigned char a, char b) { return std::tolower(a) == b; });
+    if (same) return true;
+    const auto comma = rest.find(',');
+    rest.remove_prefix(comma == rest.npos ? rest.size() : comma + 1);
+  }
+  return false;
 }
 
 // ---- handlers

@@ -166,6 +166,15 @@ TEST_F(HttpServerTest, respond_async_answers_202_and_the_turn_is_found_at_its_lo
   EXPECT_EQ(ask(request("GET", answer.headers.at("location"), {}, bearer(session.token))).status, 202);
 }
 
+TEST_F(HttpServerTest, prefer_is_a_list_of_tokens_in_any_case) {
+  const auto status = [&](const std::string& prefer) {
+    const auto session = start();
+    return ask(request("POST", messages(session), R"({"message":"hello"})", bearer(session.token) + "Prefer: " + prefer + "\r\n")).status;
+  };
+  for (const std::string prefer : {"Respond-Async", "wait=10, respond-async", "return=minimal ,respond-async ; foo=bar,"}) EXPECT_EQ(status(prefer), 202) << prefer;
+  for (const std::string prefer : {"", ",", "no-respond-async", "respond-asynchronously", "wait=10; respond-async"}) EXPECT_EQ(status(prefer), 200) << prefer;
+}
+
 TEST_F(HttpServerTest, the_session_and_its_conversation_are_read_page_by_page) {
   const auto session = start();
   for (int i = 0; i < 3; ++i) ask(request("POST", messages(session), R"({"message":"hello"})", bearer(session.token)));
