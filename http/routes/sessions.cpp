@@ -305,9 +305,10 @@ void get_turn(Api& api, const Responder& responder) {
     if (turn == nullptr) return responder->fail(Failure{make_error_code(GatewayErrc::unknown_turn), {}});
     responder->note_turn(turn->turn_id);
     if (is_done(*turn)) return responder->send(turn_response(session, *turn));
-    const auto before = std::count_if(session.state->turns.begin(), session.state->turns.end(),
-                                      [turn](const domain::Turn& other) { return !is_done(other) && &other < turn; });
-    responder->send(waiting_response(session.session_id, turn->turn_id, static_cast<std::uint32_t>(before), static_cast<std::uint32_t>(before + 1)));
+    // 1 is the turn that is worked on, as in the message's own answer.
+    const auto place = std::count_if(session.state->turns.begin(), session.state->turns.end(),
+                                     [turn](const domain::Turn& other) { return !is_done(other) && &other <= turn; });
+    responder->send(waiting_response(session.session_id, turn->turn_id, static_cast<std::uint32_t>(place), static_cast<std::uint32_t>(place)));
   });
 }
 

@@ -163,7 +163,11 @@ TEST_F(HttpServerTest, respond_async_answers_202_and_the_turn_is_found_at_its_lo
   const auto body = json(answer);
   EXPECT_EQ(answer.headers.at("location"), body["status_url"].GetString());
   EXPECT_STREQ(body["status"].GetString(), "queued");
-  EXPECT_EQ(ask(request("GET", answer.headers.at("location"), {}, bearer(session.token))).status, 202);
+  const auto first = ask(request("GET", answer.headers.at("location"), {}, bearer(session.token)));
+  EXPECT_EQ(first.status, 202);
+  EXPECT_EQ(json(first)["position_in_queue"].GetUint(), body["position_in_queue"].GetUint());
+  const auto next = ask(request("POST", messages(session), R"({"message":"and"})", bearer(session.token) + "Prefer: respond-async\r\n"));
+  EXPECT_EQ(json(ask(request("GET", next.headers.at("location"), {}, bearer(session.token))))["position_in_queue"].GetUint(), 2u);
 }
 
 TEST_F(HttpServerTest, prefer_is_a_list_of_tokens_in_any_case) {
