@@ -23,6 +23,13 @@ std::optional<std::string> BodyReader::text(std::string_view name, std::size_t m
   return std::string(member->GetString(), member->GetStringLength());
 }
 
+std::optional<std::string> BodyReader::line(std::string_view name, std::size_t max_bytes) {
+  auto value = text(name, max_bytes);
+  if (value && std::any_of(value->begin(), value->end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }))
+    return note(name, "has a control character"), std::nullopt;
+  return value;
+}
+
 std::optional<std::string> BodyReader::word(std::string_view name, std::size_t max_bytes, std::string_view characters) {
   auto value = text(name, max_bytes);
   if (value && (value->empty() || value->find_first_not_of(characters) != std::string::npos))

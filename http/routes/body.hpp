@@ -16,6 +16,8 @@ class BodyReader {
 
   /// The member as text of at most max_bytes; nullopt when it is absent or null; wrong ones are noted.
   std::optional<std::string> text(std::string_view name, std::size_t max_bytes);
+  /// As text(), and without control characters: what is shown in a line, or compared, holds none.
+  std::optional<std::string> line(std::string_view name, std::size_t max_bytes);
   /// As text(), and made of these characters only, not empty.
   std::optional<std::string> word(std::string_view name, std::size_t max_bytes, std::string_view characters);
   std::string required_text(std::string_view name, std::size_t max_bytes);

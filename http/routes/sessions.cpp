@@ -219,7 +219,7 @@ void start(Api& api, const Responder& responder) {
   if (!body) return responder->fail(body.error());
   StartRequest start;
   start.context = context_of(request);
-  start.user_id = body->text("user_id", max_user_id_bytes);
+  start.user_id = body->line("user_id", max_user_id_bytes);
   start.flow = body->word("flow", 64, word_characters).value_or("default");
   start.plan = body->word("plan", 64, word_characters).value_or("");
   start.locale = body->word("locale", 35, word_characters).value_or("");
