@@ -9,7 +9,7 @@ result<Credential> Authority::credential(const Request& request) const {
   constexpr std::string_view scheme = "bearer ";
   bool is_bearer = header->size() > scheme.size();
   for (std::size_t i = 0; is_bearer && i < scheme.size(); ++i) is_bearer = ((*header)[i] | 0x20) == scheme[i];
-  if (!is_bearer) return failure(Errc::bad_credential, "The scheme must be Bearer.");
+  if (!is_bearer) return failure(Errc::no_credential, "The scheme must be Bearer.");
   const auto presented = header->substr(scheme.size());
   if (!operator_key_.empty() && privacy::equal_secret(presented, operator_key_)) return Credential{.operator_key = true, .token = {}};
   if (auto token = secrets_.verify_session_token(presented)) return Credential{.operator_key = false, .token = std::move(token)};

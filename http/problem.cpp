@@ -108,6 +108,12 @@ bool lookup(const std::error_code& code, ProblemKind& found) {
   return true;
 }
 
+/// What a 401 must ask for. Who showed no token is not told that it is a wrong one (RFC 6750 §3).
+std::vector<std::pair<std::string_view, std::string>> challenge(const ProblemKind& kind, std::error_code code) {
+  if (kind.status != 401) return {};
+  return {{"WWW-Authenticate", code == Errc::no_credential ? R"(Bearer realm="onboarding")" : R"(Bearer realm="onboarding", error="invalid_token")"}};
+}
+
 class HttpCategory final : public std::error_category {
  public:
   const char* name() const noexcept override { return "http"; }
@@ -130,11 +136,12 @@ ProblemKind problem_kind(std::error_code code) {
 
 Problem problem_of(const Failure& failure) {
   const auto kind = problem_kind(failure.code);
-  return {kind, kind.shows_detail ? failure.detail : std::string(), {}};
+  return {kind, kind.shows_detail ? failure.detail : std::string(), {}, challenge(kind, failure.code)};
 }
 
 Problem problem_of(Errc code, std::string detail, std::vector<InvalidMember> errors) {
-  return {kind_of(code), std::move(detail), std::move(errors)};
+  const auto kind = kind_of(code);
+  return {kind, std::move(detail), std::move(errors), challenge(kind, code)};
 }
 
 Problem problem_of(ReaderErrc code) {

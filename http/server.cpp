@@ -109,7 +109,6 @@ Response to_response(const Problem& problem, std::string_view instance, std::str
   response.body = to_json(problem, instance, request_id);
   if (problem.kind.retry_after_seconds != 0) response.with("Retry-After", std::to_string(problem.kind.retry_after_seconds));
   for (const auto& [name, value] : problem.headers) response.with(name, value);
-  if (problem.kind.status == 401) response.with("WWW-Authenticate", R"(Bearer realm="onboarding", error="invalid_token")");
   return response;
 }
 

@@ -225,8 +225,10 @@ TEST_F(HttpServerTest, every_id_bearing_route_refuses_strangers_and_forgeries) {
     const std::string body = path.ends_with("/messages") && method == "POST" ? R"({"message":"x"})" : "";
     const auto none = ask(request(method, path, body));
     EXPECT_EQ(none.status, 401) << method << path;
-    EXPECT_EQ(none.headers.count("www-authenticate"), 1u) << method << path;
-    EXPECT_EQ(ask(request(method, path, body, bearer(ann.token + "x"))).status, 401) << method << path;
+    EXPECT_EQ(none.headers.at("www-authenticate"), R"(Bearer realm="onboarding")") << method << path;
+    const auto forged = ask(request(method, path, body, bearer(ann.token + "x")));
+    EXPECT_EQ(forged.status, 401) << method << path;
+    EXPECT_EQ(forged.headers.at("www-authenticate"), R"(Bearer realm="onboarding", error="invalid_token")") << method << path;
     EXPECT_EQ(ask(request(method, path, body, "Authorization: Basic YTpi\r\n")).status, 401) << method << path;
     EXPECT_EQ(ask(request(method, path, body, bearer(bob.token))).status, 404) << method << path;
   }
