@@ -166,8 +166,10 @@ std::string to_json(const Problem& problem, std::string_view instance, std::stri
     codec::write_key(w, "detail");
     codec::write_string(w, problem.detail);
   }
-  codec::write_key(w, "instance");
-  codec::write_string(w, instance);
+  if (!instance.empty()) {
+    codec::write_key(w, "instance");
+    codec::write_string(w, instance);
+  }
   codec::write_key(w, "request_id");
   codec::write_string(w, request_id);
   if (!problem.errors.empty()) {

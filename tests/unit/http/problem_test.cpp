@@ -69,6 +69,7 @@ TEST(Problem, is_written_as_rfc_9457_with_pointers) {
   EXPECT_STREQ(json["instance"].GetString(), "/a");
   EXPECT_STREQ(json["request_id"].GetString(), "req_1");
   EXPECT_STREQ(json["errors"][0]["pointer"].GetString(), "/message");
+  EXPECT_EQ(to_json(problem_of(Errc::request_timeout), "", "req_1").find("instance"), std::string::npos);
 }
 
 }  // namespace
