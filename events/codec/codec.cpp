@@ -110,10 +110,10 @@ struct ShownTexts {
   Reveal reveal;
   bool erased;  // the record's key is gone: what is sealed in it is empty
   void operator()(std::string& out, std::string_view, const Personal& text) const {
-    if (erased || text.erased) {
-      out += R"("[erased]")";
-    } else if (reveal == Reveal::sealed) {
+    if (reveal == Reveal::sealed) {  // read without keys every text looks erased: only who opens them can tell
       out += R"("[sealed]")";
+    } else if (erased || text.erased) {
+      out += R"("[erased]")";
     } else {
       append_string(out, text.text);
     }

@@ -61,8 +61,8 @@ result<std::vector<DecodedEvent>> decode(const log::Record&, privacy::KeyStore&,
 /// Whether personal texts leave the server in clear.
 enum class Reveal { sealed, open };
 
-/// CloudEvents 1.0 structured JSON of one event, one line. Personal texts read "[sealed]", or "[erased]" once the key is
-/// gone, unless the caller asks for them.
+/// CloudEvents 1.0 structured JSON of one event, one line. Personal texts read "[sealed]"; to who asks for them to be
+/// open, "[erased]" once the key is gone.
 std::string to_cloud_event(const DecodedEvent&, std::string_view log_id, Reveal = Reveal::sealed);
 
 /// A flow file (api.md §2): its shape. Whether it makes sense is domain::check()'s business; the version is the
