@@ -109,6 +109,7 @@ class Conversation {
   const bool at_terminal_ = ::isatty(STDIN_FILENO);
   HttpClient client_;
   Saved saved_;
+  std::string last_shown_turn_;  // whose reply stood last in a conversation gone on with
 };
 
 std::string Conversation::base() const {
@@ -170,6 +171,8 @@ result<void> Conversation::show(const HttpAnswer& answer) {
     std::cout << answer.body << std::endl;
     return {};
   }
+  const std::string_view turn = codec::string_member(*parsed, "turn_id");
+  if (!turn.empty() && turn == last_shown_turn_) return {};  // the message had been answered: its reply stands above
   if (const auto* extracted = codec::find_member(*parsed, "extracted"); extracted && extracted->IsObject())
     for (const auto& field : extracted->GetObject())
       std::cout << "  + " << field.name.GetString() << ": " << (field.value.IsString() ? field.value.GetString() : codec::canonical_json(field.value)) << '\n';
@@ -196,19 +199,26 @@ result<void> Conversation::begin() {
 
 result<void> Conversation::go_on(Saved saved) {
   saved_ = std::move(saved);
-  const auto session = insist("/api/onboarding/sessions/" + saved_.session_id + "/messages", {}, {});
-  if (!session) return tl::unexpected(session.error());
-  if (session->status != 200) return refused(*session);
-  note("(session " + saved_.session_id + ", gone on with)");
-  const auto parsed = codec::parse_json(session->body);
-  if (parsed && !options_.json) {
+  bool told = false;
+  for (std::string page = "/api/onboarding/sessions/" + saved_.session_id + "/messages"; !page.empty();) {
+    const auto answer = insist(page, {}, {});
+    if (!answer) return tl::unexpected(answer.error());
+    if (answer->status != 200) return refused(*answer);
+    if (!std::exchange(told, true)) note("(session " + saved_.session_id + ", gone on with)");
+    if (options_.json) break;
+    const auto parsed = codec::parse_json(answer->body, {.max_bytes = 16 << 20});
+    if (!parsed) return failure(Errc::not_running, "the answer is not JSON");
     if (const auto* lines = codec::find_member(*parsed, "messages"); lines && lines->IsArray())
-      for (const auto& line : lines->GetArray())
-        std::cout << (codec::string_member(line, "role") == "user" ? "> " : "") << codec::string_member(line, "text") << '\n';
+      for (const auto& line : lines->GetArray()) {
+        const bool user = codec::string_member(line, "role") == "user";
+        std::cout << (user ? "> " : "") << codec::string_member(line, "text") << '\n';
+        if (!user) last_shown_turn_ = codec::string_member(line, "turn_id");
+      }
     std::cout.flush();
+    page = codec::string_member(*parsed, "next");
   }
   if (saved_.pending_key.empty()) return {};
-  note("(repeating the message that was not answered)");
+  note("(the last message is sent again, in case it was not heard)");
   return say(saved_.pending_text);
 }
 
