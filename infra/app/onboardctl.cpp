@@ -1,5 +1,6 @@
 // The operators', analysts' and testers' program. Options are read here; what the commands do stands in infra/app/ctl.
 #include <CLI/CLI.hpp>
+#include <sys/stat.h>
 
 #include <iostream>
 
@@ -59,6 +60,11 @@ int run(int argc, char** argv) {
   CLI::App* stats = command(*events, "stats", "count records, events, streams and bytes", "  onboardctl events stats --json");
   stats->add_flag("--json", stats_json, "as JSON");
   stats->callback([&] { chosen = [&] { return events_stats(context, stats_json); }; });
+  bool rebuild_yes = false;
+  CLI::App* rebuild = command(*events, "rebuild-head", "accept a log whose head file is lost, damaged or ahead of it, and write a new one",
+                              "  onboardctl events rebuild-head         what that gives up\n  onboardctl events rebuild-head --yes");
+  rebuild->add_flag("--yes", rebuild_yes, "do it: what the log no longer holds is given up");
+  rebuild->callback([&] { chosen = [&] { return events_rebuild_head(context, rebuild_yes); }; });
 
   CLI::App* session = command(cli, "session", "look at one session", "  onboardctl session show ses_007_01J…");
   session->require_subcommand(1);
@@ -99,6 +105,7 @@ int run(int argc, char** argv) {
 }  // namespace onboarding::app
 
 int main(int argc, char** argv) {
+  ::umask(077);
   try {
     return onboarding::app::run(argc, argv);
   } catch (const std::exception& error) {

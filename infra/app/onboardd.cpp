@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <condition_variable>
@@ -142,6 +143,7 @@ int run(int argc, char** argv) {
 }  // namespace onboarding::app
 
 int main(int argc, char** argv) {
+  ::umask(077);  // conversations and keys: nobody else's, whatever the shell says
   try {
     return onboarding::app::run(argc, argv);
   } catch (const std::exception& error) {

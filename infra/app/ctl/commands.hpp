@@ -27,6 +27,8 @@ struct TailOptions {
 int events_tail(const Context&, const TailOptions&);
 int events_verify(const Context&);
 int events_stats(const Context&, bool json);
+/// Accepts the log as it is and writes its head file anew; without `yes` only says what that gives up.
+int events_rebuild_head(const Context&, bool yes);
 
 int session_show(const Context&, const std::string& session_id, bool json, bool open);
 

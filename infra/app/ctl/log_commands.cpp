@@ -204,6 +204,28 @@ int events_stats(const Context& context, bool json) {
   return exit_good;
 }
 
+int events_rebuild_head(const Context& context, bool yes) {
+  const auto path = log_path(context);
+  if (!path) return complain(path.error());
+  if (!yes) {
+    note("The head file beside " + *path + " says how far the server acknowledged. Writing it anew accepts the log as it is:\n"
+         "acknowledged records that are missing at its end are given up, and nobody will be told again that they are.\n"
+         "Restore the newest copy of the log and its head file first, if there is one. To go on: onboardctl events rebuild-head --yes");
+    return exit_wrong_use;
+  }
+  const auto configuration = context.configuration();
+  if (!configuration) return complain(configuration.error());
+  log::SqliteOptions options;
+  options.path = *path;
+  options.partitions = static_cast<std::uint32_t>(configuration->integer("log.partitions"));
+  options.rebuild_head = true;
+  if (auto opened = log::SqliteLog::open(std::move(options)); !opened) return complain(opened.error());
+  const auto report = log::sqlite_stats(*path);
+  if (!report) return complain(report.error());
+  std::cout << "the head file names record " << report->acknowledged << " of " << report->records << '\n';
+  return exit_good;
+}
+
 int session_show(const Context& context, const std::string& session_id, bool json, bool open) {
   const auto partition = partition_of_session(session_id);
   if (!partition) return complain({Errc::bad_configuration, "\"" + session_id + "\" is not a session id"});
