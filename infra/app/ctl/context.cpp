@@ -52,6 +52,9 @@ result<OpenedLog> open_log(const Context& context, bool open_texts) {
   if (!path) return tl::unexpected(path.error());
   OpenedLog out;
   if (open_texts) {
+    std::error_code ignored;
+    if (!std::filesystem::exists(context.data() / "master.key", ignored))
+      return failure(Errc::not_found, (context.data() / "master.key").string() + " is missing: sealed texts cannot be read without it");
     const auto secrets = privacy::Secrets::load_or_create(context.data());
     if (!secrets) return tl::unexpected(secrets.error());
     auto keys = privacy::SqliteKeyStore::open_read_only(context.data() / "keys.db", secrets->wrapping_key());

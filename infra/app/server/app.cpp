@@ -1,6 +1,7 @@
 #include "infra/app/server/app.hpp"
 
 #include <prometheus/registry.h>
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -126,13 +127,32 @@ struct App::Parts {
   bool has(Role role) const { return options.roles.contains(role); }
   const Configuration& c() const { return options.configuration; }
 
-  result<void> open_secrets();
   result<void> open_log();
+  result<void> check_keys() const;
+  result<void> open_secrets();
   result<void> start_read_models();
   result<void> start_runtime();
   result<void> start_http();
   http::HealthReport health() const;
 };
+
+/// Keys that were lost must not be made anew: the store would be empty, and everybody's session would read as erased.
+result<void> App::Parts::check_keys() const {
+  const auto there = [&](const char* name) {
+    struct stat file {};
+    return ::stat((options.data / name).c_str(), &file) == 0 && file.st_size > 0;
+  };
+  const auto lost = [&](const char* name, const std::string& sealed) {
+    return failure(Errc::bad_data_folder, (options.data / name).string() + " is missing, and " + sealed +
+                                              " cannot be read without it: restore it from the back-up, or begin with an empty data folder");
+  };
+  bool has_events = false;
+  if (c().text("log.kind") != "memory")
+    for (std::uint32_t p = 0; p < log->partitions() && !has_events; ++p) has_events = log->head(p) > 0;
+  if (!there("master.key") && (has_events || there("keys.db"))) return lost("master.key", there("keys.db") ? "keys.db" : "the event log");
+  if (!there("keys.db") && has_events) return lost("keys.db", "the event log");
+  return {};
+}
 
 result<void> App::Parts::open_secrets() {
   auto loaded = privacy::Secrets::load_or_create(options.data);
@@ -275,9 +295,11 @@ result<std::unique_ptr<App>> App::start(AppOptions options) {
     return failure(Errc::not_in_this_version, p.c().source("log.kind") + ": log.kind = \"kafka\": the Kafka log comes with a later version; use \"sqlite\"");
   if (auto made = make_folder(p.options.data); !made) return tl::unexpected(made.error());
   p.server_log = make_server_log();
+  spdlog::set_default_logger(p.server_log);  // actors have no logger of their own: theirs are lines of the process
   for (const std::string& name : p.c().strange_variables()) p.server_log->warn("the environment variable {} is no setting of this version", name);
-  if (auto done = p.open_secrets(); !done) return tl::unexpected(done.error());
   if (auto done = p.open_log(); !done) return tl::unexpected(done.error());
+  if (auto done = p.check_keys(); !done) return tl::unexpected(done.error());
+  if (auto done = p.open_secrets(); !done) return tl::unexpected(done.error());
   if (p.has(Role::sessions)) {
     if (auto done = p.start_runtime(); !done) return tl::unexpected(done.error());
   }

@@ -6,29 +6,32 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <unistd.h>
 
+#include "events/codec/json.hpp"
+
 namespace onboarding::app {
 namespace {
 
 constexpr std::size_t file_bytes = 10 << 20, files = 3;
 
-/// %* : the message as the inside of a JSON string; spdlog itself escapes nothing.
-class EscapedMessage final : public spdlog::custom_flag_formatter {
+/// %* : what follows time and level. A message that is a JSON object gives its members, any other is a "log" event's text.
+class Members final : public spdlog::custom_flag_formatter {
  public:
   void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& out) override {
-    constexpr std::string_view hex = "0123456789abcdef";
-    for (const char c : message.payload) {
-      const auto byte = static_cast<unsigned char>(c);
-      if (c == '"' || c == '\\') {
-        out.push_back('\\');
-        out.push_back(c);
-      } else if (byte < 0x20) {
-        for (const char e : {'\\', 'u', '0', '0', hex[byte >> 4], hex[byte & 15]}) out.push_back(e);
-      } else {
-        out.push_back(c);
+    const std::string_view text(message.payload.data(), message.payload.size());
+    const auto append = [&](std::string_view piece) { out.append(piece.data(), piece.data() + piece.size()); };
+    if (text.starts_with('{') && text.find('\n') == text.npos)
+      if (const auto parsed = codec::parse_json(text); parsed && parsed->IsObject() && codec::find_member(*parsed, "event")) {
+        append(",");
+        append(text.substr(1));
+        return;
       }
-    }
+    std::string quoted;
+    codec::append_string(quoted, text);
+    append(R"(,"event":"log","message":)");
+    append(quoted);
+    append("}");
   }
-  std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<EscapedMessage>(); }
+  std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<Members>(); }
 };
 
 }  // namespace
@@ -41,7 +44,7 @@ std::shared_ptr<spdlog::logger> make_server_log() {
   }
   auto log = std::make_shared<spdlog::logger>("onboardd", std::make_shared<spdlog::sinks::stderr_sink_mt>());
   auto formatter = std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::utc);
-  formatter->add_flag<EscapedMessage>('*').set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%fZ","level":"%l","event":"log","message":"%*"})");
+  formatter->add_flag<Members>('*').set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%fZ","level":"%l"%*)");
   log->set_formatter(std::move(formatter));
   return log;
 }
