@@ -10,7 +10,7 @@ import threading
 import tomllib
 import unittest
 
-from harness import BUILD, PATIENCE, ROOT, Server, clean_environment, free_port, wait_until
+from harness import BUILD, PATIENCE, ROOT, Server, Session, clean_environment, free_port, wait_until
 
 
 class Onboardctl(unittest.TestCase):
@@ -26,6 +26,15 @@ class Onboardctl(unittest.TestCase):
         again = self.server.ctl("chat", "--resume", text="I work at Analytical Engines Ltd\n")
         self.assertIn("> My name is Ada Lovelace", again.stdout)
         self.assertIn("+ company:", again.stdout)
+        # More than a page of lines, and a reply that was lost on its way: the message is sent again, its answer shown once.
+        saved = json.loads((self.server.data / "chat.json").read_text())
+        session = Session(self.server, saved | {"user_id": ""})
+        for n in range(60):
+            session.told(f"we are {n + 2} people", key=f"key-{n}")
+        reply = session.conversation()[-1]["text"]
+        (self.server.data / "chat.json").write_text(json.dumps(saved | {"pending_key": "key-59", "pending_text": "we are 61 people"}))
+        shown = self.server.ctl("chat", "--resume").stdout.splitlines()
+        self.assertTrue("\n".join(shown).endswith("> we are 61 people\n" + reply), shown[-5:])
         self.assertEqual(stat.S_IMODE((self.server.data / "chat.json").stat().st_mode), 0o600)
 
     def test_chat_survives_a_kill_between_and_under_its_messages(self):
@@ -56,6 +65,8 @@ class Onboardctl(unittest.TestCase):
         self.assertTrue(all(line["specversion"] == "1.0" for line in lines))
         self.assertTrue(any("FieldExtracted" in line["type"] for line in lines))
         self.assertNotIn("Lovelace", json.dumps(lines))
+        self.assertIn("[sealed]", json.dumps(lines))
+        self.assertNotIn("[erased]", json.dumps(lines))
         self.assertIn("Lovelace", self.server.ctl("events", "tail", "--open", "--session", session.id).stdout)
         self.assertIn("Lovelace", self.server.ctl("session", "show", session.id).stdout)
         self.assertNotIn("Lovelace", self.server.ctl("session", "show", session.id, "--sealed").stdout)
@@ -101,6 +112,46 @@ class Onboardctl(unittest.TestCase):
         self.server.launch()
         self.assertNotEqual(self.server.process.wait(PATIENCE), 0)
         self.assertIn("onboardd:", self.server.log())
+
+    def test_a_log_without_its_head_starts_only_after_an_operator_accepted_it(self):
+        session = self.server.begin()
+        session.told("My name is Ada Lovelace")
+        self.assertIn("another process writes", self.server.ctl("events", "rebuild-head", "--yes", check=False).stderr)
+        self.server.terminate()
+        (self.server.data / "log" / "events.db.head").unlink()
+        self.server.launch()
+        self.assertEqual(self.server.process.wait(PATIENCE), 1)
+        self.assertIn("onboardctl events rebuild-head", self.server.log())
+        asked = self.server.ctl("events", "rebuild-head", check=False)
+        self.assertEqual(asked.returncode, 2)
+        self.assertIn("given up", asked.stderr)
+        self.assertFalse((self.server.data / "log" / "events.db.head").exists())
+        self.server.ctl("events", "rebuild-head", "--yes")
+        self.server.start()
+        self.assertEqual(session.state()["status"], "active")
+
+    def test_lost_keys_are_not_made_anew(self):
+        session = self.server.begin()
+        self.server.terminate()
+        for name in ("keys.db", "master.key"):
+            kept = self.server.data / (name + ".kept")
+            (self.server.data / name).rename(kept)
+            self.server.launch()
+            self.assertEqual(self.server.process.wait(PATIENCE), 1)
+            self.assertIn(f"{name} is missing", self.server.log())
+            self.assertFalse((self.server.data / name).exists())
+            kept.rename(self.server.data / name)
+        self.server.start()
+        self.assertEqual(session.state()["status"], "active")
+
+    def test_every_file_is_its_owners_and_every_log_line_is_an_object(self):
+        self.server.begin().told("My name is Ada Lovelace")
+        self.server.terminate()
+        open_to_others = [str(p) for p in self.server.data.rglob("*") if p.is_file() and stat.S_IMODE(p.stat().st_mode) & 0o077]
+        self.assertEqual(open_to_others, [])
+        lines = [json.loads(line) for line in self.server.log().splitlines()]
+        self.assertTrue(all({"time", "level", "event"} <= line.keys() for line in lines if "method" not in line), lines)
+        self.assertTrue(any(line.get("event") not in (None, "log") and "fields" in line for line in lines), "the actors' lines are objects, not texts")
 
 
 class Onboardd(unittest.TestCase):
