@@ -124,7 +124,8 @@ TEST_F(HttpServerTest, a_start_answers_201_with_the_contract_s_members) {
 TEST_F(HttpServerTest, a_start_without_a_body_is_a_start) { EXPECT_EQ(ask(request("POST", "/api/onboarding/sessions")).status, 201); }
 
 TEST_F(HttpServerTest, a_user_id_with_a_control_character_is_refused_by_name) {
-  for (const std::string user : {R"(a\u0000b)", R"(\n)", R"(a\u001f)", "a\x7f"}) {
+  // A NUL never gets this far: the JSON reader refuses it everywhere, with 400.
+  for (const std::string user : {R"(a\u0001b)", R"(\n)", R"(a\u001f)", "a\x7f"}) {
     const auto answer = ask(request("POST", "/api/onboarding/sessions", R"({"user_id":")" + user + "\"}"));
     ASSERT_EQ(answer.status, 422) << user;
     EXPECT_STREQ(json(answer)["errors"][0]["pointer"].GetString(), "/user_id");
