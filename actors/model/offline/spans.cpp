@@ -120,7 +120,8 @@ std::size_t role_cue(const Text& t, std::size_t i) {
   if (const auto behind = behind_i_am(t, i); behind > i) {
     auto k = skip_adverbs(t, behind);
     if (any_of(at(t, k), {"working", "employed", "acting"}) && at(t, k + 1) == "as") return article(k + 2);
-    if (article(k) == k && is_given_name_too(at(t, k)) && capital(t, k) && !t.all_lower) return i;  // "I'm Dean"
+    const bool title = (is_role_noun(at(t, k)) || is_role_modifier(at(t, k))) && !is_given_name_too(at(t, k));
+    if (article(k) == k && capital(t, k) && !t.all_lower && !title) return i;  // "I'm Dean", "I am Bob Builder"
     return article(k);
   }
   if (at(t, i) == "as" && any_of(at(t, i + 1), {"a", "an", "the", "their", "our"})) return article(i + 1);

@@ -71,6 +71,7 @@ TEST(OfflineExtractor, does_nothing_when_a_correction_is_made_again) {
 
 TEST(OfflineExtractor, tells_a_trade_from_a_surname_and_a_company_from_a_name) {
   EXPECT_EQ(read("Tom Baker"), (Values{{"full_name", "Tom Baker"}}));
+  EXPECT_EQ(read("I am Bob Builder from Acme Ltd"), (Values{{"full_name", "Bob Builder"}, {"company", "Acme Ltd"}}));
   EXPECT_EQ(read("Will Smith"), (Values{{"full_name", "Will Smith"}}));
   EXPECT_FALSE(read("I work at Foo Ltd").contains("full_name"));
   EXPECT_FALSE(read("Foo Ltd").contains("full_name"));
