@@ -17,8 +17,7 @@ void put(char*& at, Number value) {
 }
 
 void put(char*& at, std::string_view bytes) {
-  std::memcpy(at, bytes.data(), bytes.size());
-  at += bytes.size();
+  at += bytes.copy(at, bytes.size());  // unlike memcpy, it takes a view of nothing
 }
 
 Checksum hash(std::string_view bytes) {
