@@ -16,6 +16,8 @@ namespace {
 using session::Plant;
 
 constexpr std::uint64_t histories_at_most = 40;
+// A history takes some 30 ms: a bug that makes one hang is found by this.
+constexpr unsigned seconds_at_most = 30;
 
 /// How many histories it took; 0: not found.
 std::uint64_t found_after(Plant bug) {
@@ -25,6 +27,7 @@ std::uint64_t found_after(Plant bug) {
     if (child == 0) {
       spdlog::set_level(spdlog::level::off);
       if (!std::freopen("/dev/null", "w", stderr)) _exit(3);
+      alarm(seconds_at_most);
       session::planted_bug = bug;
       int status = 0;
       {
@@ -40,7 +43,7 @@ std::uint64_t found_after(Plant bug) {
     }
     int status = 0;
     if (waitpid(child, &status, 0) != child) return 0;
-    if (WIFSIGNALED(status)) std::printf("  seed %llu: an assertion ended it\n", static_cast<unsigned long long>(seed));
+    if (WIFSIGNALED(status)) std::printf("  seed %llu: an assertion ended it, or it did not end\n", static_cast<unsigned long long>(seed));
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) return seed;
   }
   return 0;

@@ -35,9 +35,11 @@ struct Question {
 /// The answers of one kind of call, in the order they came.
 template <class T>
 struct Heard {
-  std::vector<result<T>> answers;
+  // Shared with its ears: whoever still waits is answered when the stage goes, which may be after this went.
+  std::shared_ptr<std::vector<result<T>>> kept = std::make_shared<std::vector<result<T>>>();
+  std::vector<result<T>>& answers = *kept;
   Gateway::Done<T> ear() {
-    return [this](result<T> answer) { answers.push_back(std::move(answer)); };
+    return [kept = kept](result<T> answer) { kept->push_back(std::move(answer)); };
   }
   bool nothing() const { return answers.empty(); }
   const T& only() const { return answers.at(0).value(); }
@@ -48,14 +50,17 @@ class Stage {
  public:
   explicit Stage(std::shared_ptr<log::MemoryStore> on = log::make_memory_store(1), SessionSettings with = {})
       : store(std::move(on)), settings(with), system(config), log(store, log::MemoryLog::Mode::controlled) {
-    model = system.spawn([this](caf::event_based_actor* self) -> caf::behavior {
-      return {[this, self](model::extract_atom, const model::RequestPtr& request) {
-        auto promise = self->make_response_promise<model::OutcomePtr>();
-        questions.push_back({request, promise});
-        return promise;
-      },
-              [](answer_atom, caf::response_promise& promise, const model::OutcomePtr& outcome) { promise.deliver(outcome); }};
-    });
+    // Spawned with an argument: without one, CAF 0.17 dereferences a null pointer to none (UBSan).
+    model = system.spawn(
+        [](caf::event_based_actor* self, Stage* stage) -> caf::behavior {
+          return {[stage, self](model::extract_atom, const model::RequestPtr& request) {
+                    auto promise = self->make_response_promise<model::OutcomePtr>();
+                    stage->questions.push_back({request, promise});
+                    return promise;
+                  },
+                  [](answer_atom, caf::response_promise& promise, const model::OutcomePtr& outcome) { promise.deliver(outcome); }};
+        },
+        this);
     gateway = make_gateway(system, {&log, &keys, &secrets, &clock, &system_random(), &flows, &registry, settings, model,
                                     [this](std::function<void()> work) { lookups.push_back(std::move(work)); }});
     run();
