@@ -19,6 +19,8 @@ server_pid() {
   local pid
   pid=$(cat "$1/onboardd.pid" 2>/dev/null) || return 1
   [[ $pid =~ ^[0-9]+$ && $(cat "/proc/$pid/comm" 2>/dev/null) == onboardd ]] || return 1
+  # Killed and not yet reaped is not alive.
+  ! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null || return 1
   printf '%s' "$pid"
 }
 
