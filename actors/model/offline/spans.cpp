@@ -89,7 +89,7 @@ std::size_t name_end(const Text& t, std::size_t begin, bool expected) {
       continue;
     }
     // without capitals: anything that is not a word of ordinary speech, and only where a name may stand
-    const bool may = t.all_lower || (words == 0 && (expected || true));
+    const bool may = t.all_lower || words == 0;
     if (!may || is_function_word(w) || is_state_word(w) || is_role_noun(w) || is_filler(w) || is_number_word(w) || is_people_noun(w)) break;
     if (words > 0 && !t.all_lower && !expected) break;
     if (any_of(w, {"llamo", "heiße", "m'appelle", "chiamo", "chamo"})) break;
@@ -235,7 +235,7 @@ std::size_t company_end(const Text& t, std::size_t begin, bool expected) {
     return begin;
   if (t.tokens[begin].kind == TokenKind::number) {
     const bool name = capital(t, begin + 1) && !t.all_lower;  // "3 Degrees"
-    if (!name && !(expected && begin + 1 >= t.size() && false)) return begin;
+    if (!name) return begin;
   }
   if (is_number_word(first) && !capital(t, begin)) return begin;
   if (!cased && !expected && !t.all_lower && !is_company_suffix(at(t, begin + 1))) {
@@ -262,7 +262,7 @@ std::size_t company_end(const Text& t, std::size_t begin, bool expected) {
     if (!word(t, i)) break;
     if (i > begin && is_company_suffix(w) && (capital(t, i) || t.all_lower || any_of(w, {"gmbh", "inc", "ltd", "llc", "ag"})) && w != "as" && w != "se" && w != "co" && w != "spa" ) continue;
     if (any_of(w, {"of", "and", "the", "for", "de", "du", "y", "und", "et"}) && i > begin) {
-      const bool joins = cased && capital(t, i + 1) && !any_of(at(t, i + 1), {"i", "i'm", "we", "we're", "my", "our", "im"}) && !(w == "for" && false);
+      const bool joins = cased && capital(t, i + 1) && !any_of(at(t, i + 1), {"i", "i'm", "we", "we're", "my", "our", "im"});
       const bool lower_joins = t.all_lower && expected && any_of(w, {"of", "and", "the", "de"}) && word(t, i + 1) && !is_function_word(at(t, i + 1)) && !is_role_noun(at(t, i + 1)) && !any_of(at(t, i+1), {"i'm","we're","there"});
       const bool the_next = cased && any_of(w, {"of", "for"}) && at(t, i + 1) == "the" && capital(t, i + 2);
       if (joins || lower_joins || the_next) continue;
@@ -278,7 +278,7 @@ std::size_t company_end(const Text& t, std::size_t begin, bool expected) {
       if ((is_function_word(w) || is_state_word(w) || is_role_noun(w)) && !(expected && punctuation(t, i + 1) && !is_function_word(w) && w.size() > 4)) return begin;
       continue;
     }
-    if (is_function_word(w) || is_role_noun(w) || is_role_modifier(w) == (w == "as") ? is_function_word(w) || is_role_noun(w) : false) break;
+    if (is_function_word(w) || is_role_noun(w)) break;
     if (any_of(w, {"as", "in", "on", "where", "who", "doing", "located", "btw", "we're", "there", "which", "that's"})) break;
     if (is_number_word(w) || is_people_noun(w)) break;
     if (!t.all_lower && !expected) break;
