@@ -119,7 +119,7 @@ void CallActor::on_grant(const LeaseGrant& grant) {
     std::lock_guard lock(address->mutex);
     if (address->actor) caf::anon_send(address->actor, call_done_atom::value, lease, std::make_shared<CallResult>(std::move(result)));
   };
-  context_->clients[grant.provider]->call(*prompt_, grant.timeout, std::move(done));
+  context_->clients[grant.provider]->call(*prompt_, grant.timeout, nullptr, std::move(done));
 }
 
 void CallActor::on_result(CallResult result) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -21,6 +22,10 @@ struct HistoryLine {
   std::string text;
 };
 
+/// Takes the reply while the model writes it, checked for nothing but the canary. Any thread; must not block. `restart`: what came
+/// before is void, another attempt writes.
+using ReplySink = std::function<void(std::string_view text, bool restart)>;
+
 /// All that a model may know about a turn. Immutable and shared once built.
 struct ExtractionRequest {
   std::string session_id, turn_id, plan, locale;
@@ -34,6 +39,7 @@ struct ExtractionRequest {
   std::vector<HistoryLine> history;                           // newest last, without the message itself; bounded by the session
   std::string message;                                        // byte for byte what the user wrote
   bool completed = false;                                     // the session is complete: this may be a correction
+  ReplySink on_reply;                                         // empty: nobody watches it being written
 };
 
 /// What came of it. Either an answer, or the reason why there is none.

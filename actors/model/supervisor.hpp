@@ -12,6 +12,9 @@
 //   (settle_atom, LeaseId, Settlement)             → nothing
 //   (exit message)                                 → it ends, and its call actors with it: when nobody waits any more
 //   (model_status_atom)                            → ModelStatusPtr                (admin, health, metrics)
+//   (change_atom, ProviderChange)                  → ModelStatusPtr, or an error whose words name what is wrong
+//   (queue_mode_atom, QueueMode)                   → ModelStatusPtr
+//   (place_atom, std::string turn_id)              → QueuePlace; position 0: it does not wait (it runs, or is unknown)
 #pragma once
 
 #include <caf/actor.hpp>
@@ -32,6 +35,9 @@ using extract_atom = caf::atom_constant<caf::atom("extract")>;
 using lease_atom = caf::atom_constant<caf::atom("lease")>;
 using settle_atom = caf::atom_constant<caf::atom("settle")>;
 using model_status_atom = caf::atom_constant<caf::atom("mdlstatus")>;
+using change_atom = caf::atom_constant<caf::atom("change")>;
+using queue_mode_atom = caf::atom_constant<caf::atom("queuemode")>;
+using place_atom = caf::atom_constant<caf::atom("place")>;
 
 /// Spawns the supervisor. Timers are CAF's delayed_send, so that a test coordinator's clock moves them.
 caf::actor spawn_supervisor(caf::actor_system&, SupervisorOptions);
@@ -41,6 +47,9 @@ caf::actor spawn_supervisor(caf::actor_system&, SupervisorOptions);
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::RequestPtr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::OutcomePtr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::ModelStatusPtr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::ProviderChange)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::QueueMode)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::QueuePlace)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::LeaseRequest)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::LeaseGrant)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::Settlement)

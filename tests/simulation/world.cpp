@@ -126,7 +126,7 @@ result<privacy::SealingKeyPtr> UnreliableKeys::find(std::string_view user, std::
   return keys_.find(user, key_id);
 }
 
-void UnreliableProvider::call(const model::Prompt& prompt, std::chrono::milliseconds timeout, std::function<void(model::CallResult)> done) {
+void UnreliableProvider::call(const model::Prompt& prompt, std::chrono::milliseconds timeout, model::TextSink, std::function<void(model::CallResult)> done) {
   world_.process->calls.push_back({prompt.user_message, world_.clock.elapsed + timeout, std::move(done)});
 }
 

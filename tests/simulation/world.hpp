@@ -115,7 +115,7 @@ class UnreliableKeys final : public privacy::KeyStore {
 class UnreliableProvider final : public model::ProviderClient {
  public:
   explicit UnreliableProvider(World& world) : world_(world) {}
-  void call(const model::Prompt&, std::chrono::milliseconds timeout, std::function<void(model::CallResult)> done) override;
+  void call(const model::Prompt&, std::chrono::milliseconds timeout, model::TextSink, std::function<void(model::CallResult)> done) override;
 
  private:
   World& world_;

@@ -159,11 +159,13 @@ LeaseDesk::Verdict LeaseDesk::judge(PerProvider& desk, const Lease& lease, const
       desk.hold = {};
       return Verdict::fine;
     case CallError::rate_limited:
+    case CallError::slow_down:
       ++desk.rate_limited;
       desk.breaker.undecided(lease.probe);
       hold(desk, lease, s.retry_after, now);
       return Verdict::fine;
     case CallError::cancelled:
+    case CallError::too_large:
     case CallError::context_too_long:  // tells about the request, not about the provider
       desk.breaker.undecided(lease.probe);
       return Verdict::fine;
@@ -172,8 +174,10 @@ LeaseDesk::Verdict LeaseDesk::judge(PerProvider& desk, const Lease& lease, const
       return desk.breaker.failed_for_long(now, lease.probe) ? Verdict::opened_for_long : Verdict::fine;
     case CallError::bad_request:
     case CallError::unavailable:
+    case CallError::overloaded:
     case CallError::timeout:
     case CallError::connection:
+    case CallError::truncated:
     case CallError::invalid_answer: break;
   }
   return desk.breaker.failed(now, lease.probe) ? Verdict::opened : Verdict::fine;

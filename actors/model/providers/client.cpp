@@ -31,7 +31,7 @@ class HttpProviderClient final : public ProviderClient {
   HttpProviderClient(ProviderSettings settings, std::unique_ptr<WireFormat> format, CurlLoop& loop)
       : settings_(std::move(settings)), format_(std::move(format)), loop_(loop) {}
 
-  void call(const Prompt& prompt, std::chrono::milliseconds timeout, std::function<void(CallResult)> done) override {
+  void call(const Prompt& prompt, std::chrono::milliseconds timeout, TextSink, std::function<void(CallResult)> done) override {
     auto http = format_->build(settings_, prompt);
     http.timeout = std::min(timeout, settings_.timeout);
     loop_.submit(std::move(http), [format = format_, done = std::move(done)](HttpReply reply) {

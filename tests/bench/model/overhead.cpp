@@ -21,7 +21,7 @@ using SteadyClock = std::chrono::steady_clock;
 
 class InstantClient final : public ProviderClient {
  public:
-  void call(const Prompt&, std::chrono::milliseconds, std::function<void(CallResult)> done) override {
+  void call(const Prompt&, std::chrono::milliseconds, TextSink, std::function<void(CallResult)> done) override {
     CallResult r;
     r.answer = R"({"reply":"Thank you, Ann. What is your e-mail address?","fields":{"full_name":"Ann Smith","email":null},"asks":["email"]})";
     r.usage.input_tokens = 900;

@@ -87,7 +87,7 @@ class Provider : public testing::Test {
     auto client = make_client(settings, loop_);
     if (!client) throw std::runtime_error(client.error().message());
     std::promise<CallResult> promise;
-    (*client)->call(prompt, timeout, [&](CallResult r) { promise.set_value(std::move(r)); });
+    (*client)->call(prompt, timeout, nullptr, [&](CallResult r) { promise.set_value(std::move(r)); });
     return promise.get_future().get();
   }
   CallResult call(const std::string& message, std::chrono::milliseconds timeout = 10s) {
@@ -173,7 +173,7 @@ TEST_F(Provider, calls_still_running_when_the_loop_ends_are_cancelled) {
   std::promise<CallResult> promise;
   {
     CurlLoop loop;
-    (*make_client(server_->settings(), loop))->call(build_prompt(*request("x"), "c"), 10s, [&](CallResult r) { promise.set_value(std::move(r)); });
+    (*make_client(server_->settings(), loop))->call(build_prompt(*request("x"), "c"), 10s, nullptr, [&](CallResult r) { promise.set_value(std::move(r)); });
   }
   EXPECT_EQ(promise.get_future().get().error, CallError::cancelled);
 }
@@ -183,8 +183,8 @@ TEST_F(Provider, a_full_loop_refuses_instead_of_queueing_without_bound) {
   CurlLoop loop(1);
   auto client = *make_client(server_->settings(), loop);
   std::promise<CallResult> first, second;
-  client->call(build_prompt(*request("x"), "c"), 500ms, [&](CallResult r) { first.set_value(std::move(r)); });
-  client->call(build_prompt(*request("x"), "c"), 500ms, [&](CallResult r) { second.set_value(std::move(r)); });
+  client->call(build_prompt(*request("x"), "c"), 500ms, nullptr, [&](CallResult r) { first.set_value(std::move(r)); });
+  client->call(build_prompt(*request("x"), "c"), 500ms, nullptr, [&](CallResult r) { second.set_value(std::move(r)); });
   const auto refused = second.get_future().get();
   EXPECT_EQ(refused.error, CallError::connection);
   EXPECT_FALSE(refused.was_sent);

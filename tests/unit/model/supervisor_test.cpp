@@ -49,7 +49,7 @@ class ScriptedClient final : public ProviderClient {
   std::vector<Prompt> prompts;
   std::vector<std::chrono::milliseconds> timeouts;
 
-  void call(const Prompt& prompt, std::chrono::milliseconds timeout, std::function<void(CallResult)> done) override {
+  void call(const Prompt& prompt, std::chrono::milliseconds timeout, TextSink, std::function<void(CallResult)> done) override {
     prompts.push_back(prompt);
     timeouts.push_back(timeout);
     if (auto r = script ? script(static_cast<int>(prompts.size())) : std::nullopt)
