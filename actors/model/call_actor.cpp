@@ -43,6 +43,21 @@ std::string bounded(const std::string& text) {
 
 }  // namespace
 
+void LiveCalls::add(const caf::actor& call) {
+  std::lock_guard lock(mutex_);
+  calls_.insert(call.address());
+}
+
+void LiveCalls::remove(const caf::actor_addr& call) {
+  std::lock_guard lock(mutex_);
+  calls_.erase(call);
+}
+
+std::set<caf::actor_addr> LiveCalls::take() {
+  std::lock_guard lock(mutex_);
+  return std::exchange(calls_, {});
+}
+
 OutcomePtr offline_outcome(const CallContext& context, const ExtractionRequest& request, std::string failure,
                            std::vector<domain::LlmCall> calls) {
   auto outcome = std::make_shared<ExtractionOutcome>();
@@ -186,6 +201,7 @@ void CallActor::conclude_offline(const char* failure) {
 
 // Ended from outside, with the supervisor: whoever waits is told that there is no outcome, so that the turn stays open.
 void CallActor::on_exit() {
+  context_->live->remove(address());
   if (promise_.pending()) promise_.deliver(caf::make_error(caf::exit_reason::user_shutdown));
   supervisor_ = nullptr;
   if (!address_) return;

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <caf/actor.hpp>
+#include <caf/actor_addr.hpp>
 #include <caf/event_based_actor.hpp>
 
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,7 +20,20 @@ namespace onboarding::model {
 /// The lease ran out before the call was settled; sent by the supervisor to whoever holds it.
 using lease_expired_atom = caf::atom_constant<caf::atom("leaseexp")>;
 
-/// What all call actors of a supervisor share; immutable.
+/// The call actors that run, so that their supervisor can end them. Neither links nor monitors: each exit would walk all of
+/// the supervisor's, or cost it a message.
+class LiveCalls {
+ public:
+  void add(const caf::actor& call);
+  void remove(const caf::actor_addr& call);
+  std::set<caf::actor_addr> take();
+
+ private:
+  std::mutex mutex_;
+  std::set<caf::actor_addr> calls_;
+};
+
+/// What all call actors of a supervisor share; immutable but for what locks itself.
 struct CallContext {
   std::vector<ProviderSettings> providers;
   std::vector<std::shared_ptr<ProviderClient>> clients;  // same order
@@ -26,6 +41,7 @@ struct CallContext {
   const Clock* clock = nullptr;
   std::string canary;
   std::shared_ptr<ModelMetrics> metrics;
+  std::shared_ptr<LiveCalls> live = std::make_shared<LiveCalls>();
 };
 
 /// The extractor's answer, or none with `failure` as the reason.

@@ -52,6 +52,8 @@ class Supervisor : public caf::event_based_actor {
   const char* name() const override { return "model supervisor"; }
 
   void on_exit() override {
+    for (const auto& call : context_->live->take())
+      if (const auto alive = caf::actor_cast<caf::actor>(call)) send_exit(alive, caf::exit_reason::user_shutdown);
     asking_.clear();
     holders_.clear();
     offline_.clear();
@@ -65,10 +67,13 @@ class Supervisor : public caf::event_based_actor {
 
   caf::delegated<OutcomePtr> pass_on(RequestPtr request) {
     // What no provider can do now needs no actor of its own: the pool answers offline, in parallel.
-    if (desk_.any_usable(clock().now()))
-      delegate(spawn<CallActor, caf::linked>(caf::actor_cast<caf::actor>(this), context_), extract_atom::value, std::move(request));
-    else
+    if (desk_.any_usable(clock().now())) {
+      const auto call = spawn<CallActor>(caf::actor_cast<caf::actor>(this), context_);
+      context_->live->add(call);
+      delegate(call, extract_atom::value, std::move(request));
+    } else {
       delegate(offline_[next_offline_++ % offline_.size()], extract_atom::value, std::move(request));
+    }
     return {};
   }
 

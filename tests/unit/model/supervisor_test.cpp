@@ -78,7 +78,7 @@ class Supervisor : public testing::Test {
   };
 
   ~Supervisor() override {
-    caf::anon_send_exit(supervisor_, caf::exit_reason::user_shutdown);
+    if (supervisor_) caf::anon_send_exit(supervisor_, caf::exit_reason::user_shutdown);
     supervisor_ = nullptr;
     for (auto& c : clients_) c->pending.clear();
     run();
@@ -412,6 +412,21 @@ TEST(SupervisorShutdown, a_client_may_call_back_after_the_actor_system_has_gone)
     EXPECT_TRUE(told) << "whoever waits learns that there is no outcome";
   }
   client->pending[0](good());
+}
+
+TEST_F(Supervisor, ends_its_calls_when_it_ends_and_keeps_none_that_ended) {
+  auto& openai = add("openai", 40);
+  start();
+  const auto before = system_.registry().running();
+  for (int i = 0; i < 20; ++i) extract("sure");
+  EXPECT_GE(system_.registry().running(), before + 20) << "each call is an actor";
+  for (int i = 0; i < 10; ++i) openai.pending[i](good());
+  run();
+  EXPECT_EQ(system_.registry().running(), before + 20) << "ten calls, and those who wait for them";
+  caf::anon_send_exit(supervisor_, caf::exit_reason::user_shutdown);
+  supervisor_ = nullptr;
+  run();
+  EXPECT_LT(system_.registry().running(), before);
 }
 
 TEST_F(Supervisor, the_real_usage_replaces_the_estimate) {
