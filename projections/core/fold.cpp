@@ -87,22 +87,24 @@ FoldedTable::FoldedTable(const Table& table) : table_(&table) {
   ONBOARDING_ASSERT(well_formed(table), "a table's columns keep the rules of projection.hpp");
 }
 
-void FoldedTable::add(Upsert&& upsert) {
-  key_.clear();
-  for (const Cell& cell : upsert.key) append_key(key_, cell);
-  const auto [place, inserted] = by_key_.try_emplace(key_, rows_.size());
-  if (inserted) {
-    FoldedRow row;
-    row.cells.resize(table_->columns.size());
-    for (std::size_t i = 0; i < upsert.key.size(); ++i) {
-      row.cells[i] = std::move(upsert.key[i]);
-      row.mask |= std::uint64_t{1} << i;
-    }
-    rows_.push_back(std::move(row));
-  } else if (table_->written_once) {
-    return;
+FoldedRow& FoldedTable::row_of(Upsert& upsert) {
+  if (!table_->written_once) {
+    key_.clear();
+    for (const Cell& cell : upsert.key) append_key(key_, cell);
+    const auto [place, inserted] = by_key_.try_emplace(key_, rows_.size());
+    if (!inserted) return rows_[place->second];
   }
-  FoldedRow& row = rows_[place->second];
+  FoldedRow& row = rows_.emplace_back();
+  row.cells.resize(table_->columns.size());
+  for (std::size_t i = 0; i < upsert.key.size(); ++i) {
+    row.cells[i] = std::move(upsert.key[i]);
+    row.mask |= std::uint64_t{1} << i;
+  }
+  return row;
+}
+
+void FoldedTable::add(Upsert&& upsert) {
+  FoldedRow& row = row_of(upsert);
   // Counts first: an operation that both counts and ends the counting still counts.
   for (auto& [column, cell] : upsert.values) {
     if (table_->columns[column].combine == Combine::add_until) combine(*table_, row, column, std::move(cell));

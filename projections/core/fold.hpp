@@ -34,6 +34,8 @@ class FoldedTable {
   void clear();
 
  private:
+  FoldedRow& row_of(Upsert&);
+
   const Table* table_;
   std::vector<Erase> erasures_;
   std::vector<FoldedRow> rows_;

@@ -41,7 +41,7 @@ struct Column {
 struct Table {
   std::string name;
   std::vector<Column> columns;        // keys first
-  bool written_once = false;          // rows are inserted whole and never changed: a second insert of a key is ignored
+  bool written_once = false;          // rows are inserted whole, once, and never changed: a second insert of a key is poison
   bool partitioned_by_day = false;    // by range of the first column, a date; partitions are made when a day first appears
 };
 

@@ -43,6 +43,7 @@ Runner::Runner(std::vector<const Projection*> projections, log::EventLog& log, p
       rows_(counter(registry, "onboarding_projection_rows_total", "Rows written to the read models.")),
       failures_(counter(registry, "onboarding_projection_failures_total", "Batches or openings that failed and are tried again.")) {
   ONBOARDING_ASSERT(projections_.size() <= 64, "projections fit a mask");
+  all_ = projections_.size() == 64 ? ~Mask{0} : (Mask{1} << projections_.size()) - 1;
   for (const Projection* projection : projections_) folds_.emplace_back(*projection);
 }
 
@@ -64,21 +65,46 @@ Runner::Step Runner::step() {
   }
   auto items = collect();
   if (!items) return failed(items.error());
+  std::size_t events = 0;
+  const auto finish = [&]() -> result<void> {
+    if (!sent_) return {};
+    return finish_sent().map([&](std::size_t written) { events += written; });
+  };
+  if (auto before = finish(); !before) return failed(before.error());
   if (keys_unreachable_) progress_.state("stalled", "the key store cannot be reached");
-  if (items->empty()) return {Step::Kind::idle, 0, keys_unreachable_ ? options_.last_retry : std::chrono::milliseconds(0)};
-  const Mask all = projections_.size() == 64 ? ~Mask{0} : (Mask{1} << projections_.size()) - 1;
-  if (auto written = write(*items, all); !written) return failed(written.error());
+  if (items->empty()) {
+    if (events > 0) return {Step::Kind::progressed, events, {}};
+    return {Step::Kind::idle, 0, keys_unreachable_ ? options_.last_retry : std::chrono::milliseconds(0)};
+  }
+  sent_.emplace(Sent{std::move(*items), {}});
+  sent_->prepared = prepare(sent_->items, all_, nullptr);
+  if (auto sent = writer_.send(sent_->prepared.batch); !sent) return failed(sent.error());
+  if (!full_) {
+    if (auto written = finish(); !written) return failed(written.error());
+  }
+  return {Step::Kind::progressed, events, {}};
+}
+
+result<std::size_t> Runner::finish_sent() {
+  const Sent sent = *std::exchange(sent_, std::nullopt);
+  if (auto written = writer_.finish()) {
+    note(sent.prepared);
+  } else if (written.error().code != Errc::poison) {
+    return tl::unexpected(written.error());
+  } else if (auto parts = take_apart(sent.items, all_, written.error()); !parts) {
+    return tl::unexpected(parts.error());
+  }
   failures_in_a_row_ = 0;
   if (!keys_unreachable_) progress_.state("running");
   std::size_t events = 0;
-  for (const Item& item : *items) {
+  for (const Item& item : sent.items) {
     events += item.last_sequence - item.first_sequence + 1;
     // The next event of the partition is about as old as this one, until it is read.
     progress_.oldest_waiting(item.partition,
                              log_.head(item.partition) > item.last_sequence ? std::optional(item.time) : std::nullopt);
   }
   progress_.wake();
-  return {Step::Kind::progressed, events, {}};
+  return events;
 }
 
 Runner::Step Runner::open() {
@@ -95,6 +121,8 @@ Runner::Step Runner::open() {
       position_[projection][partition] = sequence;
     }
   }
+  read_.clear();
+  for (std::uint32_t partition = 0; partition < log_.partitions(); ++partition) read_.push_back(least_position(partition));
   parked_.clear();
   parked_keys_.assign(projections_.size(), 0);
   for (const ParkedKey& key : opened->parked) {
@@ -117,6 +145,7 @@ Runner::Step Runner::open() {
 
 Runner::Step Runner::failed(const Failure& why) {
   opened_ = false;  // whether the batch was written, the checkpoints say
+  sent_.reset();
   count(failures_);
   const auto shift = std::min<std::uint32_t>(failures_in_a_row_, 16);
   const auto retry = std::min(options_.first_retry * (1 << shift), options_.last_retry);
@@ -138,7 +167,7 @@ result<std::vector<Runner::Item>> Runner::collect() {
   const std::uint32_t first = next_partition_;
   for (std::uint32_t i = 0; i < partitions && events < options_.max_batch_events && bytes < options_.max_batch_bytes; ++i) {
     const std::uint32_t partition = (first + i) % partitions;
-    const std::uint64_t after = least_position(partition);
+    const std::uint64_t after = read_[partition];
     if (log_.head(partition) <= after) continue;
     auto records = log_.read_partition(partition, after, options_.max_batch_events - events, options_.max_batch_bytes - bytes);
     if (!records) return tl::unexpected(records.error());
@@ -162,15 +191,21 @@ result<std::vector<Runner::Item>> Runner::collect() {
       }
       events += record.count;
       bytes += record.payload.size();
+      read_[partition] = item.last_sequence;
       items.push_back(std::move(item));
     }
   }
+  full_ = events >= options_.max_batch_events || bytes >= options_.max_batch_bytes;
   return items;
 }
 
 result<void> Runner::write(std::span<const Item> items, Mask mask) {
   auto written = write_once(items, mask, nullptr);
   if (written || written.error().code != Errc::poison) return written;
+  return take_apart(items, mask, written.error());
+}
+
+result<void> Runner::take_apart(std::span<const Item> items, Mask mask, const Failure& refusal) {
   if (items.size() > 1) {
     const std::size_t half = items.size() / 2;
     if (auto first = write(items.first(half), mask); !first) return first;
@@ -184,14 +219,22 @@ result<void> Runner::write(std::span<const Item> items, Mask mask) {
     }
     return {};
   }
-  const std::string because = written.error().detail;
-  return write_once(items, mask, &because);
+  return write_once(items, mask, &refusal.detail);
 }
 
 result<void> Runner::write_once(std::span<const Item> items, Mask mask, const std::string* park_because) {
-  WriteBatch batch;
+  const Prepared prepared = prepare(items, mask, park_because);
+  if (prepared.batch.moves.empty()) return {};
+  if (auto sent = writer_.send(prepared.batch); !sent) return sent;
+  if (auto written = writer_.finish(); !written) return written;
+  note(prepared);
+  return {};
+}
+
+Runner::Prepared Runner::prepare(std::span<const Item> items, Mask mask, const std::string* park_because) {
+  Prepared prepared;
+  WriteBatch& batch = prepared.batch;
   std::unordered_set<std::string> newly_parked;
-  std::size_t events = 0;
   for (Fold& fold : folds_) fold.clear();
   for (std::size_t projection = 0; projection < projections_.size(); ++projection) {
     batch.folds.push_back(&folds_[projection]);
@@ -201,22 +244,24 @@ result<void> Runner::write_once(std::span<const Item> items, Mask mask, const st
       if (item.last_sequence <= position_[projection][item.partition]) continue;
       apply(item, projection, park_because, batch, newly_parked);
       last[item.partition] = &item;
-      events += item.last_sequence - item.first_sequence + 1;
+      prepared.events += item.last_sequence - item.first_sequence + 1;
     }
     for (std::uint32_t partition = 0; partition < last.size(); ++partition) {
       if (last[partition] == nullptr) continue;
       batch.moves.push_back({projection, partition, position_[projection][partition], last[partition]->last_sequence,
                              last[partition]->resume_token});
     }
+    prepared.rows += folds_[projection].rows();
   }
-  if (batch.moves.empty()) return {};
-  if (auto written = writer_.write(batch); !written) return written;
+  return prepared;
+}
 
-  for (const Move& move : batch.moves) {
+void Runner::note(const Prepared& prepared) {
+  for (const Move& move : prepared.batch.moves) {
     position_[move.projection][move.partition] = move.to;
     progress_.moved(move.projection, move.partition, move.to);
   }
-  for (const ParkedKey& key : batch.parked_keys) {
+  for (const ParkedKey& key : prepared.batch.parked_keys) {
     parked_.insert(parked_id(key.projection, key.key));
     progress_.parked(key.projection, ++parked_keys_[key.projection]);
     if (logger_ != nullptr) {
@@ -225,11 +270,8 @@ result<void> Runner::write_once(std::span<const Item> items, Mask mask, const st
     }
   }
   count(batches_);
-  count(events_, events);
-  std::size_t rows = 0;
-  for (const Fold* fold : batch.folds) rows += fold->rows();
-  count(rows_, rows);
-  return {};
+  count(events_, prepared.events);
+  count(rows_, prepared.rows);
 }
 
 void Runner::apply(const Item& item, std::size_t projection, const std::string* park_because, WriteBatch& batch,

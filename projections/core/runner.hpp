@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -49,10 +50,11 @@ class Runner {
 
   struct Step {
     enum class Kind { idle, progressed, failed } kind = Kind::idle;
-    std::size_t events = 0;
+    std::size_t events = 0;  // written; a full batch is counted by the step that sees its end
     std::chrono::milliseconds retry_after{0};  // failed, or idle with a partition that waits for its keys
   };
-  /// Opens when that is due; else reads one batch and writes it. Blocking, one thread at a time.
+  /// Opens when that is due; else reads one batch and writes it. While a full batch is being written, the next step reads
+  /// and opens what follows. Blocking, one thread at a time.
   Step step();
 
  private:
@@ -68,13 +70,28 @@ class Runner {
   };
   using Mask = std::uint64_t;  // of projections
 
+  /// What one transaction writes, and what to note once it did.
+  struct Prepared {
+    WriteBatch batch;
+    std::size_t events = 0, rows = 0;
+  };
+  struct Sent {
+    std::vector<Item> items;
+    Prepared prepared;
+  };
+
   Step open();
   Step failed(const Failure&);
   /// The next records, round robin over partitions. An error of the log itself ends the step.
   result<std::vector<Item>> collect();
-  /// Halves what is refused as poison until a single record of a single projection is left, and parks that.
   result<void> write(std::span<const Item>, Mask);
+  /// Halves what was refused as poison until a single record of a single projection is left, and parks that.
+  result<void> take_apart(std::span<const Item>, Mask, const Failure& refusal);
   result<void> write_once(std::span<const Item>, Mask, const std::string* park_because);
+  Prepared prepare(std::span<const Item>, Mask, const std::string* park_because);
+  void note(const Prepared&);
+  /// Waits for the batch that was sent; its events.
+  result<std::size_t> finish_sent();
   void apply(const Item&, std::size_t projection, const std::string* park_because, WriteBatch&,
              std::unordered_set<std::string>& newly_parked);
   std::uint64_t least_position(std::uint32_t partition) const;
@@ -89,11 +106,15 @@ class Runner {
   spdlog::logger* logger_;
   prometheus::Counter *batches_ = nullptr, *events_ = nullptr, *rows_ = nullptr, *failures_ = nullptr;
 
+  Mask all_ = 0;  // projections
   bool opened_ = false;
   std::uint32_t failures_in_a_row_ = 0;
   std::uint32_t next_partition_ = 0;
   bool keys_unreachable_ = false;                     // in the last collect()
   std::vector<std::vector<std::uint64_t>> position_;  // [projection][partition]
+  std::vector<std::uint64_t> read_;                   // [partition] up to where collect() has read
+  bool full_ = false;                                 // the last collect() left something behind
+  std::optional<Sent> sent_;
   std::unordered_set<std::string> parked_;            // parked_id()
   std::vector<std::uint64_t> parked_keys_;            // [projection]
   std::vector<Fold> folds_;

@@ -58,10 +58,12 @@ class ReadModelWriter {
   /// Gets ready (migrates, makes missing checkpoints) and tells where every projection stands. Errc::unavailable,
   /// foreign_log, bad_migration.
   virtual result<Opened> open(const std::string& log_id, std::uint32_t partitions) = 0;
-  /// Rows, parked keys and checkpoints, all or nothing. Errc::fenced when a checkpoint is not where `from` says,
-  /// Errc::poison when the rows themselves are refused; Errc::unavailable may mean that it was written all the same:
-  /// after it, and after `fenced`, open() says.
-  virtual result<void> write(const WriteBatch&) = 0;
+  /// Begins to write rows, parked keys and checkpoints, all or nothing; what the batch points to is not needed any longer.
+  /// Then finish() waits for the end, once, before the next send().
+  virtual result<void> send(const WriteBatch&) = 0;
+  /// Errc::fenced when a checkpoint is not where `from` says, Errc::poison when the rows themselves are refused: nothing was
+  /// written. Errc::unavailable may mean that it was written all the same: after it, and after `fenced`, open() says.
+  virtual result<void> finish() = 0;
 };
 
 }  // namespace onboarding::projections

@@ -1,21 +1,25 @@
-// What libpqxx throws, as values. Private to projections/postgres.
+// What libpqxx throws and PostgreSQL refuses, as values. Private to projections/postgres.
 #pragma once
 
 #include <pqxx/pqxx>
 #include <type_traits>
 
-#include "projections/queries.hpp"
+#include "projections/postgres/pipeline.hpp"
 
 namespace onboarding::projections {
 
 /// Rows that are refused whoever writes them (SQLSTATE class 22 or 23) are Errc::poison, all else Errc::unavailable.
 /// Messages of the server may quote a person's data: only the SQLSTATE is kept of them.
+inline Failure failure_of_state(const std::string& state) {
+  const bool refused = state.rfind("22", 0) == 0 || state.rfind("23", 0) == 0;
+  return {refused                            ? Errc::poison
+          : state == Pipeline::fenced_state ? Errc::fenced
+                                             : Errc::unavailable,
+          "PostgreSQL says SQLSTATE " + (state.empty() ? "unknown" : state)};
+}
+
 inline Failure failure_of(const std::exception& error) {
-  if (const auto* sql = dynamic_cast<const pqxx::sql_error*>(&error)) {
-    const std::string& state = sql->sqlstate();
-    const bool refused = state.rfind("22", 0) == 0 || state.rfind("23", 0) == 0;
-    return {refused ? Errc::poison : Errc::unavailable, "PostgreSQL says SQLSTATE " + (state.empty() ? "unknown" : state)};
-  }
+  if (const auto* sql = dynamic_cast<const pqxx::sql_error*>(&error)) return failure_of_state(sql->sqlstate());
   if (dynamic_cast<const pqxx::in_doubt_error*>(&error) != nullptr) {
     return {Errc::unavailable, "the connection broke while committing"};
   }

@@ -86,6 +86,7 @@ class Pool {
     }
   }
 
+  const std::string& connection_string() const { return url_; }
   DatabaseStatus status() const;
   /// Ends all waits; acquire() fails from now on. Any number of times.
   void close();

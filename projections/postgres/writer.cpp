@@ -26,10 +26,13 @@ WITH moves AS (
       ON c.log_id = $1 AND c.projection = m.projection AND c.version = m.version AND c.partition = m.partition
    WHERE c.sequence = m.old_sequence
    ORDER BY m.n FOR UPDATE OF c
+), moved AS (
+  UPDATE projection_checkpoints c SET sequence = l.new_sequence, resume_token = l.resume_token, updated_at = now()
+    FROM locked l
+   WHERE c.log_id = $1 AND c.projection = l.projection AND c.version = l.version AND c.partition = l.partition
+  RETURNING 1
 )
-UPDATE projection_checkpoints c SET sequence = l.new_sequence, resume_token = l.resume_token, updated_at = now()
-  FROM locked l
- WHERE c.log_id = $1 AND c.projection = l.projection AND c.version = l.version AND c.partition = l.partition)";
+SELECT projection_fence((SELECT count(*) FROM moved), cardinality($2::text[])))";
 
 constexpr const char* park_keys_statement = R"(
 INSERT INTO projection_parked_keys (log_id, projection, version, partition, parked_key, sequence, error)
@@ -39,10 +42,7 @@ constexpr const char* park_events_statement = R"(
 INSERT INTO projection_parked_events (log_id, projection, version, partition, parked_key, sequence, stream)
 SELECT $1, * FROM unnest($2::text[], $3::integer[], $4::integer[], $5::text[], $6::bigint[], $7::text[]))";
 
-/// Another runner was faster; ends the transaction.
-struct FencedOff {};
-
-pqxx::binarystring parameter(ArrayParameter&& array) { return pqxx::binarystring(array.take()); }
+std::string parameter(ArrayParameter&& array) { return array.take(); }
 
 std::string combined(const Table& table, const Column& column) {
   const std::string mine = table.name + "." + column.name, incoming = "EXCLUDED." + column.name;
@@ -77,39 +77,39 @@ std::string upsert_statement(const Table& table, std::uint64_t mask) {
       list(sets, column.name + " = " + combined(table, column));
     }
   }
-  const bool ignore = table.written_once || sets.empty();
-  return "INSERT INTO " + table.name + " (" + names + ") SELECT * FROM unnest(" + arrays + ") ON CONFLICT (" + keys + ") DO " +
-         (ignore ? "NOTHING" : "UPDATE SET " + sets);
+  const std::string insert = "INSERT INTO " + table.name + " (" + names + ") SELECT * FROM unnest(" + arrays + ")";
+  if (table.written_once) return insert;
+  return insert + " ON CONFLICT (" + keys + ") DO " + (sets.empty() ? "NOTHING" : "UPDATE SET " + sets);
 }
 
 PostgresWriter::PostgresWriter(Pool& pool, std::vector<const Projection*> projections, const PostgresOptions& options)
     : pool_(pool), projections_(std::move(projections)), recycle_(options.recycle) {}
 
-PostgresWriter::~PostgresWriter() {
-  if (lease_) lease_->broken();  // its session's settings are not for others
-}
-
 result<Opened> PostgresWriter::open(const std::string& log_id, std::uint32_t partitions) {
   log_id_ = log_id;
   days_.clear();
-  if (auto connected = connect(); !connected) return tl::unexpected(connected.error());
-  if (auto migrated = migrate((*lease_)->db, embedded_migrations()); !migrated) return tl::unexpected(migrated.error());
-  if (auto ours = own_database(log_id); !ours) return tl::unexpected(ours.error());
-  return guarded([&] { return read_state(partitions); });
+  auto lease = pool_.acquire();
+  if (!lease) return tl::unexpected(lease.error());
+  pqxx::connection& db = (*lease)->db;
+  auto opened = migrate(db, embedded_migrations())
+                    .and_then([&](std::size_t) { return own_database(db, log_id); })
+                    .and_then([&] { return connect(); })
+                    .and_then([&] { return guarded([&] { return read_state(db, partitions); }); });
+  if (!opened) lease->broken();
+  return opened;
 }
 
 result<void> PostgresWriter::connect() {
-  if (lease_) lease_->broken();  // its session's settings are not for others
-  lease_.reset();
-  auto lease = pool_.acquire();
-  if (!lease) return tl::unexpected(lease.error());
-  lease_.emplace(std::move(*lease));
-  return guarded([&] { pqxx::nontransaction((*lease_)->db).exec(session_settings); });
+  pipeline_.reset();
+  auto connected = Pipeline::connect(pool_.connection_string(), session_settings);
+  if (!connected) return tl::unexpected(connected.error());
+  pipeline_.emplace(std::move(*connected));
+  return {};
 }
 
-result<void> PostgresWriter::own_database(const std::string& log_id) {
+result<void> PostgresWriter::own_database(pqxx::connection& db, const std::string& log_id) {
   auto owner = guarded([&] {
-    pqxx::work transaction((*lease_)->db);
+    pqxx::work transaction(db);
     transaction.exec_params0("INSERT INTO projection_log (log_id) VALUES ($1) ON CONFLICT DO NOTHING", log_id);
     auto id = transaction.exec1("SELECT log_id FROM projection_log")[0].as<std::string>();
     transaction.commit();
@@ -120,8 +120,8 @@ result<void> PostgresWriter::own_database(const std::string& log_id) {
   return {};
 }
 
-Opened PostgresWriter::read_state(std::uint32_t partitions) {
-  pqxx::work transaction((*lease_)->db);
+Opened PostgresWriter::read_state(pqxx::connection& db, std::uint32_t partitions) {
+  pqxx::work transaction(db);
   Opened opened;
   for (const Projection* projection : projections_) {
     transaction.exec_params0(
@@ -145,47 +145,37 @@ Opened PostgresWriter::read_state(std::uint32_t partitions) {
   return opened;
 }
 
-result<void> PostgresWriter::write(const WriteBatch& batch) {
-  if (!lease_) return failure(Errc::unavailable, "not open");
-  if (std::chrono::steady_clock::now() - (*lease_)->born > recycle_) {
+result<void> PostgresWriter::send(const WriteBatch& batch) {
+  const bool renew = pipeline_ && std::chrono::steady_clock::now() - pipeline_->born() > recycle_;
+  if (!pipeline_ || !pipeline_->usable() || renew) {
     if (auto connected = connect(); !connected) return connected;
   }
-  bool fenced = false;
-  auto written = guarded([&] {
-    make_partitions(batch);
-    pqxx::work transaction((*lease_)->db);
-    try {
-      write_in(transaction, batch);
-    } catch (const FencedOff&) {
-      fenced = true;
-      return;
+  if (auto made = make_partitions(batch); !made) return made;
+  move_checkpoints(batch.moves);
+  for (const Fold* fold : batch.folds) {
+    for (const FoldedTable& table : fold->tables()) {
+      if (!table.empty()) write_table(table);
     }
-    if (before_commit.hit()) throw pqxx::broken_connection("fault point");
-    transaction.commit();
-    if (after_commit.hit()) throw pqxx::broken_connection("fault point");
-  });
-  if (fenced) return failure(Errc::fenced);
+  }
+  if (!batch.parked_events.empty()) park(batch);
+  if (before_commit.hit()) {
+    pipeline_.reset();
+    return failure(Errc::unavailable, "fault point");
+  }
+  pipeline_->commit();
+  return {};
+}
+
+result<void> PostgresWriter::finish() {
+  auto written = pipeline_->finish();
+  if (written && after_commit.hit()) {
+    pipeline_.reset();
+    return failure(Errc::unavailable, "fault point");
+  }
   return written;
 }
 
-void PostgresWriter::write_in(pqxx::work& transaction, const WriteBatch& batch) {
-  if (!move_checkpoints(transaction, batch.moves)) throw FencedOff{};
-  for (const Fold* fold : batch.folds) {
-    for (const FoldedTable& table : fold->tables()) {
-      if (!table.empty()) write_table(transaction, table);
-    }
-  }
-  if (!batch.parked_events.empty()) park(transaction, batch);
-}
-
-void PostgresWriter::execute(pqxx::work& transaction, const std::string& name, const std::string& sql, const Parameters& parameters,
-                             pqxx::result* answer) {
-  (*lease_)->prepare(name, sql);
-  auto done = transaction.exec_prepared(name, pqxx::prepare::make_dynamic_params(parameters));
-  if (answer != nullptr) *answer = std::move(done);
-}
-
-bool PostgresWriter::move_checkpoints(pqxx::work& transaction, const std::vector<Move>& moves) {
+void PostgresWriter::move_checkpoints(const std::vector<Move>& moves) {
   ArrayParameter projections("text"), versions("integer"), partitions("integer"), from("bigint"), to("bigint"), tokens("text");
   for (const Move& move : moves) {
     projections.add(std::string_view(projections_[move.projection]->name()));
@@ -195,17 +185,14 @@ bool PostgresWriter::move_checkpoints(pqxx::work& transaction, const std::vector
     to.add(static_cast<std::int64_t>(move.to));
     tokens.add(std::string_view(move.resume_token));
   }
-  pqxx::result moved;
-  execute(transaction, "move_checkpoints", move_statement,
-          {pqxx::binarystring(log_id_), parameter(std::move(projections)), parameter(std::move(versions)), parameter(std::move(partitions)),
-           parameter(std::move(from)), parameter(std::move(to)), parameter(std::move(tokens))},
-          &moved);
-  return moved.affected_rows() == moves.size();
+  pipeline_->add("move_checkpoints", move_statement,
+                 {log_id_, parameter(std::move(projections)), parameter(std::move(versions)), parameter(std::move(partitions)),
+                  parameter(std::move(from)), parameter(std::move(to)), parameter(std::move(tokens))});
 }
 
-void PostgresWriter::write_table(pqxx::work& transaction, const FoldedTable& folded) {
+void PostgresWriter::write_table(const FoldedTable& folded) {
   const Table& table = folded.table();
-  for (const Erase& erasure : folded.erasures()) erase(transaction, table, erasure);
+  for (const Erase& erasure : folded.erasures()) erase(table, erasure);
   std::map<std::uint64_t, std::vector<const FoldedRow*>> by_mask;
   for (const FoldedRow& row : folded.rows()) {
     if (row.mask != 0) by_mask[row.mask].push_back(&row);
@@ -218,11 +205,11 @@ void PostgresWriter::write_table(pqxx::work& transaction, const FoldedTable& fol
       for (const FoldedRow* row : rows) array.add(row->cells[column]);
       parameters.push_back(parameter(std::move(array)));
     }
-    execute(transaction, table.name + "/" + std::to_string(mask), upsert_statement(table, mask), parameters);
+    pipeline_->add(table.name + "/" + std::to_string(mask), upsert_statement(table, mask), parameters);
   }
 }
 
-void PostgresWriter::erase(pqxx::work& transaction, const Table& table, const Erase& erasure) {
+void PostgresWriter::erase(const Table& table, const Erase& erasure) {
   std::string conditions, columns;
   Parameters parameters;
   for (const auto& [column, cell] : erasure.where) {
@@ -233,10 +220,10 @@ void PostgresWriter::erase(pqxx::work& transaction, const Table& table, const Er
                   table.columns[column].type + "[])[1]";
     columns += "/" + table.columns[column].name;
   }
-  execute(transaction, table.name + "/erase" + columns, "DELETE FROM " + table.name + " WHERE " + conditions, parameters);
+  pipeline_->add(table.name + "/erase" + columns, "DELETE FROM " + table.name + " WHERE " + conditions, parameters);
 }
 
-void PostgresWriter::park(pqxx::work& transaction, const WriteBatch& batch) {
+void PostgresWriter::park(const WriteBatch& batch) {
   const auto insert = [&](const std::string& name, const char* sql, const auto& rows, const auto& last_column) {
     ArrayParameter projections("text"), versions("integer"), partitions("integer"), keys("text"), sequences("bigint"), last("text");
     for (const auto& row : rows) {
@@ -247,8 +234,8 @@ void PostgresWriter::park(pqxx::work& transaction, const WriteBatch& batch) {
       sequences.add(static_cast<std::int64_t>(row.sequence));
       last.add(std::string_view(last_column(row)));
     }
-    execute(transaction, name, sql,
-            {pqxx::binarystring(log_id_), parameter(std::move(projections)), parameter(std::move(versions)),
+    pipeline_->add(name, sql,
+            {log_id_, parameter(std::move(projections)), parameter(std::move(versions)),
              parameter(std::move(partitions)), parameter(std::move(keys)), parameter(std::move(sequences)), parameter(std::move(last))});
   };
   insert("park_keys", park_keys_statement, batch.parked_keys, [](const ParkedKey& key) -> const std::string& { return key.error; });
@@ -256,32 +243,42 @@ void PostgresWriter::park(pqxx::work& transaction, const WriteBatch& batch) {
          [](const ParkedEvent& event) -> const std::string& { return event.stream; });
 }
 
-void PostgresWriter::make_partitions(const WriteBatch& batch) {
+result<void> PostgresWriter::make_partitions(const WriteBatch& batch) {
   for (const Fold* fold : batch.folds) {
     for (const FoldedTable& folded : fold->tables()) {
       if (!folded.table().partitioned_by_day) continue;
-      const std::string& name = folded.table().name;
       for (const FoldedRow& row : folded.rows()) {
         if (row.mask == 0) continue;
         const auto day = std::chrono::floor<std::chrono::days>(std::get<domain::Timestamp>(row.cells[0])).time_since_epoch().count();
-        if (days_.contains({name, day})) continue;
-        // Made apart and attached: creating it in place would lock out every reader of the table. The lock keeps two
-        // runners from making the same one.
-        pqxx::work transaction((*lease_)->db);
-        const std::string from = "(date '1970-01-01' + " + std::to_string(day) + ")";
-        const auto dates = transaction.exec1("SELECT to_char(" + from + ", 'YYYYMMDD'), " + from + ", " + from + " + 1");
-        const std::string child = name + "_" + dates[0].as<std::string>();
-        transaction.exec1("SELECT pg_advisory_xact_lock(hashtext('" + child + "'))");
-        if (transaction.exec1("SELECT to_regclass('" + child + "') IS NULL")[0].as<bool>()) {
-          transaction.exec("CREATE TABLE " + child + " (LIKE " + name + " INCLUDING ALL)");
-          transaction.exec("ALTER TABLE " + name + " ATTACH PARTITION " + child + " FOR VALUES FROM ('" + dates[1].as<std::string>() +
-                           "') TO ('" + dates[2].as<std::string>() + "')");
-        }
-        transaction.commit();
-        days_.emplace(name, day);
+        if (days_.contains({folded.table().name, day})) continue;
+        if (auto made = make_partition(folded.table().name, day); !made) return made;
+        days_.emplace(folded.table().name, day);
       }
     }
   }
+  return {};
+}
+
+result<void> PostgresWriter::make_partition(const std::string& table, std::int64_t day) {
+  auto lease = pool_.acquire();
+  if (!lease) return tl::unexpected(lease.error());
+  auto made = guarded([&] {
+    // Made apart and attached: creating it in place would lock out every reader of the table. The lock keeps two
+    // runners from making the same one.
+    pqxx::work transaction((*lease)->db);
+    const std::string from = "(date '1970-01-01' + " + std::to_string(day) + ")";
+    const auto dates = transaction.exec1("SELECT to_char(" + from + ", 'YYYYMMDD'), " + from + ", " + from + " + 1");
+    const std::string child = table + "_" + dates[0].as<std::string>();
+    transaction.exec1("SELECT pg_advisory_xact_lock(hashtext('" + child + "'))");
+    if (transaction.exec1("SELECT to_regclass('" + child + "') IS NULL")[0].as<bool>()) {
+      transaction.exec("CREATE TABLE " + child + " (LIKE " + table + " INCLUDING ALL)");
+      transaction.exec("ALTER TABLE " + table + " ATTACH PARTITION " + child + " FOR VALUES FROM ('" + dates[1].as<std::string>() +
+                       "') TO ('" + dates[2].as<std::string>() + "')");
+    }
+    transaction.commit();
+  });
+  if (!made) lease->broken();
+  return made;
 }
 
 }  // namespace onboarding::projections
