@@ -52,7 +52,7 @@ class ConversationProjection : public NamedProjection {
   static void said(const codec::DecodedEvent& event, const char* role, Cell turn_id, const domain::Personal& text, Cell source,
                    bool error, RowOperations& out) {
     if (text.erased) return;
-    Row(conversation_messages, {event.stream, static_cast<std::int64_t>(event.recorded.version)})
+    Row(conversation_messages, event.stream, static_cast<std::int64_t>(event.recorded.version))
         .set(message::timestamp, event.recorded.time)
         .set(message::role, role)
         .set(message::turn_id, std::move(turn_id))

@@ -45,14 +45,14 @@ class ProfileProjection : public NamedProjection {
         Overloaded{
             [&](const domain::SessionStarted& started) -> result<void> {
               if (auto person = check_person(event); !person) return person;
-              Row(users, {event.meta->user})
+              Row(users, event.meta->user)
                   .set(user::user_id, cell_of(started.user_id))
                   .set(user::vouched, started.vouched)
                   .set(user::sessions_started, one())
                   .set(user::created_at, recorded.time)
                   .set(user::last_started_at, recorded.time)
                   .into(out);
-              Row(user_profiles, {event.meta->user})
+              Row(user_profiles, event.meta->user)
                   .set(profile::user_id, cell_of(started.user_id))
                   .set(profile::vouched, started.vouched)
                   .set(profile::created_at, recorded.time)
@@ -78,7 +78,7 @@ class ProfileProjection : public NamedProjection {
                             RowOperations& out) {
     if (auto person = check_person(event); !person) return person;
     if (event.erased && sensitive) return {};  // the value is gone; the row goes with the UserErased that follows
-    Row(user_profiles, {event.meta->user})
+    Row(user_profiles, event.meta->user)
         .set(profile::fields, Members{{field, value.canonical}})
         .set(profile::field_types, Members{{field, std::string(domain::to_string(value.type))}})
         .set(profile::updated_at, event.recorded.time)

@@ -27,11 +27,17 @@ inline Cell one() { return std::int64_t{1}; }
 /// One upsert, column by column.
 class Row {
  public:
-  Row(std::size_t table, std::vector<Cell> key) : upsert_{table, std::move(key), {}} {}
+  template <class... Keys>
+  explicit Row(std::size_t table, Keys&&... key) : upsert_{table, {}, {}} {
+    upsert_.key.reserve(sizeof...(key));
+    (upsert_.key.emplace_back(std::forward<Keys>(key)), ...);
+    upsert_.values.reserve(usual_columns);
+  }
   Row& set(std::size_t column, Cell cell);  // not inline: GCC 12 would warn of moved-from alternatives it cannot follow
   void into(RowOperations& out) { out.emplace_back(std::move(upsert_)); }
 
  private:
+  static constexpr std::size_t usual_columns = 6;
   Upsert upsert_;
 };
 

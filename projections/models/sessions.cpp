@@ -137,7 +137,7 @@ class SessionsProjection : public NamedProjection {
  private:
   static result<void> start(const codec::DecodedEvent& event, const domain::SessionStarted& started, RowOperations& out) {
     if (auto person = check_person(event); !person) return person;
-    Row(onboarding_sessions, {event.stream})
+    Row(onboarding_sessions, event.stream)
         .set(session::user_id, cell_of(started.user_id))
         .set(session::user_key, event.meta->user)
         .set(session::vouched, started.vouched)
@@ -150,7 +150,7 @@ class SessionsProjection : public NamedProjection {
         .set(session::created_at, event.recorded.time)
         .set(session::updated_at, event.recorded.time)
         .into(out);
-    Row(session_analytics, {event.stream})
+    Row(session_analytics, event.stream)
         .set(analytics::flow, started.flow)
         .set(analytics::flow_version, std::int64_t{started.flow_version})
         .set(analytics::created_at, event.recorded.time)
@@ -160,12 +160,12 @@ class SessionsProjection : public NamedProjection {
   }
 
   static Row touched(const codec::DecodedEvent& event) {
-    Row row(onboarding_sessions, {event.stream});
+    Row row(onboarding_sessions, event.stream);
     row.set(session::updated_at, event.recorded.time);
     return row;
   }
   static Row counted(const codec::DecodedEvent& event, analytics::Column column) {
-    Row row(session_analytics, {event.stream});
+    Row row(session_analytics, event.stream);
     row.set(column, one());
     return row;
   }
@@ -175,7 +175,7 @@ class SessionsProjection : public NamedProjection {
   }
   static void outcome(const codec::DecodedEvent& event, outcome::Column column, RowOperations& out) {
     const domain::Timestamp minute = std::chrono::floor<std::chrono::minutes>(event.recorded.time);
-    Row(turn_outcomes, {minute}).set(column, one()).into(out);
+    Row(turn_outcomes, minute).set(column, one()).into(out);
   }
 };
 

@@ -51,7 +51,7 @@ class UsageProjection : public NamedProjection {
     const auto reported = [](std::int64_t tokens) { return std::max<std::int64_t>(tokens, 0); };
     const domain::Usage& used = call.usage;
     const domain::Timestamp day = std::chrono::floor<std::chrono::days>(event.recorded.time);
-    Row(token_usage, {day, call.provider, call.model, event.meta ? event.meta->plan : std::string()})
+    Row(token_usage, day, call.provider, call.model, event.meta ? event.meta->plan : std::string())
         .set(usage::calls, one())
         .set(usage::failed_calls, failed)
         .set(usage::unreported_calls, std::int64_t{used.input_tokens < 0 && used.output_tokens < 0})
