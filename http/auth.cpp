@@ -2,7 +2,10 @@
 
 namespace onboarding::http {
 
-result<Credential> Authority::credential(const Request& request) const {
+namespace {
+
+/// What is presented as a bearer token.
+result<std::string_view> presented_token(const Request& request) {
   if (request.raw.repeats("authorization")) return failure(Errc::bad_credential, "Authorization is given more than once.");
   const auto header = request.header("authorization");
   if (!header) return failure(Errc::no_credential);
@@ -10,15 +13,24 @@ result<Credential> Authority::credential(const Request& request) const {
   bool is_bearer = header->size() > scheme.size();
   for (std::size_t i = 0; is_bearer && i < scheme.size(); ++i) is_bearer = ((*header)[i] | 0x20) == scheme[i];
   if (!is_bearer) return failure(Errc::no_credential, "The scheme must be Bearer.");
-  const auto presented = header->substr(scheme.size());
-  if (!operator_key_.empty() && privacy::equal_secret(presented, operator_key_)) return Credential{.operator_key = true, .token = {}};
-  if (auto token = secrets_.verify_session_token(presented)) return Credential{.operator_key = false, .token = std::move(token)};
+  return header->substr(scheme.size());
+}
+
+}  // namespace
+
+result<Credential> Authority::credential(const Request& request) const {
+  const auto presented = presented_token(request);
+  if (!presented) return tl::unexpected(presented.error());
+  if (is_operator_key(*presented)) return Credential{.operator_key = true, .token = {}};
+  if (auto token = secrets_.verify_session_token(*presented)) return Credential{.operator_key = false, .token = std::move(token)};
   return failure(Errc::bad_credential);
 }
 
+bool Authority::is_operator_key(std::string_view presented) const { return !operator_key_.empty() && privacy::equal_secret(presented, operator_key_); }
+
 bool Authority::is_operator(const Request& request) const {
-  const auto found = credential(request);
-  return found && found->operator_key;
+  const auto presented = presented_token(request);
+  return presented && is_operator_key(*presented);
 }
 
 std::optional<privacy::SessionToken> Authority::session_token(const Responder& responder, std::string_view session_id) const {

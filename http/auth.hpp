@@ -33,6 +33,8 @@ class Authority {
   bool operator_only(const Responder&) const;
 
  private:
+  bool is_operator_key(std::string_view presented) const;
+
   const privacy::Secrets& secrets_;
   const std::string operator_key_;
 };

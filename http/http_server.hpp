@@ -94,7 +94,7 @@ class AccessLog {
   virtual std::uint64_t dropped() const = 0;      // lines lost because they came faster than they could be written
 };
 
-/// Asynchronous: a bounded queue and a thread of its own ("access-log") in front of an spdlog sink.
+/// Asynchronous: lines are gathered for 20 ms and written many at once, by a thread of its own ("access-log").
 std::unique_ptr<AccessLog> make_access_log(std::shared_ptr<spdlog::sinks::sink>, std::size_t max_queued_lines = 8'192);
 
 struct HttpPorts {

@@ -1,15 +1,10 @@
 #include "http/observe.hpp"
 
 #include <fmt/format.h>
-#include <spdlog/async_logger.h>
-#include <spdlog/details/thread_pool.h>
-#include <spdlog/logger.h>
-#include <spdlog/pattern_formatter.h>
-
-#include <pthread.h>
 
 #include "events/codec/json.hpp"
 #include "http/http_server.hpp"
+#include "http/line_writer.hpp"
 
 namespace onboarding::http {
 namespace {
@@ -17,27 +12,20 @@ namespace {
 // From well under a turn with an instant model to the 25 s after which a request is answered 202.
 const prometheus::Histogram::BucketBoundaries duration_buckets{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 30};
 
-class SpdlogAccessLog final : public AccessLog {
+class GatheringAccessLog final : public AccessLog {
  public:
-  SpdlogAccessLog(std::shared_ptr<spdlog::sinks::sink> sink, std::size_t lines)
-      : pool_(std::make_shared<spdlog::details::thread_pool>(lines, 1, [] { ::pthread_setname_np(::pthread_self(), "access-log"); })),
-        logger_(std::make_shared<spdlog::async_logger>("access", std::move(sink), pool_, spdlog::async_overflow_policy::overrun_oldest)) {
-    logger_->set_formatter(std::make_unique<spdlog::pattern_formatter>("%v"));
-    logger_->flush_on(spdlog::level::warn);
-  }
-  ~SpdlogAccessLog() override { logger_->flush(); }
-  void write(std::string_view line) override { logger_->log(spdlog::level::info, spdlog::string_view_t(line.data(), line.size())); }
-  std::uint64_t dropped() const override { return pool_->overrun_counter(); }
+  GatheringAccessLog(spdlog::sink_ptr sink, std::size_t lines) : writer_(std::move(sink), "access-log", lines) {}
+  void write(std::string_view line) override { writer_.write(line); }
+  std::uint64_t dropped() const override { return writer_.dropped(); }
 
  private:
-  std::shared_ptr<spdlog::details::thread_pool> pool_;
-  std::shared_ptr<spdlog::async_logger> logger_;
+  LineWriter writer_;
 };
 
 }  // namespace
 
 std::unique_ptr<AccessLog> make_access_log(std::shared_ptr<spdlog::sinks::sink> sink, std::size_t max_queued_lines) {
-  return std::make_unique<SpdlogAccessLog>(std::move(sink), max_queued_lines);
+  return std::make_unique<GatheringAccessLog>(std::move(sink), max_queued_lines);
 }
 
 RouteMetrics::RouteMetrics(prometheus::Family<prometheus::Counter>& requests, prometheus::Family<prometheus::Histogram>& durations,

@@ -41,7 +41,7 @@ void log_fields(std::string_view event, const std::string& session_id, const std
   for (const std::string* field : fields) codec::write_string(writer, *field);
   writer.EndArray();
   writer.EndObject();
-  spdlog::info("{}", codec::written(buffer));
+  spdlog::default_logger_raw()->log(spdlog::level::info, spdlog::string_view_t(buffer.GetString(), buffer.GetSize()));
 }
 
 }  // namespace
