@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "events/domain/session.hpp"
@@ -96,6 +97,20 @@ struct ResumeAnswer {
   std::string token;
 };
 
+/// Somebody who looks on while a session goes on. Called on actors' and model clients' threads; must not block.
+class SessionWatcher {
+ public:
+  virtual ~SessionWatcher() = default;
+  /// The session as it is now: once at the beginning, and after each change. False: it is not interested any more.
+  virtual bool changed(const SessionSnapshot&) = 0;
+  /// The reply to a turn while the model writes it; the answer that counts comes with changed() and may differ.
+  /// `restart`: what came before is void.
+  virtual void writing(const std::string& turn_id, std::string_view text, bool restart) = 0;
+  virtual bool interested() const = 0;
+  /// Nothing more comes: the session's token was replaced, its person erased, or the server ends. Watch again to go on.
+  virtual void ended() = 0;
+};
+
 class Gateway {
  public:
   virtual ~Gateway() = default;
@@ -107,6 +122,10 @@ class Gateway {
   virtual void post_message(MessageRequest, Done<TurnAnswer>) = 0;
   /// `token_generation`: of the presented token; nullopt for callers with another right to it (operator, application key).
   virtual void get_session(std::string session_id, std::optional<std::uint32_t> token_generation, Done<SessionSnapshot>) = 0;
+  /// One turn, with its place in the queue while it waits.
+  virtual void get_turn(std::string session_id, std::uint32_t token_generation, std::string turn_id, Done<TurnAnswer>) = 0;
+  /// From now on the watcher is told; a session keeps its eight newest watchers. `done` before its first changed().
+  virtual void watch(std::string session_id, std::uint32_t token_generation, std::shared_ptr<SessionWatcher>, Done<SessionSnapshot>) = 0;
   /// A fresh token, the old one void.
   virtual void resume(RequestContext, std::string session_id, std::optional<std::uint32_t> token_generation, Done<ResumeAnswer>) = 0;
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "actors/gateway.hpp"
-#include "actors/model/status.hpp"
+#include "actors/model/control.hpp"
 #include "events/clock.hpp"
 #include "events/domain/session.hpp"
 #include "events/log/event_log.hpp"
@@ -27,6 +27,7 @@ struct SessionSettings {
   std::chrono::milliseconds passivate_after{60'000};   // idle sessions leave the memory
   std::chrono::milliseconds request_deadline{25'000};  // then a message is answered as queued
   std::chrono::milliseconds model_deadline{120'000};   // then a turn gets the offline extractor's answer, or fails
+  std::chrono::milliseconds queued_deadline{30 * 60'000};  // the same, for a turn that was queued
   std::chrono::milliseconds poll_every{5'000};         // how often due timers and forgotten turns are looked for
   std::size_t max_requests = 20'000;                   // accepted and not yet answered, all sessions together
   std::size_t max_requests_per_session = 16;           // the same, one session; beyond: overloaded
@@ -72,6 +73,8 @@ class Runtime {
 
   Gateway& gateway();
   RuntimeStatus status() const;
+  /// To see and change the model supervisor while it runs.
+  model::Control& model();
   /// Of at most a second ago; never null. Any thread, does not block.
   model::ModelStatusPtr model_status() const;
 

@@ -105,6 +105,19 @@ void Connection::answer(std::string bytes, bool then_close) {
   settle(lock);
 }
 
+bool Connection::answer_piece(std::string_view bytes) {
+  Lock lock(mutex_);
+  ONBOARDING_ASSERT(in_flight_, "a piece of an answer belongs to a request");
+  if (peer_gone_) return false;
+  write(lock, bytes);
+  return fd_ >= 0;
+}
+
+std::size_t Connection::unsent() const {
+  Lock lock(mutex_);
+  return out_.size() - out_at_;
+}
+
 /// A phase's time runs from its beginning, however many packets it takes.
 void Connection::time_phase() {
   const auto now = !reader_.begun() ? Phase::idle : reader_.state() == RequestReader::State::body ? Phase::body : Phase::head;

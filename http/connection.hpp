@@ -44,13 +44,14 @@ class Connection final : public Channel, public std::enable_shared_from_this<Con
   /// The peer sends no more (it may still read). What it sent is still answered.
   void on_peer_gone();
   void answer(std::string bytes, bool then_close);
+  /// A piece of an answer of which more will come. False: the peer is gone, or so slow that it was cut.
+  bool answer_piece(std::string_view bytes);
+  std::size_t unsent() const;
   /// Answers without a request (too many connections), then closes.
   void turn_away(std::string bytes);
-  /// Ends it now if nothing is under way; otherwise after what is.
-  void close_when_idle();
-  /// True while an answer has not been handed to the kernel.
-  bool owes() const;
-  void cut(std::string_view reason);
+  void close_when_idle() override;
+  bool owes() const override;
+  void cut(std::string_view reason) override;
 
   void on_writable() override;
   void on_deadline(std::int64_t now_ms) override;

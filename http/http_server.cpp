@@ -49,6 +49,7 @@ class OnboardingServer final : public HttpServer {
       add_health_route(admin.router, api_);
       add_metric_routes(admin.router, api_);
       add_operation_routes(admin.router, api_);
+      add_admin_routes(admin.router, api_);
       add_scrape_route(admin.router, api_);
       sites.push_back(std::move(admin));
     }

@@ -31,6 +31,9 @@ class Gateway;
 namespace log {
 class EventLog;
 }
+namespace model {
+class Control;
+}
 namespace projections {
 class Queries;
 }
@@ -60,6 +63,7 @@ struct HttpLimits {
   std::size_t max_body_bytes = 64 * 1024;
   std::size_t max_unsent_bytes = 4 * 1024 * 1024;  // of one connection; beyond it, the connection is cut
   std::size_t max_connections = 10'000;            // of both listeners; lowered to what RLIMIT_NOFILE allows
+  std::size_t max_streams = 4'096;                 // answers written piece by piece; beyond it 503
   std::size_t max_in_flight = 4'096;               // requests not answered yet; beyond it 503
 };
 
@@ -107,6 +111,7 @@ struct HttpPorts {
   RandomSource& random;
   std::function<HealthReport()> health;  // may be empty
   AccessLog* access_log = nullptr;       // may be null: nothing is written
+  model::Control* model = nullptr;       // may be null: /api/admin/llm is not there
 };
 
 class HttpServer {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -57,6 +58,18 @@ struct Response {
   }
 };
 
+/// An answer that is written piece by piece, from any thread; it ends with end(), with the client, or with the server.
+class BodyStream {
+ public:
+  virtual ~BodyStream() = default;
+  /// False: it is over, nobody takes more.
+  virtual bool write(std::string_view piece) = 0;
+  /// Bytes that the client did not take yet: who produces more than it reads waits until there are few.
+  virtual std::size_t unsent() const = 0;
+  virtual bool over() const = 0;
+  virtual void end() = 0;
+};
+
 /// One request under way. Shared by whoever may answer; answered exactly once, from any thread. When the last holder lets
 /// go without an answer, the client gets a 500: nobody waits for ever.
 class Exchange {
@@ -69,6 +82,9 @@ class Exchange {
   void note_turn(std::string_view id) { turn_id_ = id; }
 
   virtual void send(Response) = 0;
+  /// Answers with this head; the body follows in pieces. `idle_piece` is written whenever nothing else was for `idle`, so that
+  /// nobody on the way takes the silence for an end. Null: the answer is complete (HEAD, or the server is full of streams).
+  virtual std::shared_ptr<BodyStream> begin_stream(Response head, std::string_view idle_piece, std::chrono::milliseconds idle) = 0;
   void fail(const Problem&);
   void fail(const Failure& failure) { fail(problem_of(failure)); }
   void fail(Errc code, std::string detail = {}) { fail(problem_of(code, std::move(detail))); }

@@ -74,6 +74,7 @@ struct Framing {
   bool head_only = false;
   bool http10 = false;
   bool close = false;
+  bool stream = false;  // the body's length is not known
 };
 
 /// Head and body in one piece: one send, and no chance of a split in between.
@@ -88,7 +89,8 @@ std::string to_bytes(const Response& response, const Framing& framing, domain::T
   const bool bodyless = response.status == 204 || response.status == 304;
   if (!bodyless) {
     if (!response.content_type.empty()) field("Content-Type", response.content_type);
-    field("Content-Length", std::to_string(response.body.size()));
+    if (!framing.stream) field("Content-Length", std::to_string(response.body.size()));
+    else if (!framing.http10) field("Transfer-Encoding", "chunked");
   }
   if (framing.close) field("Connection", "close");
   else if (framing.http10) field("Connection", "keep-alive");
@@ -174,7 +176,7 @@ struct ServerCore {
   int descriptor_base = 0;  // duplicates lie above: Pistache's own numbers stay dense, and `fd % workers` even
   std::string id_prefix;
   std::atomic<std::uint64_t> requests{0};
-  std::atomic<std::size_t> in_flight{0}, connections{0};
+  std::atomic<std::size_t> in_flight{0}, connections{0}, streams{0};
   std::atomic<bool> draining{false}, stopped{false};
 
   ServerCore(HttpLimits l, ServerHooks h, prometheus::Registry& registry, const Clock& c, RandomSource& random, AccessLog* log)
@@ -258,7 +260,68 @@ struct ListeningSite final : ConnectionOwner, std::enable_shared_from_this<Liste
 
 namespace {
 
-class HttpExchange final : public Exchange {
+/// Whoever finishes an answer says what there is to count and to log of it.
+using Finished = std::function<void(std::size_t bytes)>;
+
+class HttpStream final : public BodyStream, public Channel, public std::enable_shared_from_this<HttpStream> {
+ public:
+  HttpStream(std::shared_ptr<ServerCore> core, std::shared_ptr<Connection> connection, bool chunked, bool then_close, std::string_view idle_piece,
+             std::chrono::milliseconds idle, Finished finished)
+      : core_(std::move(core)), connection_(std::move(connection)), chunked_(chunked), then_close_(then_close), idle_piece_(idle_piece), idle_(idle), finished_(std::move(finished)) {
+    deadline_ms.store(monotonic_ms() + idle_.count(), std::memory_order_relaxed);
+  }
+
+  bool write(std::string_view piece) override {
+    std::lock_guard lock(mutex_);
+    if (over_) return false;
+    if (piece.empty()) return true;
+    std::string framed;
+    if (chunked_) {
+      char size[20];
+      std::snprintf(size, sizeof size, "%zx\r\n", piece.size());
+      framed.append(size).append(piece).append("\r\n");
+      piece = framed;
+    }
+    bytes_ += piece.size();
+    deadline_ms.store(monotonic_ms() + idle_.count(), std::memory_order_relaxed);
+    if (connection_->answer_piece(piece)) return true;
+    conclude();
+    return false;
+  }
+  std::size_t unsent() const override { return connection_->unsent(); }
+  bool over() const override {
+    std::lock_guard lock(mutex_);
+    return over_;
+  }
+  void end() override {
+    std::lock_guard lock(mutex_);
+    if (!over_) conclude();
+  }
+  void on_deadline(std::int64_t) override { write(idle_piece_); }
+  void on_drain() override { end(); }
+
+ private:
+  void conclude() {
+    over_ = true;
+    deadline_ms.store(never, std::memory_order_relaxed);
+    connection_->answer(chunked_ ? "0\r\n\r\n" : "", then_close_ || core_->draining.load(std::memory_order_acquire));
+    core_->streams.fetch_sub(1, std::memory_order_relaxed);
+    finished_(bytes_);
+    core_->writer->remove(*this);
+  }
+
+  const std::shared_ptr<ServerCore> core_;
+  const std::shared_ptr<Connection> connection_;
+  const bool chunked_, then_close_;
+  const std::string_view idle_piece_;
+  const std::chrono::milliseconds idle_;
+  const Finished finished_;
+  mutable std::mutex mutex_;
+  std::size_t bytes_ = 0;
+  bool over_ = false;
+};
+
+class HttpExchange final : public Exchange, public std::enable_shared_from_this<HttpExchange> {
  public:
   HttpExchange(std::shared_ptr<ServerCore> core, std::shared_ptr<ListeningSite> site, std::shared_ptr<Connection> connection, RawRequest raw)
       : core_(std::move(core)), site_(std::move(site)), connection_(std::move(connection)), began_(std::chrono::steady_clock::now()) {
@@ -278,24 +341,55 @@ class HttpExchange final : public Exchange {
       return;
     }
     if (core_->hooks.decorate) core_->hooks.decorate(request_, response);
-    const bool close = !request_.raw.keep_alive || core_->draining.load(std::memory_order_acquire);
-    const auto now = core_->clock.now();
-    auto bytes = to_bytes(response, {.head_only = request_.method == Method::head, .http10 = request_.raw.http10, .close = close}, now, request_.request_id);
-    const auto elapsed = std::chrono::steady_clock::now() - began_;
+    const bool close = closes();
+    auto bytes = to_bytes(response, {.head_only = request_.method == Method::head, .http10 = request_.raw.http10, .close = close}, core_->clock.now(), request_.request_id);
     const auto size = bytes.size();
-    site_->metrics_of(request_.route).observe(response.status, std::chrono::duration<double>(elapsed).count());
-    core_->metrics.in_flight.Decrement();
+    const auto elapsed = count(response.status);
     connection_->answer(std::move(bytes), close);
-    if (core_->access_log != nullptr) {
-      core_->access_log->write(to_json(AccessLine{now, site_->name, request_.route != nullptr ? std::string_view(request_.route->path) : "none",
-                                                  to_string(request_.method), response.status,
-                                                  std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count(), size,
-                                                  request_.request_id, session_id_, turn_id_}));
-    }
+    log(response.status, elapsed, size);
     core_->in_flight.fetch_sub(1, std::memory_order_release);
   }
 
+  std::shared_ptr<BodyStream> begin_stream(Response head, std::string_view idle_piece, std::chrono::milliseconds idle) override {
+    if (request_.method == Method::head || core_->stopped.load(std::memory_order_acquire)) return send(std::move(head)), nullptr;
+    if (core_->streams.fetch_add(1, std::memory_order_relaxed) >= core_->limits.max_streams) {
+      core_->streams.fetch_sub(1, std::memory_order_relaxed);
+      return fail(Errc::overloaded), nullptr;
+    }
+    ONBOARDING_ASSERT(!answered_.exchange(true, std::memory_order_acq_rel), "a request is answered once");
+    if (core_->hooks.decorate) core_->hooks.decorate(request_, head);
+    // HTTP/1.0 knows the end of such a body by the connection's.
+    const bool chunked = !request_.raw.http10, close = closes() || !chunked;
+    const auto bytes = to_bytes(head, {.http10 = !chunked, .close = close, .stream = true}, core_->clock.now(), request_.request_id);
+    count(head.status);
+    auto stream = std::make_shared<HttpStream>(core_, connection_, chunked, close, idle_piece, idle,
+                                               [self = shared_from_this(), status = head.status](std::size_t size) {
+                                                 self->log(status, std::chrono::steady_clock::now() - self->began_, size);
+                                               });
+    connection_->answer_piece(bytes);
+    core_->writer->add(stream);
+    core_->in_flight.fetch_sub(1, std::memory_order_release);
+    if (core_->draining.load(std::memory_order_acquire)) stream->end();  // whoever drains may not have seen it
+    return stream;
+  }
+
  private:
+  using Elapsed = std::chrono::steady_clock::duration;
+
+  bool closes() const { return !request_.raw.keep_alive || core_->draining.load(std::memory_order_acquire); }
+  Elapsed count(int status) {
+    const auto elapsed = std::chrono::steady_clock::now() - began_;
+    site_->metrics_of(request_.route).observe(status, std::chrono::duration<double>(elapsed).count());
+    core_->metrics.in_flight.Decrement();
+    return elapsed;
+  }
+  void log(int status, Elapsed elapsed, std::size_t bytes) const {
+    if (core_->access_log == nullptr) return;
+    core_->access_log->write(to_json(AccessLine{core_->clock.now(), site_->name, request_.route != nullptr ? std::string_view(request_.route->path) : "none",
+                                                to_string(request_.method), status, std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count(),
+                                                bytes, request_.request_id, session_id_, turn_id_}));
+  }
+
   std::shared_ptr<ServerCore> core_;
   std::shared_ptr<ListeningSite> site_;
   std::shared_ptr<Connection> connection_;
@@ -530,7 +624,10 @@ result<std::unique_ptr<Server>> Server::start(std::vector<Site> sites, HttpLimit
 
 std::uint16_t Server::port(std::size_t site) const { return site < listening_.size() ? listening_[site]->port : 0; }
 
-void Server::begin_drain() { core_->draining.store(true, std::memory_order_release); }
+void Server::begin_drain() {
+  core_->draining.store(true, std::memory_order_release);
+  for (const auto& channel : core_->writer->channels()) channel->on_drain();
+}
 bool Server::draining() const { return core_->draining.load(std::memory_order_acquire); }
 
 namespace {
@@ -551,7 +648,7 @@ bool Server::finish_drain(std::chrono::milliseconds limit) {
   return wait_until(limit, [this] {
     if (core_->in_flight.load(std::memory_order_acquire) != 0) return false;
     for (const auto& channel : core_->writer->channels())
-      if (static_cast<const Connection&>(*channel).owes()) return false;
+      if (channel->owes()) return false;
     return true;
   });
 }
@@ -564,12 +661,12 @@ void Server::stop() {
   constexpr std::chrono::milliseconds grace{250}, patience{2'500};
   const auto connections = [this] { return core_->connections.load(std::memory_order_relaxed); };
   wait_until(grace, [&] { return connections() == 0; });
-  for (const auto& channel : core_->writer->channels()) static_cast<Connection&>(*channel).close_when_idle();
+  for (const auto& channel : core_->writer->channels()) channel->close_when_idle();
   wait_until(patience, [&] { return connections() == 0; });
   core_->stopped.store(true, std::memory_order_release);
-  for (const auto& channel : core_->writer->channels()) static_cast<Connection&>(*channel).cut("stopped");
+  for (const auto& channel : core_->writer->channels()) channel->cut("stopped");
   for (const auto& site : listening_) site->endpoint.reset();  // joins its threads, closes the listening socket
-  for (const auto& channel : core_->writer->channels()) static_cast<Connection&>(*channel).cut("stopped");
+  for (const auto& channel : core_->writer->channels()) channel->cut("stopped");
   core_->writer->stop();
 }
 

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string_view>
 #include <thread>
 #include <unordered_map>
 #include <vector>
@@ -22,12 +23,18 @@ inline std::int64_t monotonic_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-/// What the loop knows of a connection.
+/// What the loop knows of a connection, or of an answer that is written piece by piece.
 class Channel {
  public:
   virtual ~Channel() = default;
-  virtual void on_writable() = 0;
+  virtual void on_writable() {}
   virtual void on_deadline(std::int64_t now_ms) = 0;
+  virtual void on_drain() {}  // the server begins to shut down
+  /// True while an answer has not been handed to the kernel.
+  virtual bool owes() const { return false; }
+  /// Ends it now if nothing is under way; otherwise after what is.
+  virtual void close_when_idle() {}
+  virtual void cut(std::string_view) {}
 
   static constexpr std::int64_t never = INT64_MAX;
   std::atomic<std::int64_t> deadline_ms{never};

@@ -103,6 +103,17 @@ class HostedGateway final : public SessionGateway {
       dispatch({std::move(session_id), 0, {}, token_generation, false, {}, ReadJob{std::move(*reply)}});
   }
 
+  void get_turn(std::string session_id, std::uint32_t token_generation, std::string turn_id, Done<TurnAnswer> done) override {
+    if (auto reply = admit(std::move(done)))
+      dispatch({std::move(session_id), 0, {}, token_generation, false, {}, ReadTurnJob{std::move(turn_id), std::move(*reply)}});
+  }
+
+  void watch(std::string session_id, std::uint32_t token_generation, std::shared_ptr<SessionWatcher> watcher,
+             Done<SessionSnapshot> done) override {
+    if (auto reply = admit(std::move(done)))
+      dispatch({std::move(session_id), 0, {}, token_generation, false, {}, WatchJob{std::move(watcher), std::move(*reply)}});
+  }
+
   void resume(RequestContext context, std::string session_id, std::optional<std::uint32_t> token_generation,
               Done<ResumeAnswer> done) override {
     if (auto reply = admit(std::move(done)))

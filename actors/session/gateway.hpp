@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "actors/gateway.hpp"
+#include "actors/model/status.hpp"
 #include "actors/runtime.hpp"
 
 namespace onboarding::session {
@@ -27,6 +28,7 @@ struct GatewayOptions {
   SessionSettings sessions;
   caf::actor supervisor;  // answers (extract_atom, RequestPtr): actors/model/supervisor.hpp
   Offload offload;
+  std::shared_ptr<const model::QueueBoard> queue = {};  // may be null: nobody is queued but by wish or by slowness
 };
 
 /// A gateway with its partition hosts. Destroying it ends the hosts and their sessions.

@@ -103,6 +103,7 @@ void Instruments::durable(const std::string& session_id, const domain::State& af
       if (const Turn* turn = find_turn(after, e->turn_id)) {
         const auto took = turn->replied_at - turn->received_at;
         turn_seconds_.Observe(std::chrono::duration<double>(took).count());
+        if (turn->queued) continue;  // most of its time it waited, which estimates count by themselves
         const std::int64_t took_ms = std::chrono::duration_cast<std::chrono::milliseconds>(took).count();
         const std::int64_t usual = usual_turn_ms_.load(std::memory_order_relaxed);
         usual_turn_ms_.store(usual + (took_ms - usual) / 8, std::memory_order_relaxed);

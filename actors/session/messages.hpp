@@ -37,6 +37,14 @@ struct MessageJob {
 struct ReadJob {
   Reply<SessionSnapshot> reply;
 };
+struct ReadTurnJob {
+  std::string turn_id;
+  Reply<TurnAnswer> reply;
+};
+struct WatchJob {
+  std::shared_ptr<SessionWatcher> watcher;
+  Reply<SessionSnapshot> reply;
+};
 struct ResumeJob {
   Reply<ResumeAnswer> reply;
 };
@@ -48,7 +56,7 @@ struct Job {
   std::optional<std::uint32_t> token_generation;  // nullopt: the caller has another right
   bool certainly_new = false;                     // a start whose session id is random: nothing to read
   caf::actor_clock::time_point due{};             // when the client must have an answer; set by the session
-  std::variant<StartJob, MessageJob, ReadJob, ResumeJob> what;
+  std::variant<StartJob, MessageJob, ReadJob, ReadTurnJob, WatchJob, ResumeJob> what;
 
   void refuse(GatewayErrc why) {
     std::visit([&](auto& job) { job.reply(failure(make_error_code(why))); }, what);

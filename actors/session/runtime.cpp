@@ -80,6 +80,32 @@ caf::behavior keep_board(caf::event_based_actor* self, caf::actor supervisor, st
   }};
 }
 
+/// A question from outside the actor system: asks, answers once, ends.
+class ModelControl final : public model::Control {
+ public:
+  ModelControl(caf::actor_system& system, caf::actor supervisor) : system_(system), supervisor_(std::move(supervisor)) {}
+
+  void status(Done done) override { ask(std::move(done), model::model_status_atom::value); }
+  void change(model::ProviderChange change, Done done) override { ask(std::move(done), model::change_atom::value, std::move(change)); }
+  void set_queue_mode(model::QueueMode mode, Done done) override { ask(std::move(done), model::queue_mode_atom::value, mode); }
+
+ private:
+  template <class... Question>
+  void ask(Done done, Question... question) {
+    system_.spawn([supervisor = supervisor_, done = std::move(done), question...](caf::event_based_actor* self) {
+      self->request(supervisor, std::chrono::seconds(5), question...)
+          .then([=](const model::ModelStatusPtr& status) { done(status); },
+                [=](const caf::error& error) {
+                  const bool wrong = error == caf::sec::invalid_argument;
+                  done(failure(std::make_error_code(wrong ? std::errc::invalid_argument : std::errc::timed_out), self->system().render(error)));
+                });
+    });
+  }
+
+  caf::actor_system& system_;
+  const caf::actor supervisor_;
+};
+
 struct Config : caf::actor_system_config {
   explicit Config(unsigned threads) {
     session::configure(*this);
@@ -91,6 +117,7 @@ model::SupervisorOptions completed(model::SupervisorOptions model, const Runtime
   if (!model.clock) model.clock = options.clock;
   if (!model.random) model.random = options.random;
   if (!model.metrics) model.metrics = options.metrics;
+  if (!model.board) model.board = std::make_shared<model::QueueBoard>();
   return model;
 }
 
@@ -100,11 +127,13 @@ struct Runtime::Parts {
   explicit Parts(const RuntimeOptions& options)
       : config(options.threads),
         system(config),
-        supervisor(model::spawn_supervisor(system, completed(options.model, options))),
+        model_options(completed(options.model, options)),
+        supervisor(model::spawn_supervisor(system, model_options)),
+        control(system, supervisor),
         board_keeper(system.spawn(keep_board, supervisor, board)),
         gateway(session::make_gateway(system, {options.log, options.keys, options.secrets, options.clock, options.random,
                                                options.flows, options.metrics, options.sessions, supervisor,
-                                               [this](std::function<void()> work) { clerk(std::move(work)); }})) {}
+                                               [this](std::function<void()> work) { clerk(std::move(work)); }, model_options.board})) {}
 
   ~Parts() {
     gateway->stop();
@@ -120,7 +149,9 @@ struct Runtime::Parts {
   caf::actor_system system;
   Clerk clerk;
   std::shared_ptr<ModelBoard> board = std::make_shared<ModelBoard>();
+  const model::SupervisorOptions model_options;
   caf::actor supervisor;
+  ModelControl control;
   caf::actor board_keeper;
   std::unique_ptr<session::SessionGateway> gateway;
 };
@@ -129,6 +160,7 @@ Runtime::Runtime(RuntimeOptions options) : parts_(std::make_unique<Parts>(option
 Runtime::~Runtime() = default;
 
 Gateway& Runtime::gateway() { return *parts_->gateway; }
+model::Control& Runtime::model() { return parts_->control; }
 RuntimeStatus Runtime::status() const { return parts_->gateway->status(); }
 
 model::ModelStatusPtr Runtime::model_status() const {

@@ -32,6 +32,9 @@ constexpr std::chrono::milliseconds queueing_grace = 3s;
 constexpr std::chrono::milliseconds silence_grace = 10s;
 // An owner of its partition meets a conflict only with its own append that was in doubt; more in a row is a bug elsewhere.
 constexpr int max_conflicts = 8;
+constexpr std::size_t max_watchers = 8;
+// The supervisor's answer about a place in its queue is only worth having at once.
+constexpr std::chrono::milliseconds place_patience = 500ms;
 
 GatewayErrc refusal_of(domain::Rejection rejection) {
   switch (rejection) {
@@ -105,6 +108,12 @@ struct Waiter {
   Reply<TurnAnswer>& reply() { return std::get<MessageJob>(job->what).reply; }
 };
 
+/// Those who look on, and with which token they came.
+struct Watching {
+  std::shared_ptr<SessionWatcher> watcher;
+  std::uint32_t token_generation = 0;
+};
+
 /// The question to the model that counts; answers to earlier ones are dropped.
 struct Ask {
   std::uint64_t serial = 0;
@@ -135,6 +144,7 @@ class SessionActor : public caf::event_based_actor {
   void on_exit() override {
     environment_->instruments.sessions_in_memory(-1);
     // Whoever still waits is answered by the reply's destructor; nothing of the session stays in the actor's remains.
+    for (const Watching& watching : std::exchange(watching_, {})) watching.watcher->ended();
     stash_.clear();
     todo_.clear();
     waiters_.clear();
@@ -208,6 +218,8 @@ class SessionActor : public caf::event_based_actor {
 
   void accept(const JobPtr& job) {
     if (auto* read = std::get_if<ReadJob>(&job->what)) return answer_read(*job, *read);
+    if (std::holds_alternative<ReadTurnJob>(job->what)) return answer_turn(job);
+    if (auto* watch = std::get_if<WatchJob>(&job->what)) return begin_watching(*job, *watch);
     if (waiting_requests() >= settings().max_requests_per_session) return job->refuse(GatewayErrc::overloaded);
     enqueue({Step::Kind::job, job, {}, ""});
   }
@@ -219,6 +231,41 @@ class SessionActor : public caf::event_based_actor {
   void answer_read(const Job& job, ReadJob& read) {
     if (const auto refusal = may_not(job)) return read.reply(failure(make_error_code(*refusal)));
     read.reply(snapshot());
+  }
+
+  /// How a turn stands; of one that waits also where, which its supervisor knows.
+  void answer_turn(const JobPtr& job) {
+    if (const auto refusal = may_not(*job)) return job->refuse(*refusal);
+    auto& read = std::get<ReadTurnJob>(job->what);
+    const domain::Turn* turn = domain::find_turn(*state_, read.turn_id);
+    if (!turn) return job->refuse(GatewayErrc::unknown_turn);
+    if (concluded(*turn) || !ask_ || ask_->outcome) return read.reply(queued_answer(read.turn_id, {}));
+    const auto answer = [this, job](model::QueuePlace place) {
+      auto& asked = std::get<ReadTurnJob>(job->what);
+      asked.reply(queued_answer(asked.turn_id, place));
+    };
+    request(environment_->options.supervisor, place_patience, model::place_atom::value, ask_->turn_id)
+        .then([=](model::QueuePlace place) { answer(place); }, [=](const caf::error&) { answer({}); });
+  }
+
+  void begin_watching(const Job& job, WatchJob& watch) {
+    if (const auto refusal = may_not(job)) return watch.reply(failure(make_error_code(*refusal)));
+    if (watching_.size() >= max_watchers) {
+      watching_.front().watcher->ended();
+      watching_.erase(watching_.begin());
+    }
+    watch.reply(snapshot());
+    if (watch.watcher->changed(snapshot())) watching_.push_back({std::move(watch.watcher), state_->token_generation});
+  }
+
+  void tell_watchers() {
+    if (watching_.empty()) return;
+    const bool gone = state_->status == domain::SessionStatus::erased;
+    std::erase_if(watching_, [&](const Watching& watching) {
+      if (!gone && watching.token_generation == state_->token_generation) return !watching.watcher->changed(snapshot());
+      watching.watcher->ended();
+      return true;
+    });
   }
 
   /// Why the caller may do nothing with this session.
@@ -278,9 +325,10 @@ class SessionActor : public caf::event_based_actor {
   std::optional<domain::Command> command_of(const Job& job) {
     if (const auto* start = std::get_if<StartJob>(&job.what)) return start->command;
     if (const auto* message = std::get_if<MessageJob>(&job.what)) {
-      if (!planted(Plant::repeat_without_key)) return message->command;
       domain::ReceiveMessage command = message->command;
-      command.idempotency_key_hash.clear();
+      if (message->respond_async) command.queue_reason = "asked_for";
+      else if (environment_->options.queue && environment_->options.queue->queueing()) command.queue_reason = "queue_mode";
+      if (planted(Plant::repeat_without_key)) command.idempotency_key_hash.clear();
       return command;
     }
     const std::uint32_t generation = state_->token_generation + 1;
@@ -342,7 +390,7 @@ class SessionActor : public caf::event_based_actor {
     const bool starts_its_turn = received && std::holds_alternative<domain::TurnStarted>(writing_->events.back());
     // Written again after a doubt, it was asked about already.
     if (starts_its_turn && !(ask_ && ask_->turn_id == received->turn_id))
-      ask(received->turn_id, 1, received->text, std::get<MessageJob>(writing_->step.job->what).respond_async);
+      ask(received->turn_id, 1, received->text, !received->queue_reason.empty());
   }
 
   void answer_early(const Writing& writing) {
@@ -426,6 +474,7 @@ class SessionActor : public caf::event_based_actor {
     for (const domain::Event& event : writing->events)
       domain::evolve(state, {state.version + 1, sequence++, writing->time, event}, *environment_->options.flows);
     environment_->instruments.durable(session_id_, state, writing->events);
+    tell_watchers();
     settled(writing->step, true);
   }
 
@@ -521,6 +570,7 @@ class SessionActor : public caf::event_based_actor {
     retry_after_ = first_retry;
     ONBOARDING_ASSERT(loaded->state->version >= state_->version, "a log never forgets what was durable");
     state_ = std::move(loaded->state);
+    tell_watchers();
     const std::unique_ptr<Writing> writing = std::move(writing_);
     if (writing->conflicts >= max_conflicts) {
       if (writing->step.job) writing->step.job->refuse(GatewayErrc::in_doubt);
@@ -586,7 +636,8 @@ class SessionActor : public caf::event_based_actor {
     const domain::Turn* turn = domain::find_turn(*state_, message.command.turn_id);
     if (!turn) turn = domain::find_turn_by_key(*state_, message.command.idempotency_key_hash);
     ONBOARDING_ASSERT(turn != nullptr, "a message that was received has a turn");
-    waiters_.push_back({job, turn->turn_id, message.respond_async});
+    waiters_.push_back({job, turn->turn_id, turn->queued || message.respond_async});
+    if (turn->queued) return answer_as_queued(turn->turn_id, false);
     if (message.respond_async && !concluded(*turn)) todo_.push_back({Step::Kind::queue_turn, nullptr, turn->turn_id, "asked_for"});
   }
 
@@ -621,13 +672,24 @@ class SessionActor : public caf::event_based_actor {
     ask_ = std::make_unique<Ask>(Ask{serial, turn_id, activation, {}, nullptr});
     auto about = question(turn_id, text);
     about->priority = nobody_waits ? model::Priority::queued_turn : model::Priority::waiting_client;
+    about->deadline = environment_->options.clock->now() + (nobody_waits ? settings().queued_deadline : settings().model_deadline);
+    if (!watching_.empty()) about->on_reply = reply_relay(turn_id);
     (void)before_model_call.hit();
     // The supervisor keeps the deadline; ours only guards against its silence.
-    ask_->due = now() + settings().model_deadline + silence_grace;
+    ask_->due = now() + (nobody_waits ? settings().queued_deadline : settings().model_deadline) + silence_grace;
     arm_deadline(ask_->due);
     request(environment_->options.supervisor, caf::infinite, model::extract_atom::value, model::RequestPtr(std::move(about)))
         .then([this, serial](const model::OutcomePtr& outcome) { take_outcome(serial, outcome); },
               [this, serial](const caf::error&) { take_outcome(serial, no_outcome("no_provider")); });
+  }
+
+  /// Hands the reply on while it is written, past this actor: to those who look on now.
+  model::ReplySink reply_relay(const std::string& turn_id) const {
+    std::vector<std::shared_ptr<SessionWatcher>> watchers;
+    for (const Watching& watching : watching_) watchers.push_back(watching.watcher);
+    return [watchers = std::move(watchers), turn_id](std::string_view text, bool restart) {
+      for (const auto& watcher : watchers) watcher->writing(turn_id, text, restart);
+    };
   }
 
   static model::OutcomePtr no_outcome(const char* failure) {
@@ -643,7 +705,6 @@ class SessionActor : public caf::event_based_actor {
     request->plan = state_->plan;
     request->locale = state_->locale;
     request->user_key = meta_.user;
-    request->deadline = environment_->options.clock->now() + settings().model_deadline;
     request->flow = state_->flow;
     for (const auto& [name, field] : state_->fields)
       if (field.value) request->collected.emplace(name, field.value->canonical);
@@ -695,16 +756,23 @@ class SessionActor : public caf::event_based_actor {
   }
 
   void answer(Waiter waiter, bool queued) {
-    TurnAnswer answer{snapshot(), waiter.turn_id, queued, 0, 0};
-    if (queued) {
-      answer.position_in_queue = place_in_queue(waiter.turn_id);
-      const auto eta = environment_->instruments.usual_turn() * answer.position_in_queue;
-      answer.eta_seconds = static_cast<std::uint32_t>(std::max<std::int64_t>(1, std::chrono::ceil<std::chrono::seconds>(eta).count()));
-    }
-    waiter.reply()(std::move(answer));
+    if (!queued) return waiter.reply()(TurnAnswer{snapshot(), waiter.turn_id, false, 0, 0});
+    // Who was just queued stands behind all who wait for budget already.
+    const bool joins = environment_->options.queue && ask_ && !ask_->outcome;
+    waiter.reply()(queued_answer(waiter.turn_id, joins ? environment_->options.queue->newcomer() : model::QueuePlace{}));
   }
 
-  /// 1: the turn that is worked on.
+  /// `ahead`: the place of the session's turn that is worked on in the queue for budget; position 0: it does not wait there.
+  TurnAnswer queued_answer(const std::string& turn_id, model::QueuePlace ahead) const {
+    TurnAnswer answer{snapshot(), turn_id, true, 0, 0};
+    const std::uint32_t place = std::max(1u, place_in_queue(turn_id));
+    answer.position_in_queue = std::max(1u, ahead.position) + place - 1;
+    const auto eta = ahead.eta + environment_->instruments.usual_turn() * place;
+    answer.eta_seconds = static_cast<std::uint32_t>(std::max<std::int64_t>(1, std::chrono::ceil<std::chrono::seconds>(eta).count()));
+    return answer;
+  }
+
+  /// Among the session's own turns; 1: the one that is worked on.
   std::uint32_t place_in_queue(const std::string& turn_id) const {
     std::uint32_t place = 0;
     for (const domain::Turn& turn : state_->turns) {
@@ -788,13 +856,14 @@ class SessionActor : public caf::event_based_actor {
   }
 
   bool is_idle() const {
-    return phase_ == Phase::ready && !writing_ && todo_.empty() && waiters_.empty() && stash_.empty() && !ask_ && !work_queued_ &&
+    return phase_ == Phase::ready && !writing_ && todo_.empty() && watching_.empty() && waiters_.empty() && stash_.empty() && !ask_ && !work_queued_ &&
            !work_held_ && !domain::pending_turn(*state_);
   }
 
   void arm_idle(caf::timespan after) { delayed_send(this, after, idle_atom::value); }
 
   void look_at_idleness() {
+    std::erase_if(watching_, [](const Watching& watching) { return !watching.watcher->interested(); });
     const auto limit = settings().passivate_after;
     const auto idle_for = now() - touched_;
     if (!is_idle() || idle_for < limit) return arm_idle(idle_for < limit ? caf::timespan(limit - idle_for) : caf::timespan(limit));
@@ -841,6 +910,7 @@ class SessionActor : public caf::event_based_actor {
   std::vector<Step> todo_;
   std::unique_ptr<Writing> writing_;
   std::vector<Waiter> waiters_;
+  std::vector<Watching> watching_;
   std::unique_ptr<Ask> ask_;
   std::string started_turn_;  // the attempt that is ours to make, once durable
   std::uint32_t started_activation_ = 0;

@@ -134,6 +134,7 @@ Decision decide_on(const State& state, const ReceiveMessage& command, const Fact
   Events events;
   if (state.status == SessionStatus::abandoned) events.push_back(SessionResumed{});
   events.push_back(MessageReceived{command.turn_id, command.text, command.idempotency_key_hash, command.request_fingerprint});
+  if (!command.queue_reason.empty()) events.push_back(TurnQueued{command.turn_id, command.queue_reason});
   if (!pending_turn(state)) events.push_back(TurnStarted{command.turn_id, 1});
   return events;
 }
@@ -144,7 +145,7 @@ Decision decide_on(const State& state, const StartTurn& command, const Facts& fa
   const bool next = command.activation == 0 || command.activation == turn->activation + 1;
   Events events;
   if (turn != pending_turn(state) || !next) return events;
-  if (turn->activation >= facts.limits.max_activations)
+  if (turn->activation >= (turn->queued ? facts.limits.max_queued_activations : facts.limits.max_activations))
     fail(state, *turn, "activations_exhausted", events);
   else
     events.push_back(TurnStarted{turn->turn_id, turn->activation + 1});

@@ -93,6 +93,7 @@ struct Limits {
   std::uint32_t max_messages = 200;         // user messages a session
   std::uint32_t max_waiting_turns = 3;      // behind the running one
   std::uint32_t max_activations = 3;
+  std::uint32_t max_queued_activations = 30;  // of a turn that was queued: most of its life it only waits for budget
   std::uint32_t max_message_bytes = 16384;
 };
 
@@ -116,6 +117,7 @@ struct ReceiveMessage {
   std::string turn_id;
   std::string text;
   std::string idempotency_key_hash, request_fingerprint;
+  std::string queue_reason = {};  // not empty: nobody waits for the answer, the turn is queued from the start (TurnQueued::reason)
 };
 
 /// Begin the next attempt at the turn that is due (recovery, retry, or its turn has come).

@@ -37,6 +37,27 @@ std::optional<std::string> BodyReader::word(std::string_view name, std::size_t m
   return value;
 }
 
+std::optional<bool> BodyReader::boolean(std::string_view name) {
+  const auto* member = codec::find_member(document_, name);
+  if (member == nullptr || member->IsNull()) return std::nullopt;
+  if (!member->IsBool()) return note(name, "must be true or false"), std::nullopt;
+  return member->GetBool();
+}
+
+std::optional<std::uint64_t> BodyReader::whole(std::string_view name, std::uint64_t most) {
+  const auto* member = codec::find_member(document_, name);
+  if (member == nullptr || member->IsNull()) return std::nullopt;
+  if (!member->IsUint64() || member->GetUint64() > most) return note(name, "must be a whole number from 0 to " + std::to_string(most)), std::nullopt;
+  return member->GetUint64();
+}
+
+void BodyReader::only(std::initializer_list<std::string_view> names) {
+  for (const auto& member : document_.GetObject()) {
+    const std::string_view name(member.name.GetString(), member.name.GetStringLength());
+    if (std::find(names.begin(), names.end(), name) == names.end()) note(name, "is not known here");
+  }
+}
+
 std::string BodyReader::required_text(std::string_view name, std::size_t max_bytes) {
   auto value = text(name, max_bytes);
   const auto* member = codec::find_member(document_, name);

@@ -1,6 +1,8 @@
 // Reading a JSON body member by member, so that one answer names all that is wrong with it.
 #pragma once
 
+#include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <string>
 
@@ -20,6 +22,10 @@ class BodyReader {
   std::optional<std::string> line(std::string_view name, std::size_t max_bytes);
   /// As text(), and made of these characters only, not empty.
   std::optional<std::string> word(std::string_view name, std::size_t max_bytes, std::string_view characters);
+  std::optional<bool> boolean(std::string_view name);
+  std::optional<std::uint64_t> whole(std::string_view name, std::uint64_t most);
+  /// Any other member is noted as unknown: a change that is misspelt must not look as if it was made.
+  void only(std::initializer_list<std::string_view> names);
   std::string required_text(std::string_view name, std::size_t max_bytes);
 
   bool valid() const { return errors_.empty(); }

@@ -2,6 +2,8 @@
 // from the session's state, so a repeated request gets the answer it got, also after a restart.
 #include <algorithm>
 #include <cctype>
+#include <charconv>
+#include <mutex>
 
 #include "http/routes/api.hpp"
 #include "http/routes/body.hpp"
@@ -71,33 +73,35 @@ Response start_response(const SessionStartedAnswer& answer) {
   return response;
 }
 
-Response turn_response(const SessionSnapshot& session, const domain::Turn& turn) {
-  return json_response(200, [&](JsonWriter& w) {
-    write_member(w, "response", turn.reply.text);
-    write_key(w, "extracted");
+void write_turn(JsonWriter& w, const SessionSnapshot& session, const domain::Turn& turn) {
+  write_member(w, "response", turn.reply.text);
+  write_key(w, "extracted");
+  w.StartObject();
+  for (const auto& [field, value] : turn.extracted) {
+    write_key(w, field);
+    write_value(w, value);
+  }
+  w.EndObject();
+  write_key(w, "rejected");
+  w.StartArray();
+  for (const auto& rejected : turn.rejected) {
     w.StartObject();
-    for (const auto& [field, value] : turn.extracted) {
-      write_key(w, field);
-      write_value(w, value);
-    }
+    write_member(w, "field", rejected.field);
+    write_member(w, "value", rejected.value);
+    write_member(w, "reason", reason_sentence(*session.state, rejected));
+    write_member(w, "code", rejected.reason);
     w.EndObject();
-    write_key(w, "rejected");
-    w.StartArray();
-    for (const auto& rejected : turn.rejected) {
-      w.StartObject();
-      write_member(w, "field", rejected.field);
-      write_member(w, "value", rejected.value);
-      write_member(w, "reason", reason_sentence(*session.state, rejected));
-      write_member(w, "code", rejected.reason);
-      w.EndObject();
-    }
-    w.EndArray();
-    write_names(w, "missing", turn.missing);
-    write_member(w, "is_complete", turn.is_complete);
-    write_place(w, turn.last_version, {session.partition, turn.last_sequence});
-    write_member(w, "turn_id", turn.turn_id);
-    write_member(w, "error", turn.error);
-  });
+  }
+  w.EndArray();
+  write_names(w, "missing", turn.missing);
+  write_member(w, "is_complete", turn.is_complete);
+  write_place(w, turn.last_version, {session.partition, turn.last_sequence});
+  write_member(w, "turn_id", turn.turn_id);
+  write_member(w, "error", turn.error);
+}
+
+Response turn_response(const SessionSnapshot& session, const domain::Turn& turn) {
+  return json_response(200, [&](JsonWriter& w) { write_turn(w, session, turn); });
 }
 
 bool is_done(const domain::Turn& turn) { return turn.status == domain::TurnStatus::answered || turn.status == domain::TurnStatus::failed; }
@@ -213,6 +217,8 @@ bool prefers_async(const Request& request) {
 
 // ---- handlers
 
+Response response_of(const TurnAnswer&);
+
 void start(Api& api, const Responder& responder) {
   const auto& request = responder->request();
   auto body = BodyReader::parse(request.raw.body);
@@ -277,10 +283,8 @@ void post_message(Api& api, const Responder& responder) {
   api.ports.gateway.post_message(std::move(message), [responder, async](result<TurnAnswer> answer) {
     if (!answer) return responder->fail(answer.error());
     responder->note_turn(answer->turn_id);
-    const auto& turn = answer->turn();
-    if (is_done(turn)) return responder->send(turn_response(answer->session, turn));
-    auto response = waiting_response(answer->session.session_id, answer->turn_id, answer->position_in_queue, answer->eta_seconds);
-    if (async) response.with("Preference-Applied", "respond-async");
+    auto response = response_of(*answer);
+    if (async && response.status == 202) response.with("Preference-Applied", "respond-async");
     responder->send(std::move(response));
   });
 }
@@ -298,17 +302,20 @@ void with_session(Api& api, const Responder& responder, Then then) {
   });
 }
 
+Response response_of(const TurnAnswer& answer) {
+  if (is_done(answer.turn())) return turn_response(answer.session, answer.turn());
+  return waiting_response(answer.session.session_id, answer.turn_id, answer.position_in_queue, answer.eta_seconds);
+}
+
 void get_turn(Api& api, const Responder& responder) {
-  with_session(api, responder, [responder](const SessionSnapshot& session) {
-    const auto& turn_id = responder->request().parameters[1];
-    const auto* turn = domain::find_turn(*session.state, turn_id);
-    if (turn == nullptr) return responder->fail(Failure{make_error_code(GatewayErrc::unknown_turn), {}});
-    responder->note_turn(turn->turn_id);
-    if (is_done(*turn)) return responder->send(turn_response(session, *turn));
-    // 1 is the turn that is worked on, as in the message's own answer.
-    const auto place = std::count_if(session.state->turns.begin(), session.state->turns.end(),
-                                     [turn](const domain::Turn& other) { return !is_done(other) && &other <= turn; });
-    responder->send(waiting_response(session.session_id, turn->turn_id, static_cast<std::uint32_t>(place), static_cast<std::uint32_t>(place)));
+  const auto& session_id = responder->request().parameters[0];
+  const auto token = api.authority.session_token(responder, session_id);
+  if (!token) return;
+  responder->note_session(session_id);
+  api.ports.gateway.get_turn(session_id, token->generation, responder->request().parameters[1], [responder](result<TurnAnswer> answer) {
+    if (!answer) return responder->fail(answer.error());
+    responder->note_turn(answer->turn_id);
+    responder->send(response_of(*answer));
   });
 }
 
@@ -328,6 +335,108 @@ void get_conversation(Api& api, const Responder& responder) {
   if (!limit) return;
   with_session(api, responder, [responder, after = *after, limit = *limit](const SessionSnapshot& session) {
     responder->send(conversation_response(session, after, limit));
+  });
+}
+
+// ---- server-sent events (HTML living standard, 9.2)
+
+constexpr std::chrono::seconds stream_idle{15};
+
+/// One client that looks on. It knows up to which version it was told, so that a reconnect goes on where it was cut.
+class EventStream final : public SessionWatcher {
+ public:
+  EventStream(std::shared_ptr<BodyStream> body, std::uint64_t after) : body_(std::move(body)), told_(after) {}
+
+  bool changed(const SessionSnapshot& session) override {
+    const auto& state = *session.state;
+    std::lock_guard lock(mutex_);
+    // In the order in which they were concluded.
+    for (const auto& turn : state.turns)
+      if (is_done(turn) && turn.last_version > told_) {
+        send("turn", turn.last_version, [&](JsonWriter& w) { write_turn(w, session, turn); });
+        told_ = turn.last_version;
+      }
+    for (const auto& turn : state.turns) {
+      auto& announced = turn.queued ? queued_ : received_;
+      if (is_done(turn) || turn.received_version <= announced) continue;
+      announced = turn.received_version;
+      send(turn.queued ? "queued" : "received", 0, [&](JsonWriter& w) {
+        write_member(w, "turn_id", turn.turn_id);
+        write_member(w, "status_url", session_path(session.session_id) + "/turns/" + turn.turn_id);
+      });
+    }
+    if (status_ != state.status) {
+      send("status", 0, [&](JsonWriter& w) {
+        write_member(w, "status", domain::to_string(state.status));
+        write_member(w, "is_complete", domain::is_complete(state));
+        write_names(w, "missing", domain::missing_fields(state));
+        write_place(w, state.version, session.position());
+      });
+      status_ = state.status;
+    }
+    return !body_->over();
+  }
+
+  void writing(const std::string& turn_id, std::string_view text, bool restart) override {
+    std::lock_guard lock(mutex_);
+    send("reply", 0, [&](JsonWriter& w) {
+      write_member(w, "turn_id", turn_id);
+      write_member(w, "text", text);
+      if (restart) write_member(w, "restart", true);
+    });
+  }
+
+  bool interested() const override { return !body_->over(); }
+  void ended() override { body_->end(); }
+
+ private:
+  /// `id` 0: none, the event is of the moment and not told again.
+  template <class Write>
+  void send(std::string_view event, std::uint64_t id, Write&& write) {
+    rapidjson::StringBuffer buffer;
+    JsonWriter w(buffer);
+    w.StartObject();
+    write(w);
+    w.EndObject();
+    std::string out = "event: " + std::string(event) + "\n";
+    if (id != 0) out += "id: " + std::to_string(id) + "\n";
+    // JSON of one line: no line break in it can end the event early.
+    out.append("data: ").append(buffer.GetString(), buffer.GetSize()).append("\n\n");
+    body_->write(out);
+  }
+
+  const std::shared_ptr<BodyStream> body_;
+  std::mutex mutex_;
+  std::uint64_t told_;
+  std::uint64_t received_ = 0, queued_ = 0;  // up to which message it was told that it came, that it waits
+  domain::SessionStatus status_ = domain::SessionStatus::none;
+};
+
+/// Without Last-Event-ID only what comes from now on is told: what was before stands in the conversation.
+std::optional<std::uint64_t> last_event_id(const Responder& responder, std::uint64_t now) {
+  const auto given = responder->request().header("last-event-id");
+  if (!given || given->empty()) return now;
+  std::uint64_t id = 0;
+  const auto [end, error] = std::from_chars(given->data(), given->data() + given->size(), id);
+  if (error == std::errc() && end == given->data() + given->size()) return id;
+  responder->fail(Errc::malformed_request, "Last-Event-ID is not an id that this stream gave.");
+  return std::nullopt;
+}
+
+void stream(Api& api, const Responder& responder) {
+  with_session(api, responder, [&api, responder](const SessionSnapshot& session) {
+    const auto after = last_event_id(responder, session.state->version);
+    if (!after) return;
+    Response head;
+    head.content_type = "text/event-stream; charset=utf-8";
+    head.with("X-Accel-Buffering", "no");  // a proxy that buffers would hold the reply back
+    auto body = responder->begin_stream(std::move(head), ": alive\n\n", stream_idle);
+    if (!body) return;
+    body->write("retry: 1000\n\n");
+    api.ports.gateway.watch(session.session_id, session.state->token_generation, std::make_shared<EventStream>(body, *after),
+                            [body](const result<SessionSnapshot>& watched) {
+                              if (!watched) body->end();
+                            });
   });
 }
 
@@ -373,6 +482,7 @@ void add_session_routes(Router& router, Api& api) {
   add(Method::post, one + "/messages", post_message, Body::json, Charge::message);
   add(Method::get, one + "/messages", get_conversation);
   add(Method::get, one + "/turns/{turn_id}", get_turn);
+  add(Method::get, one + "/stream", stream);
   add(Method::get, one, get_session);
   add(Method::post, one + "/resume", resume, Body::optional_json, Charge::message);
 }

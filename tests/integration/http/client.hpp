@@ -80,6 +80,16 @@ class Client {
     received_.erase(0, length);
     return answer;
   }
+  /// What comes next up to and with `end`, as it stands on the wire; empty when it does not come.
+  std::string hear_until(std::string_view end, int deadline_ms = 10'000) {
+    Answer ignored;
+    std::size_t at;
+    while ((at = received_.find(end)) == std::string::npos)
+      if (!more(deadline_ms, ignored)) return {};
+    auto text = received_.substr(0, at + end.size());
+    received_.erase(0, text.size());
+    return text;
+  }
   /// True when the server ends the connection in order, without anything more.
   bool hears_end(int deadline_ms = 10'000) {
     Answer ignored;

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "actors/gateway.hpp"
+#include "actors/model/control.hpp"
 #include "events/clock.hpp"
 #include "events/log/event_log.hpp"
 #include "events/privacy/secrets.hpp"
@@ -69,7 +70,12 @@ class FakeGateway final : public Gateway {
       if (domain::find_turn(s.state, turn)->activation == 0) apply(s, domain::StartTurn{turn, 1});
       apply(s, conclude);
       auto answer = TurnAnswer{snapshot(id, s), turn};
+      const auto watchers = watchers_[id];
       inner.unlock();
+      for (const auto& watcher : watchers) {
+        watcher->writing(turn, "Heard: ", false);
+        watcher->changed(answer.session);
+      }
       done(std::move(answer));
     };
     if (hold_answers) {
@@ -88,6 +94,28 @@ class FakeGateway final : public Gateway {
     auto answer = snapshot(id, found->second);
     lock.unlock();
     done(std::move(answer));
+  }
+
+  void get_turn(std::string id, std::uint32_t generation, std::string turn_id, Done<TurnAnswer> done) override {
+    get_session(std::move(id), generation, [turn_id = std::move(turn_id), done = std::move(done)](result<SessionSnapshot> session) {
+      if (!session) return done(tl::make_unexpected(session.error()));
+      if (domain::find_turn(*session->state, turn_id) == nullptr) return done(failure(make_error_code(GatewayErrc::unknown_turn)));
+      std::uint32_t place = 0;
+      for (const auto& turn : session->state->turns) {
+        if (turn.replied_version == 0) ++place;
+        if (turn.turn_id == turn_id) break;
+      }
+      done(TurnAnswer{*session, turn_id, true, place, 3});
+    });
+  }
+
+  void watch(std::string id, std::uint32_t generation, std::shared_ptr<SessionWatcher> watcher, Done<SessionSnapshot> done) override {
+    get_session(id, generation, [&](result<SessionSnapshot> session) {
+      done(session);
+      if (!session || !watcher->changed(*session)) return;
+      std::lock_guard lock(mutex_);
+      watchers_[id].push_back(watcher);
+    });
   }
 
   void resume(RequestContext, std::string id, std::optional<std::uint32_t> generation, Done<ResumeAnswer> done) override {
@@ -148,6 +176,7 @@ class FakeGateway final : public Gateway {
   OneFlow flows_;
   mutable std::mutex mutex_;
   std::map<std::string, Session> sessions_;
+  std::map<std::string, std::vector<std::shared_ptr<SessionWatcher>>> watchers_;
   std::vector<std::function<void()>> held_;
 };
 
@@ -177,6 +206,30 @@ class FakeQueries final : public projections::Queries {
 
   bool down = false, fresh = true;
   projections::UserSelector last_selector;
+};
+
+/// One provider that can be changed.
+class FakeControl final : public model::Control {
+ public:
+  void status(Done done) override {
+    model::ModelStatus status;
+    status.providers.emplace_back();
+    status.providers[0].name = "openai";
+    status.providers[0].limits = {{"requests_per_minute", 500, 125}};
+    status.queue_mode = mode;
+    done(std::make_shared<const model::ModelStatus>(std::move(status)));
+  }
+  void change(model::ProviderChange change, Done done) override {
+    last_change = std::move(change);
+    status(std::move(done));
+  }
+  void set_queue_mode(model::QueueMode to, Done done) override {
+    mode = to;
+    status(std::move(done));
+  }
+
+  model::QueueMode mode = model::QueueMode::automatic;
+  std::optional<model::ProviderChange> last_change;
 };
 
 /// Only writable() matters here.

@@ -63,7 +63,7 @@ class HttpServerTest : public ::testing::Test {
     options.throttle.requests_per_minute_per_ip = 0;
     options.version = "test";
     if (change) change(options);
-    auto started = start_http(options, HttpPorts{gateway, queries, secrets, log, *registry, system_clock(), system_random(), {}, &lines});
+    auto started = start_http(options, HttpPorts{gateway, queries, secrets, log, *registry, system_clock(), system_random(), {}, &lines, &control});
     ASSERT_TRUE(started.has_value()) << started.error().message();
     server = std::move(*started);
   }
@@ -97,10 +97,112 @@ class HttpServerTest : public ::testing::Test {
   FakeGateway gateway{secrets};
   FakeQueries queries;
   FakeLog log;
+  FakeControl control;
   Lines lines;
   std::unique_ptr<prometheus::Registry> registry;
   std::unique_ptr<HttpServer> server;
 };
+
+// ---- server-sent events
+
+TEST_F(HttpServerTest, a_stream_tells_the_reply_while_it_is_written_and_then_the_turn) {
+  const auto session = start();
+  Client looking(server->port());
+  looking.say(request("GET", "/api/onboarding/sessions/" + session.id + "/stream", {}, bearer(session.token)));
+  const auto head = looking.hear(10'000, true);
+  ASSERT_EQ(head.status, 200);
+  EXPECT_EQ(head.headers.at("content-type"), "text/event-stream; charset=utf-8");
+  EXPECT_EQ(head.headers.at("transfer-encoding"), "chunked");
+  EXPECT_NE(looking.hear_until("event: status\n"), "");
+  EXPECT_EQ(ask(request("POST", messages(session), R"({"message":"hi"})", bearer(session.token))).status, 200);
+  EXPECT_NE(looking.hear_until("event: reply\ndata: {\"turn_id\":\"trn_1\",\"text\":\"Heard: \"}\n\n"), "");
+  EXPECT_NE(looking.hear_until("event: turn\nid: "), "");
+  EXPECT_NE(looking.hear_until("\"turn_id\":\"trn_1\""), "");
+}
+
+TEST_F(HttpServerTest, a_stream_goes_on_behind_the_last_event_id) {
+  const auto session = start();
+  for (const char* text : {"one", "two", "three"})
+    ASSERT_EQ(ask(request("POST", messages(session), std::string(R"({"message":")") + text + "\"}", bearer(session.token))).status, 200);
+  const auto turn = json(ask(request("GET", "/api/onboarding/sessions/" + session.id + "/turns/trn_1", {}, bearer(session.token))));
+  Client looking(server->port());
+  looking.say(request("GET", "/api/onboarding/sessions/" + session.id + "/stream", {},
+                      bearer(session.token) + "Last-Event-ID: " + std::to_string(turn["version"].GetUint64()) + "\r\n"));
+  const auto told = looking.hear_until("event: status");
+  EXPECT_EQ(told.find("Heard: one"), std::string::npos);
+  EXPECT_NE(told.find("Heard: two"), std::string::npos);
+  EXPECT_NE(told.find("Heard: three"), std::string::npos);
+}
+
+TEST_F(HttpServerTest, a_stream_is_for_its_session_s_token_and_its_ids_only) {
+  const auto ann = start("ann"), bob = start("bob");
+  const auto path = "/api/onboarding/sessions/" + ann.id + "/stream";
+  EXPECT_EQ(ask(request("GET", path)).status, 401);
+  EXPECT_EQ(ask(request("GET", path, {}, bearer(bob.token))).status, 404);
+  EXPECT_EQ(ask(request("GET", path, {}, bearer(ann.token) + "Last-Event-ID: x\r\n")).status, 400);
+}
+
+TEST_F(HttpServerTest, a_drain_ends_streams_in_order_and_does_not_wait_for_them) {
+  const auto session = start();
+  Client looking(server->port());
+  looking.say(request("GET", "/api/onboarding/sessions/" + session.id + "/stream", {}, bearer(session.token)));
+  ASSERT_NE(looking.hear_until("event: status"), "");
+  server->begin_drain();
+  EXPECT_TRUE(server->finish_drain(std::chrono::seconds(10)));
+  EXPECT_NE(looking.hear_until("\r\n0\r\n\r\n"), "");
+  EXPECT_TRUE(looking.hears_end());
+}
+
+TEST_F(HttpServerTest, more_streams_than_may_be_are_503) {
+  serve([](HttpOptions& options) { options.limits.max_streams = 1; });
+  const auto session = start();
+  const auto stream = request("GET", "/api/onboarding/sessions/" + session.id + "/stream", {}, bearer(session.token));
+  Client first(server->port());
+  first.say(stream);
+  EXPECT_EQ(first.hear(10'000, true).status, 200);
+  EXPECT_EQ(ask(stream).status, 503);
+}
+
+// ---- operators
+
+TEST_F(HttpServerTest, operators_see_the_model_supervisor_and_change_it) {
+  const auto status = json(ask(request("GET", "/api/admin/llm", {}, bearer(operator_key)), true));
+  EXPECT_STREQ(status["providers"][0]["name"].GetString(), "openai");
+  EXPECT_EQ(status["providers"][0]["limits"][0]["use"].GetDouble(), 0.25);
+  EXPECT_EQ(ask(request("PATCH", "/api/admin/llm/openai", R"({"weight":7,"enabled":false,"tokens_per_minute":0})", bearer(operator_key)), true).status, 200);
+  ASSERT_TRUE(control.last_change);
+  EXPECT_EQ(control.last_change->weight, 7u);
+  EXPECT_EQ(control.last_change->enabled, false);
+  EXPECT_EQ(control.last_change->tokens_per_minute, 0u);
+  EXPECT_EQ(control.last_change->requests_per_minute, std::nullopt);
+  const auto queue = ask(request("PUT", "/api/admin/queue-mode", R"({"mode":"on"})", bearer(operator_key)), true);
+  EXPECT_STREQ(json(queue)["queue"]["mode"].GetString(), "on");
+}
+
+TEST_F(HttpServerTest, a_change_that_is_not_one_changes_nothing_and_says_what_is_wrong) {
+  const auto patch = [&](const std::string& body) { return ask(request("PATCH", "/api/admin/llm/openai", body, bearer(operator_key)), true); };
+  for (const std::string body : {R"({"wieght":7})", R"({"weight":-1})", R"({"weight":1.5})", R"({"weight":"7"})", R"({"enabled":1})", R"({"weight":99999999999})"}) {
+    const auto answer = patch(body);
+    EXPECT_EQ(answer.status, 422) << body;
+    EXPECT_TRUE(json(answer)["errors"].Size() == 1) << answer.body;
+  }
+  EXPECT_EQ(ask(request("PATCH", "/api/admin/llm/nobody", R"({"weight":7})", bearer(operator_key)), true).status, 404);
+  EXPECT_EQ(ask(request("PUT", "/api/admin/queue-mode", R"({"mode":"perhaps"})", bearer(operator_key)), true).status, 422);
+  EXPECT_EQ(ask(request("PUT", "/api/admin/queue-mode", "{}", bearer(operator_key)), true).status, 422);
+  EXPECT_FALSE(control.last_change);
+}
+
+TEST_F(HttpServerTest, admin_routes_are_for_operators_and_on_the_admin_listener_only) {
+  const auto session = start();
+  for (const std::string target : {"/api/admin/llm", "/api/admin/queue-mode"}) {
+    const auto method = target == "/api/admin/llm" ? "GET" : "PUT";
+    const auto body = target == "/api/admin/llm" ? "" : R"({"mode":"on"})";
+    EXPECT_EQ(ask(request(method, target, body), true).status, 401);
+    EXPECT_EQ(ask(request(method, target, body, bearer(session.token)), true).status, 403);
+    EXPECT_EQ(ask(request(method, target, body, bearer(operator_key))).status, 404);
+  }
+  EXPECT_EQ(control.mode, model::QueueMode::automatic);
+}
 
 // ---- contracts
 
@@ -352,7 +454,7 @@ TEST_F(HttpServerTest, the_document_and_the_routes_are_the_same_set) {
   std::size_t documented = 0;
   for (const auto& path : api["paths"].GetObject()) {
     std::string target = path.name.GetString();
-    for (const auto& [name, value] : std::map<std::string, std::string>{{"{session_id}", "ses_x"}, {"{turn_id}", "trn_x"}, {"{user_id}", "u"}})
+    for (const auto& [name, value] : std::map<std::string, std::string>{{"{session_id}", "ses_x"}, {"{turn_id}", "trn_x"}, {"{user_id}", "u"}, {"{provider}", "openai"}})
       if (const auto at = target.find(name); at != std::string::npos) target.replace(at, name.size(), value);
     for (const auto& method : path.value.GetObject()) {
       ++documented;
@@ -365,7 +467,7 @@ TEST_F(HttpServerTest, the_document_and_the_routes_are_the_same_set) {
       EXPECT_NE(allowed.headers.at("allow").find(verb), std::string::npos) << verb << " " << target;
     }
   }
-  EXPECT_EQ(documented, 18u);
+  EXPECT_EQ(documented, 22u);
 }
 
 TEST_F(HttpServerTest, the_throttle_answers_429_with_when_to_come_back_and_spares_the_operator) {
@@ -648,6 +750,8 @@ TEST_F(HttpServerTest, a_handler_that_never_answers_is_answered_for) {
     void start_session(StartRequest, Done<SessionStartedAnswer>) override {}
     void post_message(MessageRequest, Done<TurnAnswer>) override {}
     void get_session(std::string, std::optional<std::uint32_t>, Done<SessionSnapshot>) override {}
+    void get_turn(std::string, std::uint32_t, std::string, Done<TurnAnswer>) override {}
+    void watch(std::string, std::uint32_t, std::shared_ptr<SessionWatcher>, Done<SessionSnapshot>) override {}
     void resume(RequestContext, std::string, std::optional<std::uint32_t>, Done<ResumeAnswer>) override {}
     void drain(std::function<void()>) override {}
     bool draining() const override { return false; }

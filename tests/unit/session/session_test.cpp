@@ -134,16 +134,131 @@ TEST(Session, a_turn_that_is_not_done_in_time_is_queued_and_finished_later) {
   EXPECT_EQ(look.only().state->turns[0].status, domain::TurnStatus::answered);
 }
 
-TEST(Session, respond_async_is_answered_once_the_queueing_is_durable) {
+TEST(Session, respond_async_is_answered_once_the_message_is_durable_as_queued) {
   Stage stage;
   const std::string session = stage.started();
   Heard<TurnAnswer> heard;
   stage.say(session, "hello", heard, std::nullopt, 1, true);
-  stage.append();
   EXPECT_TRUE(heard.nothing());
   stage.append();
   EXPECT_TRUE(heard.only().queued);
+  EXPECT_TRUE(heard.only().turn().queued);
   EXPECT_GE(heard.only().position_in_queue, 1u);
+}
+
+TEST(Session, in_queue_mode_a_message_is_202_with_its_place_and_asked_behind_those_who_wait) {
+  Stage stage;
+  const std::string session = stage.started();
+  stage.board->set(true, {7, 12s});
+  Heard<TurnAnswer> heard;
+  stage.say(session, "hello", heard, "key");
+  stage.append();
+  EXPECT_TRUE(heard.only().turn().queued);
+  EXPECT_EQ(heard.only().position_in_queue, 7u);
+  EXPECT_GE(heard.only().eta_seconds, 12u);
+  ASSERT_EQ(stage.questions.size(), 1u);
+  EXPECT_EQ(stage.questions[0].request->priority, model::Priority::queued_turn);
+  // Whoever repeats the request is told the same, and the answer comes all the same.
+  stage.board->set(false, {});
+  Heard<TurnAnswer> again;
+  stage.say(session, "hello", again, "key");
+  EXPECT_TRUE(again.only().queued);
+  EXPECT_TRUE(stage.nothing_waits());
+  stage.model_answers({});
+  stage.append();
+  Heard<TurnAnswer> turn;
+  stage.gateway->get_turn(session, 1, heard.only().turn_id, turn.ear());
+  stage.run();
+  EXPECT_EQ(turn.only().turn().status, domain::TurnStatus::answered);
+}
+
+TEST(Session, a_waiting_turn_tells_its_place_and_an_unknown_one_that_it_is_none) {
+  Stage stage;
+  const std::string session = stage.started();
+  Heard<TurnAnswer> heard, turn, none;
+  stage.say(session, "hello", heard, std::nullopt, 1, true);
+  stage.append();
+  stage.gateway->get_turn(session, 1, heard.only().turn_id, turn.ear());
+  stage.run();
+  EXPECT_TRUE(turn.only().queued);
+  EXPECT_EQ(turn.only().position_in_queue, 41u);  // what the stage's model says
+  stage.gateway->get_turn(session, 1, "trn_of_somebody_else", none.ear());
+  stage.run();
+  EXPECT_EQ(none.error(), make_error_code(GatewayErrc::unknown_turn));
+}
+
+class Onlooker final : public SessionWatcher {
+ public:
+  bool changed(const SessionSnapshot& session) override {
+    versions.push_back(session.state->version);
+    return stays;
+  }
+  void writing(const std::string&, std::string_view text, bool restart) override { written = restart ? std::string(text) : written + std::string(text); }
+  bool interested() const override { return stays; }
+  void ended() override { over = true; }
+
+  bool stays = true, over = false;
+  std::vector<std::uint64_t> versions;
+  std::string written;
+};
+
+TEST(Session, a_watcher_sees_the_session_at_once_then_each_durable_change_and_the_reply_while_it_is_written) {
+  Stage stage;
+  const std::string session = stage.started();
+  const auto onlooker = std::make_shared<Onlooker>();
+  Heard<SessionSnapshot> watched;
+  stage.gateway->watch(session, 1, onlooker, watched.ear());
+  stage.run();
+  EXPECT_EQ(watched.only().session_id, session);
+  EXPECT_EQ(onlooker->versions, (std::vector<std::uint64_t>{1}));
+  Heard<TurnAnswer> heard;
+  stage.say(session, "hello", heard);
+  ASSERT_TRUE(stage.questions[0].request->on_reply);
+  stage.questions[0].request->on_reply("Welc", false);
+  stage.questions[0].request->on_reply("ome", false);
+  EXPECT_EQ(onlooker->written, "Welcome");
+  EXPECT_EQ(onlooker->versions.size(), 1u) << "nothing is durable yet";
+  stage.append();
+  stage.model_answers({});
+  stage.append();
+  EXPECT_EQ(onlooker->versions.size(), 3u);
+  EXPECT_EQ(onlooker->versions.back(), heard.only().session.state->version);
+}
+
+TEST(Session, a_watched_session_stays_in_memory_until_its_watcher_goes) {
+  Stage stage;
+  const std::string session = stage.started();
+  const auto onlooker = std::make_shared<Onlooker>();
+  Heard<SessionSnapshot> watched;
+  stage.gateway->watch(session, 1, onlooker, watched.ear());
+  stage.pass(10min);
+  EXPECT_EQ(stage.gateway->status().sessions_in_memory, 1u);
+  onlooker->stays = false;
+  stage.pass(2min);
+  EXPECT_EQ(stage.gateway->status().sessions_in_memory, 0u);
+}
+
+TEST(Session, a_new_token_ends_those_who_watch_with_the_old_one_and_the_ninth_watcher_the_first) {
+  Stage stage;
+  const std::string session = stage.started();
+  std::vector<std::shared_ptr<Onlooker>> onlookers;
+  Heard<SessionSnapshot> watched;
+  for (int i = 0; i < 9; ++i) {
+    onlookers.push_back(std::make_shared<Onlooker>());
+    stage.gateway->watch(session, 1, onlookers.back(), watched.ear());
+    stage.run();
+  }
+  EXPECT_TRUE(onlookers[0]->over);
+  EXPECT_FALSE(onlookers[1]->over);
+  Heard<ResumeAnswer> resumed;
+  stage.gateway->resume({}, session, 1, resumed.ear());
+  stage.run();
+  stage.append();
+  for (const auto& onlooker : onlookers) EXPECT_TRUE(onlooker->over);
+  Heard<SessionSnapshot> stale;
+  stage.gateway->watch(session, 1, std::make_shared<Onlooker>(), stale.ear());
+  stage.run();
+  EXPECT_EQ(stale.error(), make_error_code(GatewayErrc::stale_token));
 }
 
 TEST(Session, messages_wait_their_turn_and_the_fourth_waiting_one_is_refused) {

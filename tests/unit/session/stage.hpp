@@ -58,11 +58,12 @@ class Stage {
                     stage->questions.push_back({request, promise});
                     return promise;
                   },
+                  [](model::place_atom, const std::string&) { return model::QueuePlace{41, std::chrono::seconds(5)}; },
                   [](answer_atom, caf::response_promise& promise, const model::OutcomePtr& outcome) { promise.deliver(outcome); }};
         },
         this);
     gateway = make_gateway(system, {&log, &keys, &secrets, &clock, &system_random(), &flows, &registry, settings, model,
-                                    [this](std::function<void()> work) { lookups.push_back(std::move(work)); }});
+                                    [this](std::function<void()> work) { lookups.push_back(std::move(work)); }, board});
     run();
   }
   ~Stage() {
@@ -167,6 +168,7 @@ class Stage {
   log::MemoryLog log;
   std::vector<Question> questions;
   std::deque<std::function<void()>> lookups;
+  const std::shared_ptr<model::QueueBoard> board = std::make_shared<model::QueueBoard>();
   caf::actor model;
   std::unique_ptr<SessionGateway> gateway;
 };

@@ -1,0 +1,23 @@
+// What operators may ask of the model supervisor, and change while it runs. No CAF type in it.
+#pragma once
+
+#include <functional>
+
+#include "actors/model/status.hpp"
+#include "events/domain/result.hpp"
+
+namespace onboarding::model {
+
+class Control {
+ public:
+  virtual ~Control() = default;
+  using Done = std::function<void(result<ModelStatusPtr>)>;
+
+  /// As it is now. `done` exactly once, on an actor's thread; it must not block. Errors: std::errc::invalid_argument, the detail
+  /// names what is wrong; std::errc::timed_out when the supervisor is too busy or ends.
+  virtual void status(Done) = 0;
+  virtual void change(ProviderChange, Done) = 0;
+  virtual void set_queue_mode(QueueMode, Done) = 0;
+};
+
+}  // namespace onboarding::model
