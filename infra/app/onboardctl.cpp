@@ -77,6 +77,32 @@ int run(int argc, char** argv) {
   show->add_flag("--sealed", session_sealed, "keep personal texts hidden");
   show->callback([&] { chosen = [&] { return session_show(context, session_id, session_json, !session_sealed); }; });
 
+  CLI::App* model = command(cli, "model", "see and change how the running server uses model providers",
+                            "  onboardctl model status --watch\n  onboardctl model set openai weight=20 requests_per_minute=1000\n  onboardctl model set gemini enabled=false");
+  model->require_subcommand(1);
+  bool model_json = false, model_watch = false;
+  CLI::App* status = command(*model, "status", "budgets with their use, breakers, queue, plans, and what was decided lately", "  onboardctl model status\n  onboardctl model status --json");
+  status->add_flag("--json", model_json, "as JSON");
+  status->add_flag("--watch", model_watch, "again every second, until Ctrl-C");
+  status->callback([&] { chosen = [&] { return model_status(context, model_json, model_watch); }; });
+  std::string provider;
+  std::vector<std::string> changes;
+  CLI::App* set = command(*model, "set", "change a provider while the server runs; kept over restarts, above the configuration",
+                          "  onboardctl model set openai weight=20\n  onboardctl model set deepseek enabled=false max_concurrent=50\n"
+                          "Names: enabled, weight, requests_per_minute, requests_per_day, max_concurrent, tokens_per_minute,\n"
+                          "  input_tokens_per_minute, output_tokens_per_minute, spend_per_day_nanodollars; a limit of 0 is no limit.");
+  set->add_option("provider", provider, "openai, gemini, deepseek or anthropic")->required();
+  set->add_option("changes", changes, "NAME=VALUE …")->required();
+  set->add_flag("--json", model_json, "print the state afterwards as JSON");
+  set->callback([&] { chosen = [&] { return model_set(context, provider, changes, model_json); }; });
+
+  CLI::App* queue_command = command(cli, "queue", "queue mode: messages are answered with 202 and worked off by budget",
+                                    "  onboardctl queue            how it is\n  onboardctl queue on\n  onboardctl queue auto");
+  std::string queue_mode;
+  queue_command->add_option("mode", queue_mode, "on, off or auto (by itself when there is too much)")->check(CLI::IsMember({"on", "off", "auto"}));
+  queue_command->add_flag("--json", model_json, "as JSON");
+  queue_command->callback([&] { chosen = [&] { return queue(context, queue_mode, model_json); }; });
+
   CLI::App* config = command(cli, "config", "look at the configuration", "  onboardctl config get http.listen\n  onboardctl config check");
   config->require_subcommand(1);
   std::string key;

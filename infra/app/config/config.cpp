@@ -287,21 +287,15 @@ std::string Configuration::print(bool with_secrets) const {
   return out;
 }
 
-result<std::vector<model::ProviderSettings>> enabled_providers(const Configuration& c, std::vector<std::string>& left_off) {
+result<std::vector<model::ProviderSettings>> configured_providers(const Configuration& c) {
   std::vector<model::ProviderSettings> out;
   for (std::string_view name : model::kProviderNames) {
     const std::string at = "model." + std::string(name) + ".";
     const bool has_key = c.is_set(at + "api_key"), by_name = c.flag(at + "enabled");
-    const bool on = c.is_set(at + "enabled") ? by_name : has_key;
-    if (!on) continue;
-    if (!model::provider_supported(name)) {
-      if (by_name) return failure(Errc::not_in_this_version, c.source(at + "enabled") + ": " + at + "enabled: this provider comes with a later version");
-      left_off.emplace_back(name);
-      continue;
-    }
-    if (!has_key) return failure(Errc::bad_configuration, c.source(at + "enabled") + ": " + at + "enabled is true, but " + at + "api_key is not set");
+    if (!has_key && by_name) return failure(Errc::bad_configuration, c.source(at + "enabled") + ": " + at + "enabled is true, but " + at + "api_key is not set");
+    if (!has_key || !model::provider_supported(name)) continue;
     model::ProviderSettings s = model::default_settings(name);
-    s.enabled = true;
+    s.enabled = !c.is_set(at + "enabled") || by_name;
     s.weight = static_cast<std::uint32_t>(c.integer(at + "weight"));
     s.base_url = c.text(at + "base_url");
     s.model = c.text(at + "model");
@@ -317,6 +311,36 @@ result<std::vector<model::ProviderSettings>> enabled_providers(const Configurati
     out.push_back(std::move(s));
   }
   return out;
+}
+
+result<std::vector<model::PlanSettings>> configured_plans(const Configuration& c) {
+  std::vector<model::PlanSettings> plans;
+  for (const std::string& text : c.list("model.plans")) {
+    const auto wrong = [&](const std::string& why) {
+      return failure(Errc::bad_configuration, c.source("model.plans") + ": model.plans: \"" + text + "\": " + why +
+                                                  "; write e.g. \"free share=1 tokens_per_day=200000 openai=gpt-6-luna\"");
+    };
+    std::istringstream words(text);
+    model::PlanSettings plan;
+    if (!(words >> plan.name) || plan.name.find('=') != std::string::npos) return wrong("begins with no name");
+    if (std::any_of(plans.begin(), plans.end(), [&](const auto& other) { return other.name == plan.name; })) return wrong("this plan is there twice");
+    for (std::string word; words >> word;) {
+      const auto equals = word.find('=');
+      const std::string name = word.substr(0, equals), value = equals == std::string::npos ? "" : word.substr(equals + 1);
+      std::uint64_t number = 0;
+      const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+      const bool whole = error == std::errc{} && end == value.data() + value.size();
+      if (name == "share" && whole && number >= 1 && number <= 1'000'000) plan.share = static_cast<std::uint32_t>(number);
+      else if (name == "share") return wrong("share is a whole number from 1 to 1000000");
+      else if (name == "tokens_per_day" && whole) plan.tokens_per_day = number;
+      else if (name == "tokens_per_day") return wrong("tokens_per_day is a whole number, 0 for no limit");
+      else if (!model::provider_known(name)) return wrong(name + " is neither share, tokens_per_day nor a provider");
+      else if (value.empty()) return wrong(name + " names no model");
+      else plan.models[name] = value;
+    }
+    plans.push_back(std::move(plan));
+  }
+  return plans;
 }
 
 std::string example_file() {

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "actors/model/provider.hpp"
+#include "actors/model/status.hpp"
 #include "events/domain/result.hpp"
 #include "infra/app/config/keys.hpp"
 
@@ -70,9 +70,11 @@ class Configuration {
   std::vector<std::string> strange_variables_;
 };
 
-/// The providers that are on, with their limits. Errc::not_in_this_version when one is switched on by name that this build
-/// cannot speak to; one that merely has a key is left off, and named in `left_off`.
-result<std::vector<model::ProviderSettings>> enabled_providers(const Configuration&, std::vector<std::string>& left_off);
+/// The providers that have a key, with their limits; `enabled` says whether they are on. Errc::bad_configuration when one is
+/// switched on and has none.
+result<std::vector<model::ProviderSettings>> configured_providers(const Configuration&);
+/// What stands in model.plans. Errc::bad_configuration names the plan and what is wrong with it.
+result<std::vector<model::PlanSettings>> configured_plans(const Configuration&);
 
 /// A complete file with every key commented out at its default.
 std::string example_file();

@@ -88,6 +88,8 @@ std::vector<Key> make_keys() {
       text("queue_mode.auto", KeyType::boolean, "true", "queue mode switches itself on under load"),
       number("queue_mode.active_sessions_above", "50", 1, 1e9, "sessions that wait for budget"),
       number("queue_mode.rate_limit_errors_5m_above", "10", 1, 1e9, "rate-limit errors in five minutes"),
+      number("queue_mode.max_wait_minutes", "30", 0.1, 1440, "how long a queued message waits for budget before the offline extractor answers", KeyType::number),
+      text("model.plans", KeyType::list, "", "plans with a share of the budget against the others', tokens a day and models, e.g. [\"free share=1 tokens_per_day=200000 openai=gpt-6-luna\", \"pro share=4\"]"),
       text("model.fallback_order", KeyType::list, "", "providers to try after the chosen one; not set: by weight"),
       text("model.offline.enabled", KeyType::boolean, "true", "the extractor that needs no network and no key"),
   };

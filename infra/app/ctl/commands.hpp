@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "infra/app/ctl/context.hpp"
 
@@ -31,6 +32,13 @@ int events_stats(const Context&, bool json);
 int events_rebuild_head(const Context&, bool yes);
 
 int session_show(const Context&, const std::string& session_id, bool json, bool open);
+
+/// The model supervisor of the running server: providers, budgets, queue. `watch`: again every second, until Ctrl-C.
+int model_status(const Context&, bool json, bool watch);
+/// `changes`: NAME=VALUE as PATCH /api/admin/llm/{provider} takes them.
+int model_set(const Context&, const std::string& provider, const std::vector<std::string>& changes, bool json);
+/// `mode`: on, off, auto; empty: says how it is.
+int queue(const Context&, const std::string& mode, bool json);
 
 int config_get(const Context&, const std::string& key);
 int config_check(const Context&);

@@ -24,10 +24,9 @@ int config_check(const Context& context) {
   const auto file = configuration_file(context.config_flag, context.data());
   const auto loaded = load_configuration(context.data(), context.config_flag, context.set_flags);
   if (!loaded) return complain(loaded.error());
-  std::vector<std::string> left_off;
-  if (auto providers = enabled_providers(*loaded, left_off); !providers) return complain(providers.error());
+  if (auto providers = configured_providers(*loaded); !providers) return complain(providers.error());
+  if (auto plans = configured_plans(*loaded); !plans) return complain(plans.error());
   for (const std::string& name : loaded->strange_variables()) note("the environment variable " + name + " is no setting of this version");
-  for (const std::string& name : left_off) note(name + " has a key, but this version cannot speak to it: it is left off");
   note(file ? file->string() + " and the environment are good" : "there is no file; the environment is good");
   return exit_good;
 }

@@ -39,7 +39,7 @@ HttpClient::HttpClient() : curl_(curl_easy_init()) {}
 HttpClient::~HttpClient() { curl_easy_cleanup(curl_); }
 
 result<HttpAnswer> HttpClient::send(const std::string& url, const std::vector<std::string>& headers, const std::string& body,
-                                    std::chrono::milliseconds timeout) {
+                                    std::chrono::milliseconds timeout, const char* method) {
   HttpAnswer answer;
   curl_slist* list = nullptr;
   for (const std::string& header : headers) list = curl_slist_append(list, header.c_str());
@@ -54,6 +54,7 @@ result<HttpAnswer> HttpClient::send(const std::string& url, const std::vector<st
   curl_easy_setopt(curl_, CURLOPT_HEADERDATA, &answer);
   if (!body.empty()) {
     list = curl_slist_append(list, "Content-Type: application/json");
+    curl_easy_setopt(curl_, CURLOPT_CUSTOMREQUEST, method);
     curl_easy_setopt(curl_, CURLOPT_POSTFIELDS, body.c_str());
     curl_easy_setopt(curl_, CURLOPT_POSTFIELDSIZE, static_cast<long>(body.size()));
   }

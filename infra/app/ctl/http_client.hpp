@@ -22,9 +22,9 @@ class HttpClient {
   ~HttpClient();
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
-  /// Errc::not_running when no whole answer came. `body` empty: GET.
+  /// Errc::not_running when no whole answer came. `body` empty: GET; otherwise `method`.
   result<HttpAnswer> send(const std::string& url, const std::vector<std::string>& headers, const std::string& body,
-                          std::chrono::milliseconds timeout);
+                          std::chrono::milliseconds timeout, const char* method = "POST");
 
  private:
   void* curl_;  // kept over requests: keep-alive

@@ -21,6 +21,7 @@
 #include "events/privacy/sqlite_key_store.hpp"
 #include "http/http_server.hpp"
 #include "infra/app/server/logging.hpp"
+#include "infra/app/server/model_changes.hpp"
 #include "infra/app/server/no_read_models.hpp"
 #include "projections/postgres/read_models.hpp"
 
@@ -74,6 +75,7 @@ SessionSettings session_settings(const Configuration& c) {
   s.limits.abandon_after = std::chrono::seconds(static_cast<std::int64_t>(c.number("sessions.abandon_after_minutes") * 60));
   s.limits.close_after = std::chrono::seconds(static_cast<std::int64_t>(c.number("sessions.close_after_minutes") * 60));
   s.limits.max_messages = static_cast<std::uint32_t>(c.integer("sessions.max_messages"));
+  s.queued_deadline = from_seconds(c.number("queue_mode.max_wait_minutes") * 60);
   s.passivate_after = from_seconds(c.number("sessions.passivate_after_seconds"));
   return s;
 }
@@ -119,6 +121,7 @@ struct App::Parts {
   NoReadModels no_read_models;
   std::unique_ptr<projections::ReadModels> read_models;
   std::unique_ptr<model::CurlLoop> curl;
+  std::unique_ptr<ModelChanges> model_changes;
   std::unique_ptr<Runtime> runtime;
   std::unique_ptr<http::AccessLog> access_log;
   std::unique_ptr<http::HttpServer> http;
@@ -215,10 +218,13 @@ result<void> App::Parts::start_runtime() {
   if (!opened) return tl::unexpected(opened.error());
   flows = std::move(*opened);
 
-  std::vector<std::string> left_off;
-  auto providers = enabled_providers(c(), left_off);
+  auto providers = configured_providers(c());
   if (!providers) return tl::unexpected(providers.error());
-  for (const std::string& name : left_off) server_log->warn("{} has a key, but this version cannot speak to it: it is left off", name);
+  auto plans = configured_plans(c());
+  if (!plans) return tl::unexpected(plans.error());
+  auto changes = ModelChanges::load(options.data);
+  if (!changes) return tl::unexpected(changes.error());
+  model_changes = std::move(*changes);
 
   RuntimeOptions runtime_options;
   runtime_options.log = log.get();
@@ -231,6 +237,11 @@ result<void> App::Parts::start_runtime() {
   runtime_options.sessions = session_settings(c());
   runtime_options.model.offline_enabled = c().flag("model.offline.enabled");
   runtime_options.model.fallback_order = c().list("model.fallback_order");
+  runtime_options.model.plans = std::move(*plans);
+  runtime_options.model.queue = {c().flag("queue_mode.auto") ? model::QueueMode::automatic : model::QueueMode::off,
+                                 static_cast<std::uint32_t>(c().integer("queue_mode.active_sessions_above")),
+                                 static_cast<std::uint32_t>(c().integer("queue_mode.rate_limit_errors_5m_above"))};
+  model_changes->apply(*providers, runtime_options.model.queue);
   if (!providers->empty()) curl = std::make_unique<model::CurlLoop>();
   for (model::ProviderSettings& provider : *providers) {
     auto client = model::make_client(provider, *curl);
@@ -239,6 +250,7 @@ result<void> App::Parts::start_runtime() {
     runtime_options.model.providers.push_back(std::move(provider));
   }
   runtime = std::make_unique<Runtime>(std::move(runtime_options));
+  model_changes->attach(runtime->model());
   return {};
 }
 
@@ -246,7 +258,7 @@ result<void> App::Parts::start_http() {
   access_log = http::make_access_log(request_sink(options.data));
   projections::Queries& queries = read_models ? read_models->queries() : no_read_models;
   http::HttpPorts ports{runtime->gateway(), queries, *secrets, *log, *metrics, system_clock(), system_random(), [this] { return health(); },
-                        access_log.get()};
+                        access_log.get(), model_changes.get()};
   auto started = http::start_http(http_options(c(), operator_key), ports);
   if (!started) return tl::unexpected(started.error());
   http = std::move(*started);

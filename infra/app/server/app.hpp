@@ -6,7 +6,7 @@
 //   log/                      the embedded log      running.toml where the running server listens, and what is in force
 //   onboard.toml              settings, if any      postgres/    infra/run's private PostgreSQL; postgres.url: its address
 //   onboardd.pid              infra/run's           log-files/   onboardd.log (detached), requests.log (on a terminal)
-//   chat.json                   onboardctl chat's last session
+//   chat.json                   onboardctl chat's last session    model-changes.json   what operators changed at run time
 #pragma once
 
 #include <chrono>

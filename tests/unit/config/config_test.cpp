@@ -112,16 +112,31 @@ TEST_F(ConfigurationFile, what_is_printed_can_be_read_again_and_says_the_same) {
 }
 
 TEST_F(ConfigurationFile, a_provider_is_on_when_it_has_a_key_and_is_not_switched_off) {
-  std::vector<std::string> left_off;
-  EXPECT_TRUE(enabled_providers(*load(""), left_off)->empty());
-  const auto on = enabled_providers(*load("[model.openai]\ntokens_per_minute = 7\ntimeout_seconds = 1.5\n", {{"OPENAI_API_KEY", "k"}}), left_off);
+  EXPECT_TRUE(configured_providers(*load(""))->empty());
+  const auto on = configured_providers(*load("[model.openai]\ntokens_per_minute = 7\ntimeout_seconds = 1.5\n", {{"OPENAI_API_KEY", "k"}}));
   ASSERT_EQ(on->size(), 1u);
   EXPECT_EQ(on->front().name, "openai");
   EXPECT_EQ(on->front().tokens_per_minute, 7u);
   EXPECT_EQ(on->front().requests_per_minute, 500u);
   EXPECT_EQ(on->front().timeout, std::chrono::milliseconds(1500));
-  EXPECT_TRUE(enabled_providers(*load("[model.openai]\nenabled = false\n", {{"OPENAI_API_KEY", "k"}}), left_off)->empty());
-  EXPECT_FALSE(enabled_providers(*load("[model.openai]\nenabled = true\n"), left_off));
+  EXPECT_TRUE(on->front().enabled);
+  EXPECT_FALSE(configured_providers(*load("[model.openai]\nenabled = false\n", {{"OPENAI_API_KEY", "k"}}))->front().enabled);
+  EXPECT_FALSE(configured_providers(*load("[model.openai]\nenabled = true\n")));
+}
+
+TEST_F(ConfigurationFile, plans_have_a_share_tokens_a_day_and_models) {
+  EXPECT_TRUE(configured_plans(*load(""))->empty());
+  const auto plans = configured_plans(*load("[model]\nplans = [\"free tokens_per_day=200000 openai=gpt-6-luna\", \"pro share=4\"]\n"));
+  ASSERT_TRUE(plans) << plans.error().message();
+  ASSERT_EQ(plans->size(), 2u);
+  EXPECT_EQ(plans->at(0).name, "free");
+  EXPECT_EQ(plans->at(0).share, 1u);
+  EXPECT_EQ(plans->at(0).tokens_per_day, 200'000u);
+  EXPECT_EQ(plans->at(0).models.at("openai"), "gpt-6-luna");
+  EXPECT_EQ(plans->at(1).share, 4u);
+  for (const char* wrong : {"share=1", "free share=0", "free share=x", "free colour=red", "free openai=", "free tokens_per_day=-1"})
+    EXPECT_FALSE(configured_plans(*load("[model]\nplans = [\"" + std::string(wrong) + "\"]\n"))) << wrong;
+  EXPECT_FALSE(configured_plans(*load("[model]\nplans = [\"a\", \"a\"]\n")));
 }
 
 TEST(ConfigurationKeys, are_all_those_that_clients_were_promised) {

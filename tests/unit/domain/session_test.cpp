@@ -105,6 +105,20 @@ TEST(ReceiveMessage, is_recorded_and_begins_a_turn) {
       .when(ReceiveMessage{"t1", "I'm Zoe", "k", "f"})
       .then({MessageReceived{"t1", "I'm Zoe", "k", "f"}, TurnStarted{"t1", 1}});
 }
+TEST(ReceiveMessage, that_nobody_waits_for_is_queued_from_the_start) {
+  given({started()})
+      .when(ReceiveMessage{"t1", "I'm Zoe", "k", "f", "queue_mode"})
+      .then({MessageReceived{"t1", "I'm Zoe", "k", "f"}, TurnQueued{"t1", "queue_mode"}, TurnStarted{"t1", 1}});
+  given(running_turn()).when(ReceiveMessage{"t2", "and", "k", "f", "queue_mode"}).then({MessageReceived{"t2", "and", "k", "f"}, TurnQueued{"t2", "queue_mode"}});
+}
+TEST(StartTurn, of_a_queued_turn_may_begin_more_often_than_of_one_that_somebody_waits_for) {
+  auto history = running_turn();
+  history.push_back(TurnQueued{"t1", "queue_mode"});
+  for (std::uint32_t n = 2; n <= 3; ++n) history.push_back(TurnStarted{"t1", n});
+  given(history).when(StartTurn{"t1", 4}).then({TurnStarted{"t1", 4}});
+  for (std::uint32_t n = 4; n <= 30; ++n) history.push_back(TurnStarted{"t1", n});
+  given(history).when(StartTurn{"t1", 31}).then_types({"TurnFailed", "AssistantReplied"});
+}
 TEST(ReceiveMessage, waits_behind_a_running_turn) {
   given(running_turn()).when(ReceiveMessage{"t2", "and", "k", "f"}).then({MessageReceived{"t2", "and", "k", "f"}});
 }
