@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
-#include "actors/model/providers/errc.hpp"
+#include "actors/model/providers/anthropic.hpp"
 #include "actors/model/providers/defaults.hpp"
+#include "actors/model/providers/errc.hpp"
+#include "actors/model/providers/gemini.hpp"
 #include "actors/model/providers/openai.hpp"
 
 namespace onboarding::model {
@@ -11,19 +13,10 @@ namespace {
 
 std::unique_ptr<WireFormat> make_format(std::string_view provider) {
   if (provider == "openai") return std::make_unique<OpenAiFormat>();
+  if (provider == "gemini") return std::make_unique<GeminiFormat>();
+  if (provider == "deepseek") return std::make_unique<DeepSeekFormat>();
+  if (provider == "anthropic") return std::make_unique<AnthropicFormat>();
   return nullptr;
-}
-
-CallResult transport_failure(const HttpReply& reply) {
-  CallResult result;
-  switch (reply.transport) {
-    case Transport::timeout: result.error = CallError::timeout; break;
-    case Transport::too_large: result.error = CallError::invalid_answer; break;
-    case Transport::cancelled: result.error = CallError::cancelled; break;
-    default: result.error = CallError::connection; break;
-  }
-  result.detail = reply.detail;
-  return result;
 }
 
 class HttpProviderClient final : public ProviderClient {
@@ -31,12 +24,21 @@ class HttpProviderClient final : public ProviderClient {
   HttpProviderClient(ProviderSettings settings, std::unique_ptr<WireFormat> format, CurlLoop& loop)
       : settings_(std::move(settings)), format_(std::move(format)), loop_(loop) {}
 
-  void call(const Prompt& prompt, std::chrono::milliseconds timeout, TextSink, std::function<void(CallResult)> done) override {
-    auto http = format_->build(settings_, prompt);
+  void call(const Prompt& prompt, std::chrono::milliseconds timeout, TextSink on_text, std::function<void(CallResult)> done) override {
+    const bool streamed = static_cast<bool>(on_text);
+    auto http = format_->build(settings_, prompt, streamed);
     http.timeout = std::min(timeout, settings_.timeout);
-    loop_.submit(std::move(http), [format = format_, done = std::move(done)](HttpReply reply) {
-      auto result = reply.transport == Transport::ok ? format->parse(reply) : transport_failure(reply);
+    std::shared_ptr<AnswerStream> stream;
+    if (streamed) {
+      stream = std::make_shared<AnswerStream>(*format_, std::move(on_text));
+      http.on_piece = [stream](std::string_view piece) { return stream->feed(piece); };
+      http.first_text_timeout = settings_.first_token_timeout;
+      http.idle_timeout = settings_.idle_timeout;
+    }
+    loop_.submit(std::move(http), [format = format_, stream, done = std::move(done)](HttpReply reply) {
+      auto result = stream ? stream->end(reply) : reply.transport == Transport::ok ? read_reply(*format, reply) : transport_failure(reply);
       result.latency_ms = reply.latency_ms;
+      result.first_token_ms = reply.first_text_ms;
       result.was_sent = reply.was_sent;
       done(std::move(result));
     });
@@ -56,8 +58,6 @@ bool is_http(std::string_view url) {
 }  // namespace
 
 bool provider_known(std::string_view name) { return std::find(kProviderNames.begin(), kProviderNames.end(), name) != kProviderNames.end(); }
-
-bool provider_supported(std::string_view name) { return make_format(name) != nullptr; }
 
 result<std::shared_ptr<ProviderClient>> make_client(ProviderSettings settings, CurlLoop& loop) {
   auto format = make_format(settings.name);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <cmath>
 #include <fstream>
 #include <sstream>
 
@@ -293,7 +294,7 @@ result<std::vector<model::ProviderSettings>> configured_providers(const Configur
     const std::string at = "model." + std::string(name) + ".";
     const bool has_key = c.is_set(at + "api_key"), by_name = c.flag(at + "enabled");
     if (!has_key && by_name) return failure(Errc::bad_configuration, c.source(at + "enabled") + ": " + at + "enabled is true, but " + at + "api_key is not set");
-    if (!has_key || !model::provider_supported(name)) continue;
+    if (!has_key) continue;
     model::ProviderSettings s = model::default_settings(name);
     s.enabled = !c.is_set(at + "enabled") || by_name;
     s.weight = static_cast<std::uint32_t>(c.integer(at + "weight"));
@@ -307,7 +308,11 @@ result<std::vector<model::ProviderSettings>> configured_providers(const Configur
     s.input_tokens_per_minute = static_cast<std::uint64_t>(c.integer(at + "input_tokens_per_minute"));
     s.output_tokens_per_minute = static_cast<std::uint64_t>(c.integer(at + "output_tokens_per_minute"));
     s.burst_seconds = c.number(at + "burst_seconds");
-    s.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(c.number(at + "timeout_seconds") * 1000));
+    const auto milliseconds = [&](const char* key) { return std::chrono::milliseconds(static_cast<std::int64_t>(c.number(at + key) * 1000)); };
+    s.timeout = milliseconds("timeout_seconds");
+    s.first_token_timeout = milliseconds("first_token_timeout_seconds");
+    s.idle_timeout = milliseconds("idle_timeout_seconds");
+    s.spend_per_day_nanodollars = static_cast<std::uint64_t>(std::llround(c.number(at + "spend_per_day_dollars") * 1e9));
     out.push_back(std::move(s));
   }
   return out;

@@ -56,7 +56,10 @@ void add_provider(std::vector<Key>& all, std::string_view name) {
   all.push_back(number(at + "requests_per_day", std::to_string(d.requests_per_day), 0, no_limit, "0: no limit of this kind"));
   all.push_back(number(at + "max_concurrent", std::to_string(d.max_concurrent), 0, 1e6, "calls in flight; 0: no limit of this kind"));
   all.push_back(number(at + "burst_seconds", "1", 0.01, 60, "how much of a limit may be used at once, in seconds of its refill", KeyType::number));
+  all.push_back(number(at + "spend_per_day_dollars", "0", 0, 1e6, "by our own price list; 0: no limit of this kind", KeyType::number));
   all.push_back(number(at + "timeout_seconds", "20", 0.1, 600, "a call is given up after this long", KeyType::number));
+  all.push_back(number(at + "first_token_timeout_seconds", "10", 0, 600, "of a streamed call: without a word; 0: no limit of this kind", KeyType::number));
+  all.push_back(number(at + "idle_timeout_seconds", "5", 0, 600, "of a streamed call: between two pieces; 0: no limit of this kind", KeyType::number));
 }
 
 std::vector<Key> make_keys() {

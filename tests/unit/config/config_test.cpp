@@ -113,12 +113,16 @@ TEST_F(ConfigurationFile, what_is_printed_can_be_read_again_and_says_the_same) {
 
 TEST_F(ConfigurationFile, a_provider_is_on_when_it_has_a_key_and_is_not_switched_off) {
   EXPECT_TRUE(configured_providers(*load(""))->empty());
-  const auto on = configured_providers(*load("[model.openai]\ntokens_per_minute = 7\ntimeout_seconds = 1.5\n", {{"OPENAI_API_KEY", "k"}}));
+  const auto on = configured_providers(*load("[model.openai]\ntokens_per_minute = 7\ntimeout_seconds = 1.5\nidle_timeout_seconds = 0.25\nspend_per_day_dollars = 1.25\n", {{"OPENAI_API_KEY", "k"}}));
   ASSERT_EQ(on->size(), 1u);
   EXPECT_EQ(on->front().name, "openai");
   EXPECT_EQ(on->front().tokens_per_minute, 7u);
   EXPECT_EQ(on->front().requests_per_minute, 500u);
   EXPECT_EQ(on->front().timeout, std::chrono::milliseconds(1500));
+  EXPECT_EQ(on->front().idle_timeout, std::chrono::milliseconds(250));
+  EXPECT_EQ(on->front().first_token_timeout, std::chrono::seconds(10));
+  EXPECT_EQ(on->front().spend_per_day_nanodollars, 1'250'000'000u);
+  EXPECT_EQ(configured_providers(*load("", {{"GEMINI_API_KEY", "k"}, {"DEEPSEEK_API_KEY", "k"}, {"ANTHROPIC_API_KEY", "k"}}))->size(), 3u);
   EXPECT_TRUE(on->front().enabled);
   EXPECT_FALSE(configured_providers(*load("[model.openai]\nenabled = false\n", {{"OPENAI_API_KEY", "k"}}))->front().enabled);
   EXPECT_FALSE(configured_providers(*load("[model.openai]\nenabled = true\n")));

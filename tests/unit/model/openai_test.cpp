@@ -3,7 +3,9 @@
 #include "actors/model/prompt.hpp"
 #include "actors/model/providers/client.hpp"
 #include "actors/model/providers/defaults.hpp"
+#include "actors/model/providers/errc.hpp"
 #include "actors/model/providers/openai.hpp"
+#include "actors/model/providers/rates.hpp"
 #include "events/codec/json.hpp"
 #include "tests/unit/model/request.hpp"
 
@@ -17,7 +19,7 @@ CallResult parse(int status, std::string body, std::vector<std::pair<std::string
   r.status = status;
   r.body = std::move(body);
   r.headers = std::move(headers);
-  return OpenAiFormat().parse(r);
+  return read_reply(OpenAiFormat(), r);
 }
 
 std::string error(std::string type, std::string code, std::string message) {
@@ -29,7 +31,7 @@ TEST(OpenAi, a_request_is_what_the_documents_ask_for) {
   settings.api_key = "sk-test";
   auto r = *request("my \"message\"\n");
   r.history = {{true, "hello"}, {false, "hi"}};
-  const auto call = OpenAiFormat().build(settings, build_prompt(r, "c"));
+  const auto call = OpenAiFormat().build(settings, build_prompt(r, "c"), false);
   EXPECT_EQ(call.url, "https://api.openai.com/v1/chat/completions");
   EXPECT_EQ(call.headers[1], "Authorization: Bearer sk-test");
   const auto body = codec::parse_json(call.body);
@@ -39,6 +41,9 @@ TEST(OpenAi, a_request_is_what_the_documents_ask_for) {
   EXPECT_FALSE(b["store"].GetBool());
   EXPECT_TRUE(b["response_format"]["json_schema"]["strict"].GetBool());
   EXPECT_FALSE(b.HasMember("max_tokens"));
+  EXPECT_FALSE(b.HasMember("stream"));
+  EXPECT_FALSE(b.HasMember("reasoning_effort"));
+  EXPECT_STREQ(b["messages"][0]["role"].GetString(), "developer");
   ASSERT_EQ(b["messages"].Size(), 4u);
   EXPECT_STREQ(b["messages"][2]["role"].GetString(), "assistant");
   EXPECT_STREQ(b["messages"][3]["role"].GetString(), "user");
@@ -49,7 +54,8 @@ TEST(OpenAi, a_completion_gives_text_usage_and_what_remains) {
   const auto r = parse(200,
                        R"({"id":"x","model":"gpt-6-luna-2026","choices":[{"index":0,"message":{"role":"assistant","content":"{}"},"finish_reason":"stop"}],
       "usage":{"prompt_tokens":900,"completion_tokens":60,"total_tokens":960,"prompt_tokens_details":{"cached_tokens":512},"completion_tokens_details":{"reasoning_tokens":7}}})",
-                       {{"x-ratelimit-remaining-requests", "499"}, {"x-ratelimit-remaining-tokens", "29000"}, {"x-ratelimit-reset-tokens", "6m0s"}});
+                       {{"x-ratelimit-remaining-requests", "499"}, {"x-ratelimit-remaining-tokens", "29000"}, {"x-ratelimit-reset-tokens", "6m0s"},
+                        {"x-ratelimit-limit-tokens", "30000"}, {"x-ratelimit-remaining-project-tokens", "28000"}, {"x-ratelimit-remaining", "1"}});
   EXPECT_EQ(r.error, CallError::none);
   EXPECT_EQ(r.answer, "{}");
   EXPECT_EQ(r.served_model, "gpt-6-luna-2026");
@@ -59,7 +65,9 @@ TEST(OpenAi, a_completion_gives_text_usage_and_what_remains) {
   EXPECT_EQ(r.usage.reasoning_tokens, 7);
   EXPECT_NE(r.usage.raw.find("\"total_tokens\":960"), std::string::npos);
   EXPECT_EQ(r.remaining.at("requests"), 499);
-  EXPECT_EQ(r.remaining.at("tokens"), 29'000);
+  EXPECT_EQ(r.remaining, (std::map<std::string, std::int64_t>{{"requests", 499}, {"tokens", 28'000}})) << "the project's are scarcer";
+  EXPECT_EQ(r.limits.at("tokens"), 30'000);
+  EXPECT_EQ(r.reset.at("tokens"), 6min);
 }
 
 TEST(OpenAi, answers_that_were_cut_refused_or_malformed_are_invalid) {
@@ -75,11 +83,11 @@ TEST(OpenAi, errors_are_told_apart) {
   EXPECT_EQ(limited.error, CallError::rate_limited);
   EXPECT_EQ(limited.retry_after, 174ms);
   EXPECT_EQ(limited.detail, "status 429 rate_limit_exceeded");
-  EXPECT_EQ(parse(429, error("tokens", "rate_limit_exceeded", "Request too large for x. Limit 30000, Requested 31538.")).error, CallError::context_too_long);
+  EXPECT_EQ(parse(429, error("tokens", "rate_limit_exceeded", "Request too large for x. Limit 30000, Requested 31538.")).error, CallError::too_large);
   EXPECT_EQ(parse(429, error("insufficient_quota", "credit_balance_exhausted", "")).error, CallError::quota_exhausted);
   EXPECT_EQ(parse(429, error("insufficient_quota", "something_new", "")).error, CallError::quota_exhausted);
   EXPECT_EQ(parse(429, "not json").error, CallError::rate_limited);
-  EXPECT_EQ(parse(503, error("server_error", "slow_down", "")).error, CallError::rate_limited);
+  EXPECT_EQ(parse(503, error("server_error", "slow_down", "")).error, CallError::slow_down);
   EXPECT_EQ(parse(400, error("invalid_request_error", "context_length_exceeded", "")).error, CallError::context_too_long);
   EXPECT_EQ(parse(400, error("invalid_request_error", "unknown_parameter", "")).error, CallError::bad_request);
   EXPECT_EQ(parse(401, error("invalid_request_error", "invalid_api_key", "")).error, CallError::unauthorised);
@@ -98,7 +106,8 @@ TEST(OpenAi, the_exact_hint_is_preferred) {
   const auto body = error("requests", "rate_limit_exceeded", "Please try again in 6m0s.");
   EXPECT_EQ(parse(429, body, {{"retry-after", "2"}, {"retry-after-ms", "1250"}}).retry_after, 1250ms);
   EXPECT_EQ(parse(429, body, {{"retry-after", "2"}}).retry_after, 2s);
-  EXPECT_EQ(parse(429, body, {{"retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"}}).retry_after, 6min);
+  EXPECT_EQ(parse(429, body, {{"retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"}, {"date", "Wed, 21 Oct 2026 07:27:20 GMT"}}).retry_after, 40s);
+  EXPECT_EQ(parse(429, body, {{"retry-after", "soon"}}).retry_after, 6min);
   EXPECT_EQ(parse(429, body).retry_after, 6min);
 }
 
@@ -117,11 +126,14 @@ TEST(Client, refuses_what_it_cannot_speak_to) {
     EXPECT_TRUE(provider_known(name));
     auto s = default_settings(name);
     s.api_key = "k";
-    EXPECT_EQ(make_client(s, loop).has_value(), provider_supported(name)) << name;
+    EXPECT_TRUE(make_client(s, loop).has_value()) << name;
   }
-  EXPECT_TRUE(provider_supported("openai"));
-  EXPECT_FALSE(provider_known("acme"));
   auto s = default_settings("openai");
+  s.api_key = "k";
+  s.name = "acme";
+  EXPECT_FALSE(provider_known(s.name));
+  EXPECT_EQ(make_client(s, loop).error().code, Errc::unsupported_provider);
+  s = default_settings("openai");
   EXPECT_FALSE(make_client(s, loop)) << "no key";
   s.api_key = "k\r\nX-Other: 1";
   EXPECT_FALSE(make_client(s, loop)) << "a header of its own";
