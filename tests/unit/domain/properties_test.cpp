@@ -96,7 +96,7 @@ Command random_command(Dice& dice, const State& state, const std::shared_ptr<con
     case 3: {
       static const std::array<std::string, 5> keys = {"", "", "k1", "k2", "k3"};
       static const std::array<std::string, 4> texts = {"hello", " ", "a\xFF", "my name is Zoe"};
-      return ReceiveMessage{random_turn(dice), dice.pick(texts), dice.pick(keys), dice.below(3) == 0 ? "print2" : "print1"};
+      return ReceiveMessage{random_turn(dice), dice.pick(texts), dice.pick(keys), dice.below(3) == 0 ? "print2" : "print1", dice.below(4) == 0 ? "queue_mode" : ""};
     }
     case 4:
       return StartTurn{turn, pending ? pending->activation + dice.below(2) : 1 + dice.below(3)};
@@ -159,6 +159,7 @@ Limits tight_limits() {
   Limits limits;
   limits.max_messages = 6;
   limits.max_waiting_turns = 2;
+  limits.max_queued_activations = 4;
   return limits;
 }
 
