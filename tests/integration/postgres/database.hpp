@@ -30,6 +30,7 @@ class Database {
     return url;
   }
 
+  const std::string& name() const { return name_; }
   std::string url() const {
     const auto authority_end = server_.find('/', server_.find("//") + 2);
     const auto query = server_.find('?');

@@ -1,0 +1,34 @@
+// A server's side of shared limits: what it may use now. Pure; time is the server's own monotonic clock, handed in.
+#pragma once
+
+#include <optional>
+
+#include "actors/model/policy/lease.hpp"
+#include "actors/model/shares/share_store.hpp"
+
+namespace onboarding::model {
+
+class ShareHolder {
+ public:
+  explicit ShareHolder(ShareRules rules) : rules_(rules) {}
+
+  /// The arbiter answered a renewal that was sent at `asked_at`: the share runs from then, so that it ends here before it
+  /// ends there.
+  void take(const ShareAnswer& answer, Instant asked_at);
+  /// A floor that an earlier process of this server had, `age` ago: it holds although nobody can be reached now.
+  void remember(std::uint32_t slot, std::chrono::milliseconds age, Instant now);
+
+  /// Of a whole limit, what this server may use now: its floor and, while it lasts, its share. 0: it has no slot.
+  std::int64_t allowed(const std::string& limit_name, std::int64_t limit, Instant now) const;
+  /// When allowed() falls by itself; nullopt: it stands at the floor.
+  std::optional<Instant> ends() const { return shares_.empty() ? std::nullopt : std::optional(share_until_); }
+  std::optional<std::uint32_t> slot() const { return slot_; }
+
+ private:
+  ShareRules rules_;
+  std::optional<std::uint32_t> slot_;
+  Instant floor_until_{}, share_until_{};
+  Shares shares_;
+};
+
+}  // namespace onboarding::model

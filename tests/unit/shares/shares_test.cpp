@@ -1,0 +1,120 @@
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include "actors/model/shares/share_holder.hpp"
+
+namespace onboarding::model {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr ArbiterTime noon{1'800'000'000'000};
+
+TEST(ShareBook, lends_all_but_the_floors_to_the_only_one_who_wants_it) {
+  ShareBook book(1'000, {});
+  EXPECT_EQ(floor_of(1'000, {}), 12);
+  EXPECT_EQ(book.renew(0, 5'000, noon), 1'000 - 12 * 8);
+  EXPECT_EQ(book.renew(0, 300, noon + 5s), 300);
+}
+
+TEST(ShareBook, divides_by_demand_and_moves_a_share_only_after_the_provider_s_window) {
+  ShareBook book(1'000, {});
+  const auto pool = book.renew(0, 5'000, noon);
+  EXPECT_EQ(book.renew(1, 100, noon + 1s), 0) << "all is lent";
+  EXPECT_EQ(book.renew(0, 5'000, noon + 5s), pool - 100) << "the other one wants a hundred";
+  EXPECT_EQ(book.renew(1, 100, noon + 6s), 0) << "what was given up may still be in the provider's window";
+  // Its old share ran until 15 s; then the margin and the window.
+  for (auto t = 10s; t < 77s; t += 5s) {
+    EXPECT_EQ(book.renew(0, 5'000, noon + t), pool - 100);
+    EXPECT_EQ(book.renew(1, 100, noon + t), 0);
+  }
+  EXPECT_EQ(book.renew(1, 100, noon + 77s), 100);
+}
+
+TEST(ShareBook, gives_a_server_back_at_once_what_it_gave_up_itself) {
+  ShareBook book(1'000, {});
+  const auto pool = book.renew(0, 5'000, noon);
+  EXPECT_EQ(book.renew(0, 10, noon + 1s), 10);
+  EXPECT_EQ(book.renew(0, 5'000, noon + 2s), pool);
+  EXPECT_TRUE(book.cooling().empty());
+}
+
+TEST(ShareBook, takes_back_what_a_silent_server_held_after_margin_and_window) {
+  ShareBook book(1'000, {});
+  const auto pool = book.renew(0, 5'000, noon);
+  EXPECT_EQ(book.renew(1, 5'000, noon + 17s + 59s), 0);
+  EXPECT_EQ(book.renew(1, 5'000, noon + 17s + 60s), pool);
+}
+
+TEST(SlotBook, keeps_a_server_s_slot_over_restarts_and_has_no_more_than_it_has) {
+  ShareRules rules;
+  rules.max_servers = 2;
+  SlotBook slots(rules, {});
+  EXPECT_EQ(slots.claim("a", noon), 0u);
+  EXPECT_EQ(slots.claim("b", noon + 1s), 1u);
+  EXPECT_EQ(slots.claim("a", noon + 1h), 0u);
+  EXPECT_EQ(slots.claim("c", noon + 2h), std::nullopt);
+  EXPECT_EQ(slots.claim("c", noon + 26h), 1u) << "b was silent for a day: it has no floor any more";
+}
+
+TEST(ShareHolder, falls_to_its_floor_when_it_cannot_renew_and_to_nothing_after_a_day) {
+  ShareHolder holder({});
+  const Instant start(1h);
+  EXPECT_EQ(holder.allowed("x", 1'000, start), 0);
+  holder.take({3, {{"x", 500}}}, start);
+  EXPECT_EQ(holder.allowed("x", 1'000, start + 14s), 512);
+  EXPECT_EQ(holder.allowed("y", 1'000, start + 14s), 12);
+  EXPECT_EQ(holder.allowed("x", 1'000, start + 15s), 12);
+  EXPECT_EQ(holder.allowed("x", 1'000, start + 24h), 0);
+  holder.take({std::nullopt, {}}, start + 1min);
+  EXPECT_EQ(holder.allowed("x", 1'000, start + 1min), 0) << "more servers than slots";
+}
+
+/// Servers that come, want, are cut off, die and come back, with answers that are lost or late: whatever they do, the most that
+/// each was allowed within any window, summed, is never more than the limit.
+RC_GTEST_PROP(Shares, are_together_never_more_than_the_limit_in_any_window, ()) {
+  const ShareRules rules;
+  constexpr std::int64_t limit = 1'000;
+  constexpr int servers = 4;
+  ShareBook book(limit, rules);
+  SlotBook slots(rules, {});
+  std::vector<ShareHolder> holders(servers, ShareHolder(rules));
+  struct Late {
+    int server;
+    ShareAnswer answer;
+    Instant asked_at;
+    std::int64_t arrives;
+  };
+  std::vector<Late> on_the_way;
+  std::vector<std::vector<std::int64_t>> allowed(servers);  // by second
+  const auto drawn = *rc::gen::container<std::vector<std::uint32_t>>(600, rc::gen::inRange<std::uint32_t>(0, 1'000'000));
+  for (std::size_t second = 0; second < drawn.size(); ++second) {
+    const auto dice = drawn[second];
+    const int server = static_cast<int>(dice % servers);
+    const ArbiterTime now = noon + std::chrono::seconds(second);
+    const Instant local(std::chrono::seconds(second + 1));
+    if (dice / servers % 3 != 0) {
+      const auto slot = slots.claim(std::string(1, static_cast<char>('a' + server)), now);
+      ShareAnswer answer{slot, {}};
+      answer.shares["x"] = book.renew(*slot, dice / 16 % 5 == 0 ? 0 : dice / 64 % 1'500, now);
+      const auto fate = dice / 4'096 % 8;  // 0: lost; 1: late; else at once
+      if (fate == 1) on_the_way.push_back({server, answer, local, static_cast<std::int64_t>(second) + 4});
+      if (fate > 1) holders[server].take(answer, local);
+    } else if (dice / 8 % 11 == 0) {
+      holders[server] = ShareHolder(rules);  // died; comes back with what it remembers
+      if (dice / 128 % 2) holders[server].remember(*slots.claim(std::string(1, static_cast<char>('a' + server)), now), 1s, local);
+    }
+    for (auto& late : on_the_way)
+      if (late.arrives == static_cast<std::int64_t>(second) && holders[late.server].slot()) holders[late.server].take(late.answer, late.asked_at);
+    std::int64_t most = 0;
+    for (int s = 0; s < servers; ++s) {
+      allowed[s].push_back(holders[s].allowed("x", limit, local));
+      const auto begin = allowed[s].end() - static_cast<std::ptrdiff_t>(std::min<std::size_t>(60, allowed[s].size()));
+      most += *std::max_element(begin, allowed[s].end());
+    }
+    RC_ASSERT(most <= limit);
+  }
+}
+
+}  // namespace
+}  // namespace onboarding::model
