@@ -32,11 +32,12 @@ constexpr std::chrono::milliseconds kDeadlineStep{10};        // how exact a str
 
 class Multi;
 
-// One easy handle and the call it runs. Kept for the next call: options that never change are set once.
+// One easy handle and the call it runs. Kept for the next call.
 struct Transfer {
   Multi* multi = nullptr;
   CURL* easy = nullptr;
-  std::string url;  // that the handle is set to
+  std::string url;  // the last call's, of which is known:
+  bool loopback = false;
   HttpCall call;
   std::function<void(HttpReply)> done;
   HttpReply reply;
@@ -225,10 +226,15 @@ class Multi {
     auto t = std::make_unique<Transfer>();
     t->multi = this;
     t->easy = curl_easy_init();
-    if (!t->easy) return t;
-    const auto set = [easy = t->easy](CURLoption option, auto value) { curl_easy_setopt(easy, option, value); };
-    set(CURLOPT_PRIVATE, t.get());
-    set(CURLOPT_SHARE, share_);
+    if (t->easy) curl_easy_setopt(t->easy, CURLOPT_SHARE, share_);
+    return t;
+  }
+
+  void configure(Transfer& t) {
+    if (!t.easy) return;
+    curl_easy_reset(t.easy);  // else it counts the retries of all its calls together, and gives up at the fifth
+    const auto set = [easy = t.easy](CURLoption option, auto value) { curl_easy_setopt(easy, option, value); };
+    set(CURLOPT_PRIVATE, &t);
     set(CURLOPT_POST, 1L);
     set(CURLOPT_USERAGENT, "onboarding/0.1");
     set(CURLOPT_NOSIGNAL, 1L);
@@ -236,18 +242,13 @@ class Multi {
     set(CURLOPT_TCP_KEEPALIVE, 1L);
     set(CURLOPT_FOLLOWLOCATION, 0L);
     set(CURLOPT_PROTOCOLS_STR, "http,https");
-    set(CURLOPT_ERRORBUFFER, t->error.data());
+    set(CURLOPT_ERRORBUFFER, t.error.data());
     set(CURLOPT_HEADERFUNCTION, &on_header);
-    set(CURLOPT_HEADERDATA, t.get());
+    set(CURLOPT_HEADERDATA, &t);
     set(CURLOPT_WRITEFUNCTION, &Multi::on_body);
-    set(CURLOPT_WRITEDATA, t.get());
+    set(CURLOPT_WRITEDATA, &t);
     set(CURLOPT_CLOSESOCKETFUNCTION, &Sockets::on_close);
     set(CURLOPT_CLOSESOCKETDATA, &sockets_);
-    return t;
-  }
-
-  static void configure(Transfer& t) {
-    const auto set = [easy = t.easy](CURLoption option, auto value) { curl_easy_setopt(easy, option, value); };
     t.reply = {};
     t.received = 0;
     t.state = Transfer::going;
@@ -257,13 +258,14 @@ class Multi {
     t.headers = curl_slist_append(t.headers, "Expect:");  // a 100-continue round trip buys nothing for bodies this small
     if (t.url != t.call.url) {
       t.url = t.call.url;
-      set(CURLOPT_URL, t.url.c_str());
-      set(CURLOPT_PROXY, is_loopback(t.url) ? "" : static_cast<const char*>(nullptr));
-      // Rather another stream of a connection than another connection; plain HTTP would wait a whole answer to learn that it cannot.
-      const bool tls = t.url.compare(0, 8, "https://") == 0;
-      set(CURLOPT_HTTP_VERSION, static_cast<long>(tls ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
-      set(CURLOPT_PIPEWAIT, tls ? 1L : 0L);
+      t.loopback = is_loopback(t.url);
     }
+    set(CURLOPT_URL, t.url.c_str());
+    if (t.loopback) set(CURLOPT_PROXY, "");
+    // Rather another stream of a connection than another connection; plain HTTP would wait a whole answer to learn that it cannot.
+    const bool tls = t.url.compare(0, 8, "https://") == 0;
+    set(CURLOPT_HTTP_VERSION, static_cast<long>(tls ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
+    set(CURLOPT_PIPEWAIT, tls ? 1L : 0L);
     set(CURLOPT_HTTPHEADER, t.headers);
     set(CURLOPT_POSTFIELDS, t.call.body.c_str());
     set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(t.call.body.size()));

@@ -55,22 +55,37 @@ TEST(Prompt, the_users_message_goes_out_byte_for_byte_and_nowhere_else) {
   EXPECT_EQ(p.safety_identifier.find(r->user_key), std::string::npos);
 }
 
-TEST(Prompt, turns_of_one_flow_share_their_prefix) {
+TEST(Prompt, turns_of_one_flow_share_their_stable_part_byte_for_byte) {
   auto first = *request("a"), second = *request("b");
   second.collected = {{"full_name", "Ann"}};
   second.missing = {"email"};
-  const auto a = build_prompt(first, "c").system, b = build_prompt(second, "c").system;
-  const auto same = std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
-  EXPECT_GT(same, static_cast<std::ptrdiff_t>(a.find("This turn: ")));
+  second.history = {{true, "hello"}};
+  second.locale = "de";
+  second.completed = true;
+  const auto a = build_prompt(first, "c"), b = build_prompt(second, "c");
+  EXPECT_EQ(a.system_stable, b.system_stable);
+  for (const auto* p : {&a, &b}) EXPECT_EQ(p->system.compare(0, p->system_stable.size(), p->system_stable), 0);
+  EXPECT_NE(a.system, b.system);
+  EXPECT_NE(a.system_stable.find("Fields: ["), std::string::npos);
 }
 
-TEST(Prompt, the_history_is_bounded_and_the_newest_lines_stay) {
+TEST(Prompt, the_history_is_trimmed_to_its_tokens_and_the_newest_lines_stay) {
   auto r = *request("x");
-  for (int i = 0; i < 100; ++i) r.history.push_back({i % 2 == 0, "line " + std::to_string(i) + std::string(700, '.')});
-  const auto p = build_prompt(r, "c");
-  ASSERT_FALSE(p.history.empty());
-  EXPECT_LE(p.history.size(), 12u);
-  EXPECT_EQ(p.history.back().text, r.history.back().text);
+  for (int i = 0; i < 100; ++i) r.history.push_back({i % 2 == 0, "line " + std::to_string(i) + std::string(300, '.')});
+  std::size_t lines = 13;
+  for (const std::uint32_t bound : {100'000u, kHistoryTokens, 800u, 200u, 0u}) {
+    const auto p = build_prompt(r, "c", bound);
+    std::uint32_t tokens = 0;
+    for (const auto& line : p.history) tokens += estimate_tokens(line.text);
+    EXPECT_LE(tokens, bound);
+    EXPECT_LT(p.history.size(), lines) << bound;
+    lines = p.history.size();
+    if (lines > 0) {
+      EXPECT_EQ(p.history.back().text, r.history.back().text);
+    }
+  }
+  EXPECT_EQ(lines, 0u);
+  EXPECT_LT(build_prompt(r, "c", 0).estimated_input_tokens, build_prompt(r, "c").estimated_input_tokens);
 }
 
 TEST(Prompt, the_schema_is_strict) {
