@@ -30,9 +30,20 @@ constexpr std::chrono::milliseconds kBackoff{100};
 // Kept of a raw answer in the log, for whoever looks into a failure.
 constexpr std::size_t kMaxRawAnswerBytes = 16 * 1024;
 
-// What the same provider would answer again.
-bool is_final(CallError e) {
-  return e == CallError::context_too_long || e == CallError::bad_request || e == CallError::unauthorised || e == CallError::quota_exhausted;
+// What of the history a shortened prompt keeps.
+constexpr std::size_t kShortHistory = 2;
+
+std::uint64_t key_of(const std::string& id) { return std::hash<std::string>{}(id); }
+
+bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n") == std::string_view::npos; }
+
+const char* reason_of(LeaseStatus status) {
+  switch (status) {
+    case LeaseStatus::deadline: return "deadline";
+    case LeaseStatus::queue_full: return "queue_full";
+    case LeaseStatus::plan_limit: return "plan_limit";
+    default: return "no_provider";
+  }
 }
 
 std::string bounded(const std::string& text) {
@@ -111,20 +122,37 @@ void CallActor::begin(RequestPtr request) {
   request_ = std::move(request);
   const auto left = request_->deadline - context_->clock->now();
   deadline_ = clock().now() + std::max<std::chrono::nanoseconds>(left, std::chrono::nanoseconds(0));
+  if (const auto plan = context_->plans.find(request_->plan); plan != context_->plans.end()) plan_ = plan->second;
   prompt_ = std::make_shared<const Prompt>(build_prompt(*request_, context_->canary));
   ask_for_lease();
 }
 
 void CallActor::ask_for_lease() {
-  const LeaseRequest wanted{request_->priority, deadline_, prompt_->estimated_input_tokens, prompt_->max_output_tokens, avoid_, exclude_};
+  LeaseRequest wanted;
+  wanted.priority = request_->priority;
+  wanted.deadline = deadline_;
+  wanted.input_tokens = prompt_->estimated_input_tokens;
+  wanted.output_tokens = prompt_->max_output_tokens;
+  wanted.avoid = avoid_;
+  wanted.exclude = exclude_ | (only_ != 0 ? ~only_ : 0);
+  wanted.plan = plan_;
+  wanted.session = key_of(request_->session_id);
+  wanted.turn = key_of(request_->turn_id);
+  wanted.flow = key_of(request_->flow->name);
+  wanted.script = script_of(request_->message);
+  wanted.again = !calls_.empty();
   request(supervisor_, caf::infinite, lease_atom::value, wanted)
       .then([this](const LeaseGrant& grant) { on_grant(grant); },
             [this](const caf::error&) { conclude_offline("no_provider"); });  // the supervisor has ended
 }
 
 void CallActor::on_grant(const LeaseGrant& grant) {
-  if (grant.status != LeaseStatus::granted)
-    return conclude_offline(grant.status == LeaseStatus::deadline ? "deadline" : "no_provider");
+  if (grant.status == LeaseStatus::no_provider && only_ != 0) {
+    only_ = 0;
+    return ask_for_lease();
+  }
+  only_ = 0;
+  if (grant.status != LeaseStatus::granted) return conclude_offline(reason_of(grant.status));
   call_ = {grant.id, grant.provider, context_->clock->now(), clock().now()};
   if (!address_) {
     address_ = std::make_shared<ReturnAddress>();
@@ -134,7 +162,14 @@ void CallActor::on_grant(const LeaseGrant& grant) {
     std::lock_guard lock(address->mutex);
     if (address->actor) caf::anon_send(address->actor, call_done_atom::value, lease, std::make_shared<CallResult>(std::move(result)));
   };
-  context_->clients[grant.provider]->call(*prompt_, grant.timeout, nullptr, std::move(done));
+  const auto& model = context_->models[plan_][grant.provider];
+  if (model == context_->providers[grant.provider].model) {
+    context_->clients[grant.provider]->call(*prompt_, grant.timeout, nullptr, std::move(done));
+  } else {
+    auto prompt = *prompt_;
+    prompt.model = model;
+    context_->clients[grant.provider]->call(prompt, grant.timeout, nullptr, std::move(done));
+  }
 }
 
 void CallActor::on_result(CallResult result) {
@@ -146,9 +181,7 @@ void CallActor::on_result(CallResult result) {
       result.error = CallError::invalid_answer, result.detail = std::move(parsed.error());
   }
   record(result);
-  send(supervisor_, settle_atom::value, call_.lease,
-       Settlement{result.error, result.usage.input_tokens, result.usage.output_tokens, result.was_sent, result.retry_after,
-                  std::move(result.remaining)});
+  settle(result);
   const auto provider = call_.provider;
   call_ = {};
   if (result.error == CallError::none) {
@@ -160,8 +193,55 @@ void CallActor::on_result(CallResult result) {
   }
   spdlog::warn("model call failed: provider {} turn {} error {} latency_ms {} detail {}", context_->providers[provider].name,
                request_->turn_id, to_string(result.error), calls_.back().latency_ms, result.detail);
-  (is_final(result.error) ? exclude_ : avoid_) |= 1u << provider;
+  remedy(result, provider);
   try_next(result.error);
+}
+
+void CallActor::settle(CallResult& result) {
+  Settlement s;
+  s.error = result.error;
+  s.input_tokens = result.usage.input_tokens;
+  s.output_tokens = result.usage.output_tokens;
+  s.cached_input_tokens = std::max<std::int64_t>(result.usage.cached_input_tokens, 0);
+  s.was_sent = result.was_sent;
+  s.retry_after = result.retry_after;
+  s.remaining = std::move(result.remaining);
+  s.limits = std::move(result.limits);
+  s.reset = std::move(result.reset);
+  if (context_->cost && result.usage.input_tokens >= 0)
+    s.nanodollars = context_->cost(context_->providers[call_.provider].name, calls_.back().model, result.usage, call_.started_at);
+  send(supervisor_, settle_atom::value, call_.lease, s);
+}
+
+void CallActor::remedy(const CallResult& result, std::uint32_t provider) {
+  const ProviderSet bit = 1u << provider;
+  // A blank answer is a hiccup that providers know of themselves (DeepSeek): once more there, then elsewhere.
+  if (result.error == CallError::invalid_answer && is_blank(result.answer) && !asked_blank_again_) {
+    asked_blank_again_ = true;
+    only_ = bit;
+    return;
+  }
+  switch (remedy_of(result.error)) {
+    case Remedy::none: return;
+    case Remedy::wait:
+    case Remedy::move_on:
+      // A request that is wrong for it stays so.
+      (result.error == CallError::bad_request ? exclude_ : avoid_) |= bit;
+      return;
+    case Remedy::shorten:
+      if (!shortened_ && request_->history.size() > kShortHistory) {
+        shortened_ = true;
+        auto shorter = *request_;
+        shorter.history.erase(shorter.history.begin(), shorter.history.end() - kShortHistory);
+        prompt_ = std::make_shared<const Prompt>(build_prompt(shorter, context_->canary));
+        only_ = bit;
+        return;
+      }
+      exclude_ |= bit;
+      return;
+    case Remedy::never:
+    case Remedy::alert: exclude_ |= bit; return;
+  }
 }
 
 void CallActor::record(const CallResult& result) {
@@ -169,7 +249,7 @@ void CallActor::record(const CallResult& result) {
   domain::LlmCall call;
   call.attempt = static_cast<std::uint32_t>(calls_.size() + 1);
   call.provider = settings.name;
-  call.model = result.served_model.empty() ? settings.model : result.served_model;
+  call.model = result.served_model.empty() ? context_->models[plan_][call_.provider] : result.served_model;
   call.prompt_version = kPromptVersion;
   call.price_version = kProviderDataDate;
   call.usage = result.usage;
@@ -182,16 +262,17 @@ void CallActor::record(const CallResult& result) {
     call.error = to_string(result.error);
     call.origin = result.error == CallError::cancelled ? "self" : "provider";
   }
-  context_->metrics->called(call);
+  context_->metrics->called(call, context_->models[plan_][call_.provider], result.first_token_ms);
   calls_.push_back(std::move(call));
 }
 
 // Others first, at once; once all were tried, after a pause. None is needed after a 429, for which the supervisor holds the
-// provider's budget, nor when this provider is out of the question.
+// provider's budget, nor when this provider is out of the question or is asked for something else.
 void CallActor::try_next(CallError error) {
   if (clock().now() >= deadline_) return conclude_offline("deadline");
   if (calls_.size() >= kMaxAttempts || error == CallError::cancelled) return conclude_offline("no_provider");
-  if (calls_.size() < context_->providers.size() || error == CallError::rate_limited || is_final(error)) return ask_for_lease();
+  const auto todo = remedy_of(error);
+  if (calls_.size() < context_->providers.size() || todo != Remedy::move_on || error == CallError::bad_request || only_ != 0) return ask_for_lease();
   delayed_send(this, kBackoff * (1 << (calls_.size() - 1)), retry_atom::value);
 }
 

@@ -40,6 +40,9 @@ struct CallContext {
   bool offline_enabled = true;
   const Clock* clock = nullptr;
   std::string canary;
+  std::map<std::string, std::uint32_t, std::less<>> plans;  // name → LeaseRequest::plan
+  std::vector<std::vector<std::string>> models;             // of each such plan, of each provider
+  CostOf cost;                                              // may be empty
   std::shared_ptr<ModelMetrics> metrics;
   std::shared_ptr<LiveCalls> live = std::make_shared<LiveCalls>();
 };
@@ -78,6 +81,9 @@ class CallActor : public caf::event_based_actor {
   void on_grant(const LeaseGrant&);
   void on_result(CallResult);
   void record(const CallResult&);
+  void settle(CallResult&);
+  /// What the error's remedy says: whom to ask next, and with what.
+  void remedy(const CallResult&, std::uint32_t provider);
   void try_next(CallError);
   void conclude_offline(const char* failure);
   void conclude(OutcomePtr);
@@ -91,6 +97,9 @@ class CallActor : public caf::event_based_actor {
   std::shared_ptr<ReturnAddress> address_;  // none before the first call
   Call call_;  // the one in flight; lease 0: none
   ProviderSet avoid_ = 0, exclude_ = 0;
+  ProviderSet only_ = 0;  // the next attempt goes there, if it can; 0: anywhere
+  bool shortened_ = false, asked_blank_again_ = false;
+  std::uint32_t plan_ = 0;
   std::vector<domain::LlmCall> calls_;
 };
 

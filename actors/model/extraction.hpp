@@ -46,7 +46,7 @@ struct ExtractionRequest {
 struct ExtractionOutcome {
   std::optional<domain::ModelAnswer> answer;
   std::string source = "none";  // provider that answered, or "offline"
-  std::string failure;          // "no_provider", "deadline"; empty when there is an answer
+  std::string failure;          // "no_provider", "deadline", "queue_full", "plan_limit"; empty when there is an answer
   std::vector<domain::LlmCall> calls;
 };
 

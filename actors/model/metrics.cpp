@@ -32,19 +32,26 @@ struct ModelMetrics::Families {
       : calls(family(r, prometheus::BuildCounter(), "onboarding_model_calls_total", "Calls of models by provider and outcome")),
         rate_limited(family(r, prometheus::BuildCounter(), "onboarding_model_rate_limited_total",
                             "Calls refused by a provider's 429, or made to wait by our own budget")),
+        denied(family(r, prometheus::BuildCounter(), "onboarding_model_denied_total", "Leases refused by our own rules")),
+        decisions(family(r, prometheus::BuildCounter(), "onboarding_model_decisions_total", "What the supervisor decided")),
         in_flight(family(r, prometheus::BuildGauge(), "onboarding_model_in_flight", "Leases not yet settled")),
         queue_depth(family(r, prometheus::BuildGauge(), "onboarding_model_queue_depth", "Extractions that wait for budget")),
+        honesty(family(r, prometheus::BuildHistogram(), "onboarding_model_wait_actual_over_promised",
+                       "Time until the answer over the time that was forecast, of those who waited for budget")),
         duration(family(r, prometheus::BuildHistogram(), "gen_ai_client_operation_duration_seconds", "Duration of a model call")),
+        first_chunk(family(r, prometheus::BuildHistogram(), "gen_ai_client_operation_time_to_first_chunk_seconds", "Time until a streamed answer began")),
         tokens(family(r, prometheus::BuildHistogram(), "gen_ai_client_token_usage", "Tokens of a model call, as billed")),
         offline_ok(calls.Add({{"provider", "offline"}, {"outcome", "ok"}})),
         offline_unsure(calls.Add({{"provider", "offline"}, {"outcome", "unsure"}})),
-        waiting(queue_depth.Add({})) {}
+        waiting(queue_depth.Add({})),
+        actual_over_promised(honesty.Add({}, prometheus::Histogram::BucketBoundaries{0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10})) {}
 
-  prometheus::Family<prometheus::Counter>&calls, &rate_limited;
+  prometheus::Family<prometheus::Counter>&calls, &rate_limited, &denied, &decisions;
   prometheus::Family<prometheus::Gauge>&in_flight, &queue_depth;
-  prometheus::Family<prometheus::Histogram>&duration, &tokens;
+  prometheus::Family<prometheus::Histogram>&honesty, &duration, &first_chunk, &tokens;
   prometheus::Counter &offline_ok, &offline_unsure;
   prometheus::Gauge& waiting;
+  prometheus::Histogram& actual_over_promised;
 };
 
 ModelMetrics::ModelMetrics(prometheus::Registry* registry) {
@@ -52,7 +59,7 @@ ModelMetrics::ModelMetrics(prometheus::Registry* registry) {
 }
 ModelMetrics::~ModelMetrics() = default;
 
-void ModelMetrics::called(const domain::LlmCall& call) {
+void ModelMetrics::called(const domain::LlmCall& call, std::string_view requested_model, std::int64_t first_token_ms) {
   if (!families_) return;
   const auto outcome = call.error.empty() ? std::string("ok") : call.error;
   families_->calls.Add({{"provider", call.provider}, {"outcome", outcome}}).Increment();
@@ -60,7 +67,7 @@ void ModelMetrics::called(const domain::LlmCall& call) {
     families_->rate_limited.Add({{"provider", call.provider}, {"origin", "provider"}}).Increment();
   std::map<std::string, std::string> labels{{"gen_ai_operation_name", "chat"},
                                             {"gen_ai_provider_name", call.provider == "gemini" ? "gcp.gemini" : call.provider},
-                                            {"gen_ai_request_model", call.model}};
+                                            {"gen_ai_request_model", std::string(requested_model)}};
   const auto tokens = [&](const char* type, std::int64_t count) {
     if (count < 0) return;
     auto with_type = labels;
@@ -69,6 +76,7 @@ void ModelMetrics::called(const domain::LlmCall& call) {
   };
   tokens("input", call.usage.input_tokens);
   tokens("output", call.usage.output_tokens);
+  if (first_token_ms >= 0) families_->first_chunk.Add(labels, seconds()).Observe(static_cast<double>(first_token_ms) / 1000);
   if (!call.error.empty()) labels.emplace("error_type", call.error);
   families_->duration.Add(labels, seconds()).Observe(static_cast<double>(call.latency_ms) / 1000);
 }
@@ -79,6 +87,23 @@ void ModelMetrics::extracted_offline(bool answered) {
 
 void ModelMetrics::refused_by_budget(std::string_view provider) {
   if (families_) families_->rate_limited.Add({{"provider", std::string(provider)}, {"origin", "self"}}).Increment();
+}
+
+void ModelMetrics::denied(LeaseStatus status) {
+  if (!families_) return;
+  const char* reason = status == LeaseStatus::deadline     ? "deadline"
+                       : status == LeaseStatus::queue_full ? "queue_full"
+                       : status == LeaseStatus::plan_limit ? "plan_limit"
+                                                           : "no_provider";
+  families_->denied.Add({{"reason", reason}}).Increment();
+}
+
+void ModelMetrics::decided(std::string_view what, std::string_view provider) {
+  if (families_) families_->decisions.Add({{"what", std::string(what)}, {"provider", std::string(provider)}}).Increment();
+}
+
+void ModelMetrics::waited(double actual_over_promised) {
+  if (families_) families_->actual_over_promised.Observe(actual_over_promised);
 }
 
 void ModelMetrics::in_flight(std::string_view provider, std::int64_t calls) {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -124,12 +125,16 @@ struct QueueSettings {
   std::uint32_t rate_limit_errors_5m_above = 10;
 };
 
+/// Nano-dollars of a call at a time, by the dated price table; -1: no price is known.
+using CostOf = std::function<std::int64_t(std::string_view provider, std::string_view model, const domain::Usage&, domain::Timestamp)>;
+
 struct SupervisorOptions {
   std::vector<ProviderSettings> providers;  // enabled ones, with limits and weights
   std::vector<std::shared_ptr<ProviderClient>> clients;  // same order
   std::vector<PlanSettings> plans;  // a plan that is not here: share 1, no limit, the providers' own models
   QueueSettings queue;
   std::shared_ptr<QueueBoard> board;  // may be null
+  CostOf cost;                        // may be empty: then no spend is counted, and no provider is cheaper than another
   bool offline_enabled = true;
   std::vector<std::string> fallback_order;  // empty: by weight
   const Clock* clock = nullptr;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <deque>
 
 #include "actors/model/call_actor.hpp"
 #include "actors/model/policy/lease_desk.hpp"
@@ -23,25 +24,61 @@ std::string make_canary(RandomSource* random) {
   return text;
 }
 
+constexpr std::size_t kRecentDecisions = 200;
+constexpr std::chrono::minutes kPricesFor{1};
+
+std::uint64_t turn_key(const std::string& turn_id) { return std::hash<std::string>{}(turn_id); }
+
+std::map<std::string, std::uint32_t, std::less<>> places_of(const std::vector<PlanSettings>& plans) {
+  std::map<std::string, std::uint32_t, std::less<>> places;
+  for (std::uint32_t i = 0; i < plans.size(); ++i) places.emplace(plans[i].name, i + 1);
+  return places;
+}
+
+std::vector<std::vector<std::string>> models_of(const LeaseDesk& desk, std::size_t plans) {
+  std::vector<std::vector<std::string>> models(plans + 1);
+  for (std::uint32_t plan = 0; plan <= plans; ++plan)
+    for (std::uint32_t p = 0; p < desk.providers().size(); ++p) models[plan].push_back(desk.model(plan, p));
+  return models;
+}
+
 // A thin shell: the lease desk decides, this actor tells it the time, carries messages and sets the one timer.
 class Supervisor : public caf::event_based_actor {
  public:
   Supervisor(caf::actor_config& config, SupervisorOptions options)
-      : event_based_actor(config), desk_(options.providers, options.fallback_order, clock().now()) {
-    context_ = std::make_shared<const CallContext>(CallContext{std::move(options.providers), std::move(options.clients),
-                                                               options.offline_enabled, options.clock, make_canary(options.random),
-                                                               std::make_shared<ModelMetrics>(options.metrics)});
+      : event_based_actor(config),
+        desk_(options.providers, options.fallback_order, clock().now(), LeaseDesk::kMaxWaiting, options.plans, options.queue),
+        board_(std::move(options.board)) {
+    CallContext c;
+    c.clients = std::move(options.clients);
+    c.offline_enabled = options.offline_enabled;
+    c.clock = options.clock;
+    c.canary = make_canary(options.random);
+    c.plans = places_of(options.plans);
+    c.models = models_of(desk_, options.plans.size());
+    c.cost = std::move(options.cost);
+    c.metrics = std::make_shared<ModelMetrics>(options.metrics);
+    c.providers = std::move(options.providers);
+    context_ = std::make_shared<const CallContext>(std::move(c));
   }
 
   caf::behavior make_behavior() override {
     // As many as can run at once: an extraction never waits behind another while a core is idle.
     const auto workers = std::max<std::size_t>(2, system().scheduler().num_workers());
     for (std::size_t i = 0; i < workers; ++i) offline_.push_back(spawn<caf::linked>(offline_worker, context_));
+    advance();
     return {
         [this](extract_atom, RequestPtr request) { return pass_on(std::move(request)); },
         [this](lease_atom, const LeaseRequest& wanted) { ask(wanted); },
         [this](settle_atom, LeaseId lease, const Settlement& settlement) { settle(lease, settlement); },
         [this](model_status_atom) { return status(); },
+        [this](change_atom, const ProviderChange& change) { return this->change(change); },
+        [this](queue_mode_atom, QueueMode mode) {
+          desk_.set_queue_mode(mode);
+          advance();
+          return status();
+        },
+        [this](place_atom, const std::string& turn_id) { return desk_.place(turn_key(turn_id), clock().now()); },
         [this](tick_atom) {
           tick_at_ = Instant::max();
           advance();
@@ -64,6 +101,10 @@ class Supervisor : public caf::event_based_actor {
     caf::response_promise promise;
     caf::actor caller;
   };
+  struct Holder {
+    caf::actor actor;
+    std::uint32_t provider = 0;
+  };
 
   caf::delegated<OutcomePtr> pass_on(RequestPtr request) {
     // What no provider can do now needs no actor of its own: the pool answers offline, in parallel.
@@ -78,7 +119,9 @@ class Supervisor : public caf::event_based_actor {
   }
 
   void ask(const LeaseRequest& wanted) {
-    const auto ticket = desk_.ask(wanted, clock().now());
+    const auto now = clock().now();
+    if (context_->cost && now >= prices_until_) refresh_prices(now);
+    const auto ticket = desk_.ask(wanted, now);
     // In this order: a promise takes the sender out of the message.
     auto caller = caf::actor_cast<caf::actor>(current_sender());
     asking_.emplace(ticket, Asking{make_response_promise(), std::move(caller)});
@@ -90,9 +133,15 @@ class Supervisor : public caf::event_based_actor {
     if (held == holders_.end()) return;
     const auto provider = held->second.provider;
     holders_.erase(held);
-    report(provider, desk_.settle(lease, settlement, clock().now()), to_string(settlement.error));
+    desk_.settle(lease, settlement, clock().now());
     advance();
     show_in_flight(provider);
+  }
+
+  caf::result<ModelStatusPtr> change(const ProviderChange& change) {
+    if (const auto wrong = desk_.change(change, clock().now())) return caf::make_error(caf::sec::invalid_argument, *wrong);
+    advance();
+    return status();
   }
 
   void advance() {
@@ -105,9 +154,11 @@ class Supervisor : public caf::event_based_actor {
       send(holder, lease_expired_atom::value, lease);
       show_in_flight(provider);
     }
-    for (const auto provider : round.opened) report(provider, LeaseDesk::Verdict::opened, "timeout");
+    for (const auto& news : round.news) tell(news);
     for (const auto provider : round.refused_by_budget) context_->metrics->refused_by_budget(context_->providers[provider].name);
+    for (const auto ratio : round.actual_over_promised) context_->metrics->waited(ratio);
     context_->metrics->queue_depth(static_cast<std::int64_t>(desk_.waiting()));
+    if (board_) board_->set(desk_.queueing(), desk_.newcomer(clock().now()));
     set_timer();
   }
 
@@ -117,6 +168,8 @@ class Supervisor : public caf::event_based_actor {
     if (grant.status == LeaseStatus::granted) {
       holders_.emplace(grant.id, Holder{std::move(asked.mapped().caller), grant.provider});
       show_in_flight(grant.provider);
+    } else {
+      context_->metrics->denied(grant.status);
     }
     asked.mapped().promise.deliver(grant);
   }
@@ -129,36 +182,51 @@ class Supervisor : public caf::event_based_actor {
     delayed_send(this, std::max<std::chrono::nanoseconds>(*next - clock().now(), std::chrono::nanoseconds(1)), tick_atom::value);
   }
 
-  void report(std::uint32_t provider, LeaseDesk::Verdict verdict, std::string_view error) {
-    const auto& name = context_->providers[provider].name;
-    if (verdict == LeaseDesk::Verdict::opened) spdlog::warn("model provider {} is failing ({}): its breaker is open", name, error);
-    if (verdict == LeaseDesk::Verdict::opened_for_long)
-      spdlog::error("alert: model provider {} refuses us ({}): check its key and its account; its breaker is open for long", name, error);
+  void tell(const LeaseDesk::News& news) {
+    const std::string provider = news.provider ? context_->providers[*news.provider].name : "";
+    if (news.alert)
+      spdlog::error("alert: model {}: provider {}: {}", news.what, provider, news.why);
+    else if (news.what == "breaker_opened" || news.what == "held")
+      spdlog::warn("model {}: provider {}: {}", news.what, provider, news.why);
+    else
+      spdlog::info("model {}: {}{}", news.what, provider.empty() ? "" : "provider " + provider + ": ", news.why);
+    context_->metrics->decided(news.what, provider);
+    recent_.push_back({context_->clock ? context_->clock->now() : domain::Timestamp(), std::string(news.what), provider, news.why});
+    if (recent_.size() > kRecentDecisions) recent_.pop_front();
   }
 
-  void show_in_flight(std::uint32_t provider) {
-    context_->metrics->in_flight(context_->providers[provider].name, desk_.budget(provider).in_flight());
+  void refresh_prices(Instant now) {
+    prices_until_ = now + kPricesFor;
+    for (const auto& [p, model] : desk_.models()) {
+      const auto of = [&](std::int64_t input, std::int64_t output) {
+        domain::Usage usage;
+        usage.input_tokens = input;
+        usage.cached_input_tokens = usage.cache_write_tokens = usage.reasoning_tokens = 0;
+        usage.output_tokens = output;
+        return std::max<std::int64_t>(context_->cost(context_->providers[p].name, model, usage, context_->clock->now()), 0);
+      };
+      desk_.set_prices(p, model, of(1'000, 0), of(0, 1'000));
+    }
   }
+
+  void show_in_flight(std::uint32_t provider) { context_->metrics->in_flight(context_->providers[provider].name, desk_.in_flight(provider)); }
 
   ModelStatusPtr status() {
-    auto s = std::make_shared<ModelStatus>();
-    for (std::uint32_t p = 0; p < context_->providers.size(); ++p) s->providers.push_back(desk_.status(p));
+    auto s = std::make_shared<ModelStatus>(desk_.status(clock().now()));
     s->offline_enabled = context_->offline_enabled;
-    s->waiting = static_cast<std::int64_t>(desk_.waiting());
+    s->recent.assign(recent_.begin(), recent_.end());
     return s;
   }
 
-  struct Holder {
-    caf::actor actor;
-    std::uint32_t provider = 0;
-  };
-
   LeaseDesk desk_;
+  std::shared_ptr<QueueBoard> board_;
   std::shared_ptr<const CallContext> context_;
   std::vector<caf::actor> offline_;
   std::size_t next_offline_ = 0;
   std::map<LeaseDesk::Ticket, Asking> asking_;
   std::map<LeaseId, Holder> holders_;
+  std::deque<Decision> recent_;
+  Instant prices_until_{};
   Instant tick_at_ = Instant::max();
 };
 

@@ -8,27 +8,48 @@
 namespace onboarding::model {
 namespace {
 
-// A slot leaves the window as a whole, when all of it is older than the window. Two slots more than that are for the way
-// to the provider: calls that leave 60.1 s apart may arrive 59.9 s apart. Together they cost half a percent of the limit.
-constexpr std::int64_t kSlotsPerWindow = 600;
-constexpr std::int64_t kSlots = kSlotsPerWindow + 3;
+// A slot leaves the window as a whole, when all of it is older than the window. Four slots (200 ms of a minute) more than that
+// are for the way to the provider: calls that leave 60.1 s apart may arrive 59.9 s apart. Together they cost 0.4 % of the limit.
+constexpr std::int64_t kSlotsPerWindow = 1'200;
+constexpr std::int64_t kSlots = kSlotsPerWindow + 5;
 
 constexpr std::chrono::minutes kMinute{1};
 constexpr std::chrono::hours kDay{24};
 // Below this the bucket would be a metronome that timers cannot follow.
 constexpr double kLeastBurstSeconds = 0.05;
+// Providers round what remains (Anthropic: to thousands of tokens).
+constexpr std::int64_t kRounding = 1'000;
+
+std::chrono::nanoseconds window_of(Dimension d) {
+  return d == Dimension::requests_per_day || d == Dimension::spend_per_day_nanodollars ? std::chrono::nanoseconds(kDay) : kMinute;
+}
 
 }  // namespace
 
 RateLimit::RateLimit(std::int64_t limit, std::chrono::nanoseconds window, double burst_seconds, Instant start)
     : limit_(limit),
+      window_(window.count()),
       slot_(window.count() / kSlotsPerWindow),
-      per_ns_(static_cast<double>(limit) / static_cast<double>(window.count())),
-      capacity_(burst_seconds <= 0 ? 0 : std::clamp(per_ns_ * 1e9 * std::max(burst_seconds, kLeastBurstSeconds), 1.0, static_cast<double>(limit))),
+      burst_seconds_(burst_seconds),
+      start_(start),
       last_(start),
       newest_(slot_of(start)),
       slots_(kSlots, 0) {
-  ONBOARDING_ASSERT(limit > 0, "a limit of zero is no limit and has no RateLimit");
+  derive();
+  level_ = -capacity_;
+}
+
+void RateLimit::derive() {
+  ONBOARDING_ASSERT(limit_ > 0, "a limit of zero is no limit and has no RateLimit");
+  per_ns_ = static_cast<double>(limit_) / static_cast<double>(window_);
+  capacity_ = burst_seconds_ <= 0 ? 0 : std::clamp(per_ns_ * 1e9 * std::max(burst_seconds_, kLeastBurstSeconds), 1.0, static_cast<double>(limit_));
+}
+
+void RateLimit::change(std::int64_t limit, Instant now) {
+  advance(now);
+  limit_ = limit;
+  derive();
+  level_ = std::min(level_, capacity_);
 }
 
 // Counted from one window before the clock's zero, so that no index is negative.
@@ -53,14 +74,18 @@ void RateLimit::advance(Instant now) {
   newest_ = current;
 }
 
-bool RateLimit::admits(std::int64_t amount, Instant now) { return admits_at(amount, now) <= now; }
-
 Instant RateLimit::admits_at(std::int64_t amount, Instant now) {
   advance(now);
   amount = clamp(amount);
   auto at = std::max(now, last_);
   if (capacity_ > 0) {
-    // A call dearer than the bucket waits for a full one and leaves it in debt.
+    // A call dearer than the bucket waits for a full one and leaves it in debt; so may the last one of the process before, and
+    // the one before a minute is over.
+    if (fresh_) {
+      const auto debt = std::clamp(2 * (static_cast<double>(amount) - capacity_), 0.0, static_cast<double>(limit_) / 2);
+      level_ = std::min(capacity_, per_ns_ * static_cast<double>((last_ - start_).count()) - capacity_ - debt);
+      fresh_ = false;
+    }
     const auto missing = std::min(static_cast<double>(amount), capacity_) - level_;
     if (missing > 1e-6) at += std::chrono::nanoseconds(static_cast<std::int64_t>(std::ceil(missing / per_ns_)));
   }
@@ -90,11 +115,13 @@ void RateLimit::give_back(std::int64_t amount, Instant taken_at, Instant now) {
   used_ -= amount;
 }
 
-void RateLimit::at_most_remaining(std::int64_t remaining, Instant now) {
+// What somebody else took leaves the window when the provider says that all is there again, at the latest after a window.
+void RateLimit::at_most_remaining(std::int64_t remaining, std::chrono::nanoseconds reset, Instant now) {
   advance(now);
   const auto foreign = (limit_ - used_) - std::max<std::int64_t>(remaining, 0);
   if (foreign <= 0) return;
-  slot(newest_) += foreign;
+  const auto stays = reset.count() > 0 ? std::min(reset.count() / slot_ + 1, kSlots - 1) : kSlots - 1;
+  slot(newest_ - (kSlots - 1) + stays) += foreign;
   used_ += foreign;
 }
 
@@ -103,67 +130,159 @@ std::int64_t RateLimit::used(Instant now) {
   return used_;
 }
 
-Budget::Budget(const ProviderSettings& s, Instant start) : max_concurrent_(s.max_concurrent) {
-  const auto limit = [&](Dimension d, std::uint64_t value, std::chrono::nanoseconds window, double burst) {
-    if (value > 0) limits_[d].emplace(static_cast<std::int64_t>(value), window, burst, start);
+double RateLimit::available(std::chrono::nanoseconds ahead, Instant now) {
+  advance(now);
+  if (capacity_ <= 0) return static_cast<double>(limit_ - used_);
+  return level_ + per_ns_ * static_cast<double>(ahead.count());
+}
+
+std::string_view to_string(Dimension d) {
+  switch (d) {
+    case Dimension::requests_per_minute: return "requests_per_minute";
+    case Dimension::requests_per_day: return "requests_per_day";
+    case Dimension::tokens_per_minute: return "tokens_per_minute";
+    case Dimension::input_tokens_per_minute: return "input_tokens_per_minute";
+    case Dimension::output_tokens_per_minute: return "output_tokens_per_minute";
+    case Dimension::spend_per_day_nanodollars: return "spend_per_day_nanodollars";
+  }
+  return "unknown";
+}
+
+Budget::Budget(const ProviderSettings& s, Instant start) { change(s, start); }
+
+void Budget::change(const ProviderSettings& s, Instant now) {
+  counting_ = s.counting;
+  burst_seconds_ = std::max(s.burst_seconds, kLeastBurstSeconds);
+  max_concurrent_ = s.max_concurrent;
+  limit(Dimension::requests_per_minute).configured = s.requests_per_minute;
+  limit(Dimension::requests_per_day).configured = s.requests_per_day;
+  limit(Dimension::tokens_per_minute).configured = static_cast<std::int64_t>(s.tokens_per_minute);
+  limit(Dimension::input_tokens_per_minute).configured = static_cast<std::int64_t>(s.input_tokens_per_minute);
+  limit(Dimension::output_tokens_per_minute).configured = static_cast<std::int64_t>(s.output_tokens_per_minute);
+  limit(Dimension::spend_per_day_nanodollars).configured = static_cast<std::int64_t>(s.spend_per_day_nanodollars);
+  for (std::size_t d = 0; d < kDimensions; ++d) apply(static_cast<Dimension>(d), now);
+}
+
+void Budget::apply(Dimension d, Instant now) {
+  auto& l = limit(d);
+  const auto window = window_of(d);
+  const auto set = [&](std::optional<RateLimit>& rate, double burst) {
+    if (l.in_force() == 0)
+      rate.reset();
+    else if (rate)
+      rate->change(l.in_force(), now);
+    else
+      rate.emplace(l.in_force(), window, burst, now);
   };
-  const auto burst = std::max(s.burst_seconds, kLeastBurstSeconds);
-  limit(requests_minute, s.requests_per_minute, kMinute, burst);
-  limit(requests_day, s.requests_per_day, kDay, 0);
-  limit(tokens, s.tokens_per_minute, kMinute, burst);
-  limit(input_tokens, s.input_tokens_per_minute, kMinute, burst);
-  limit(output_tokens, s.output_tokens_per_minute, kMinute, burst);
+  set(l.rate, window == kMinute ? burst_seconds_ : 0);
+  if (d == Dimension::output_tokens_per_minute && !counting_.output_cap_reserved) set(produced_, 0);
 }
 
 std::int64_t Budget::amount(Dimension d, const Cost& c) const {
+  const auto output = counting_.output_cap_reserved ? c.output_cap : c.output_tokens;
   switch (d) {
-    case tokens: return c.input_tokens + c.output_tokens;
-    case input_tokens: return c.input_tokens;
-    case output_tokens: return c.output_tokens;
+    case Dimension::tokens_per_minute: return c.input_tokens + output;
+    case Dimension::input_tokens_per_minute: return c.input_tokens;
+    case Dimension::output_tokens_per_minute: return output;
+    case Dimension::spend_per_day_nanodollars: return c.nanodollars;
     default: return 1;
   }
 }
 
-bool Budget::admits(const Cost& cost, Instant now) { return admits_at(cost, now) <= now; }
+std::int64_t Budget::amount(Dimension d, const Cost& c, const Spent& s) const {
+  auto real = c;
+  if (s.input_tokens >= 0) real.input_tokens = s.input_tokens - (counting_.cached_input_counts ? 0 : s.cached_input_tokens);
+  if (s.output_tokens >= 0) real.output_tokens = s.output_tokens;
+  if (s.nanodollars >= 0) real.nanodollars = s.nanodollars;
+  return amount(d, real);
+}
 
 Instant Budget::admits_at(const Cost& cost, Instant now) {
   if (max_concurrent_ > 0 && in_flight_ >= max_concurrent_) return Instant::max();
   auto at = std::max(now, hold_until_);
-  for (int d = 0; d < dimensions; ++d)
-    if (limits_[d]) at = std::max(at, limits_[d]->admits_at(amount(static_cast<Dimension>(d), cost), now));
+  for (std::size_t d = 0; d < kDimensions; ++d)
+    if (auto& rate = limits_[d].rate) at = std::max(at, rate->admits_at(amount(static_cast<Dimension>(d), cost), now));
+  if (produced_) at = std::max(at, produced_->admits_at(cost.output_tokens, now));
   return at;
 }
 
 Reservation Budget::reserve(const Cost& cost, Instant now) {
-  for (int d = 0; d < dimensions; ++d)
-    if (limits_[d]) limits_[d]->take(amount(static_cast<Dimension>(d), cost), now);
+  Reservation r{cost, now, {}};
+  for (std::size_t d = 0; d < kDimensions; ++d) {
+    auto& rate = limits_[d].rate;
+    if (!rate) continue;
+    r.taken[d] = rate->clamp(amount(static_cast<Dimension>(d), cost));
+    rate->take(r.taken[d], now);
+  }
   ++in_flight_;
   reserved_tokens_ += cost.input_tokens + cost.output_tokens;
-  return {cost, now};
+  return r;
 }
 
-void Budget::settle(const Reservation& r, bool was_sent, std::int64_t in, std::int64_t out, Instant now) {
+void Budget::settle(const Reservation& r, const Spent& spent, Instant now) {
   --in_flight_;
   reserved_tokens_ -= r.cost.input_tokens + r.cost.output_tokens;
   ONBOARDING_ASSERT(in_flight_ >= 0 && reserved_tokens_ >= 0, "a reservation is settled once");
-  const Cost spent{in < 0 ? r.cost.input_tokens : in, out < 0 ? r.cost.output_tokens : out};
-  for (int d = 0; d < dimensions; ++d) {
-    if (!limits_[d]) continue;
-    const auto dimension = static_cast<Dimension>(d);
-    // What was taken is the estimate, or the limit where that is less.
-    const auto taken = std::min(amount(dimension, r.cost), limits_[d]->limit());
-    const auto back = was_sent ? taken - amount(dimension, spent) : taken;
-    if (back != 0) limits_[d]->give_back(back, r.taken_at, now);
+  const bool free = !spent.was_sent || (spent.refused && !counting_.failed_calls_count);
+  for (std::size_t d = 0; d < kDimensions; ++d) {
+    auto& rate = limits_[d].rate;
+    if (!rate || r.taken[d] == 0) continue;  // 0: the limit is newer than the call
+    const auto back = r.taken[d] - (free ? 0 : amount(static_cast<Dimension>(d), r.cost, spent));
+    if (back != 0) rate->give_back(back, r.taken_at, now);
   }
+  if (produced_ && !free) produced_->take(spent.output_tokens >= 0 ? spent.output_tokens : r.cost.output_tokens, now);
 }
 
-void Budget::at_most_remaining(const std::map<std::string, std::int64_t>& remaining, Instant now) {
-  static constexpr std::pair<const char*, Dimension> kNames[] = {
-      {"requests", requests_minute}, {"tokens", tokens}, {"input-tokens", input_tokens}, {"output-tokens", output_tokens}};
-  for (const auto& [name, d] : kNames)
-    if (auto it = remaining.find(name); it != remaining.end() && limits_[d]) limits_[d]->at_most_remaining(it->second, now);
+std::vector<std::string> Budget::correct(const std::map<std::string, std::int64_t>& remaining, const std::map<std::string, std::int64_t>& limits,
+                                         const std::map<std::string, std::chrono::milliseconds>& reset, Instant now) {
+  static constexpr std::pair<const char*, Dimension> kNames[] = {{"requests", Dimension::requests_per_minute},
+                                                                 {"tokens", Dimension::tokens_per_minute},
+                                                                 {"input-tokens", Dimension::input_tokens_per_minute},
+                                                                 {"output-tokens", Dimension::output_tokens_per_minute}};
+  std::vector<std::string> changed;
+  for (const auto& [name, d] : kNames) {
+    auto& l = limit(d);
+    if (!l.rate) continue;
+    if (const auto told = limits.find(name); told != limits.end() && told->second > 0) {
+      const auto before = l.in_force();
+      l.told = told->second;
+      if (l.in_force() != before) {
+        apply(d, now);
+        changed.emplace_back(to_string(d));
+      }
+    }
+    const auto left = remaining.find(name);
+    if (left == remaining.end()) continue;
+    const auto rounding = d == Dimension::requests_per_minute || left->second % kRounding != 0 ? 0 : kRounding;
+    const auto resets = reset.find(name);
+    l.rate->at_most_remaining(left->second + rounding, resets == reset.end() ? std::chrono::milliseconds(0) : resets->second, now);
+  }
+  return changed;
 }
 
 void Budget::hold_until(Instant t) { hold_until_ = std::max(hold_until_, t); }
+
+std::vector<Budget::Use> Budget::use(Instant now) {
+  std::vector<Use> all;
+  for (std::size_t d = 0; d < kDimensions; ++d)
+    if (auto& rate = limits_[d].rate) all.push_back({to_string(static_cast<Dimension>(d)), rate->limit(), rate->used(now)});
+  if (max_concurrent_ > 0) all.push_back({"max_concurrent", max_concurrent_, in_flight_});
+  return all;
+}
+
+double Budget::calls_within(std::chrono::nanoseconds ahead, const Cost& cost, std::chrono::nanoseconds latency, Instant now) {
+  const auto held = std::max(hold_until_ - now, std::chrono::nanoseconds(0));
+  if (held > ahead) return 0;
+  auto calls = static_cast<double>(ahead.count());  // one a nanosecond: no limit
+  for (std::size_t d = 0; d < kDimensions; ++d) {
+    auto& rate = limits_[d].rate;
+    const auto each = amount(static_cast<Dimension>(d), cost);
+    if (rate && each > 0) calls = std::min(calls, rate->available(ahead, now) / static_cast<double>(rate->clamp(each)));
+  }
+  if (max_concurrent_ > 0)
+    calls = std::min(calls, static_cast<double>(max_concurrent_ - in_flight_) +
+                                static_cast<double>(max_concurrent_) * static_cast<double>(ahead.count()) / static_cast<double>(std::max<std::int64_t>(latency.count(), 1)));
+  return std::max(calls, 0.0);
+}
 
 }  // namespace onboarding::model

@@ -18,21 +18,31 @@ using LeaseId = std::uint64_t;
 /// A set of providers by their place in SupervisorOptions::providers.
 using ProviderSet = std::uint32_t;
 
-/// The right to make one call, asked for before it is made. What is reserved is the estimate: an upper bound.
+/// By UTF-8 bytes a character, which is what decides how far an estimate of tokens is off.
+enum class Script : std::uint8_t { one_byte, two_bytes, three_bytes, four_bytes };
+/// That of most of a text's characters beyond ASCII, where they are at least a quarter of all.
+Script script_of(std::string_view utf8);
+
+/// The right to make one call, asked for before it is made.
 struct LeaseRequest {
   Priority priority = Priority::waiting_client;
   Instant deadline;
-  std::uint32_t input_tokens = 0;
+  std::uint32_t input_tokens = 0;   // estimated, an upper bound
   std::uint32_t output_tokens = 0;  // the answer's cap
   ProviderSet avoid = 0;            // failed already in this activation: only when no other has budget
   ProviderSet exclude = 0;          // never again in this activation (it cannot take this request)
+  std::uint32_t plan = 0;           // 0: none that is configured; else 1 + its place in SupervisorOptions::plans
+  std::uint64_t session = 0, turn = 0, flow = 0;  // hashes
+  Script script = Script::one_byte;
+  bool again = false;               // had a lease before in this activation: stands before who had none
 };
 
 enum class LeaseStatus {
   granted,
   no_provider,  // none is enabled, healthy and allowed
   deadline,     // no budget came free in time
-  queue_full
+  queue_full,
+  plan_limit    // the plan has had its tokens of the day
 };
 
 struct LeaseGrant {
@@ -48,7 +58,12 @@ struct Settlement {
   std::int64_t input_tokens = -1, output_tokens = -1;  // as the provider counted them; -1: it did not say
   bool was_sent = false;
   std::chrono::milliseconds retry_after{0};
-  std::map<std::string, std::int64_t> remaining;  // CallResult::remaining
+  std::map<std::string, std::int64_t> remaining;       // CallResult::remaining, ::limits, ::reset
+  std::map<std::string, std::int64_t> limits;
+  std::map<std::string, std::chrono::milliseconds> reset;
+  std::int64_t cached_input_tokens = 0;                // of the input
+  std::int64_t nanodollars = -1;                       // -1: no price is known
+  std::chrono::milliseconds latency{0};
 };
 
 }  // namespace onboarding::model

@@ -8,15 +8,56 @@ namespace onboarding::model {
 namespace {
 
 constexpr std::chrono::milliseconds kFirstHold{1'000}, kLongestHold{60'000};
+// Before anything was learned of a provider.
+constexpr std::chrono::milliseconds kSupposedLatency{1'000};
+constexpr Cost kSupposedCost{1'000, 100, 400, 0};
+constexpr std::uint32_t kGreatestWeight = 1'000'000;
+
+std::vector<std::uint32_t> shares_of(const std::vector<PlanSettings>& plans) {
+  std::vector<std::uint32_t> shares{1};
+  for (const auto& p : plans) shares.push_back(p.share);
+  return shares;
+}
+
+std::string seconds(std::chrono::nanoseconds t) {
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(t).count();
+  return std::to_string(ms / 1000) + "." + std::to_string(ms % 1000 / 100) + " s";
+}
+
+std::int64_t milliseconds_until(Instant t, Instant now) {
+  return std::max<std::int64_t>(0, std::chrono::duration_cast<std::chrono::milliseconds>(t - now).count());
+}
 
 }  // namespace
 
-LeaseDesk::LeaseDesk(std::vector<ProviderSettings> settings, const std::vector<std::string>& fallback_order, Instant start,
-                     std::size_t max_waiting)
-    : settings_(std::move(settings)), routing_(settings_, fallback_order), max_waiting_(max_waiting) {
+LeaseDesk::LeaseDesk(std::vector<ProviderSettings> settings, const std::vector<std::string>& fallback_order, Instant start, std::size_t max_waiting,
+                     const std::vector<PlanSettings>& plans, const QueueSettings& queue)
+    : settings_(std::move(settings)), routing_(settings_, fallback_order), queue_(shares_of(plans)), queue_mode_(queue), max_waiting_(max_waiting) {
   ONBOARDING_ASSERT(settings_.size() <= 32, "a ProviderSet has 32 places");
-  for (const auto& s : settings_) desks_.push_back({Budget(s, start), Breaker(), {}, {}});
-  usable_before_ = usable(start);
+  desks_.resize(settings_.size());
+  for (std::uint32_t p = 0; p < settings_.size(); ++p) add_lane(p, settings_[p].model, start);
+  plans_.emplace_back();
+  for (const auto& plan : plans) {
+    plans_.push_back({plan, std::nullopt});
+    if (plan.tokens_per_day > 0)
+      plans_.back().tokens.emplace(static_cast<std::int64_t>(plan.tokens_per_day), std::chrono::hours(24), 0, start);
+  }
+  for (const auto& plan : plans_) {
+    auto& lanes = lane_of_.emplace_back();
+    for (std::uint32_t p = 0; p < settings_.size(); ++p) {
+      const auto named = plan.settings.models.find(settings_[p].name);
+      lanes.push_back(named == plan.settings.models.end() || named->second.empty() ? p : add_lane(p, named->second, start));
+    }
+  }
+  weigh(start);
+}
+
+std::uint32_t LeaseDesk::add_lane(std::uint32_t provider, const std::string& model, Instant start) {
+  for (std::uint32_t l = 0; l < lanes_.size(); ++l)
+    if (lanes_[l].provider == provider && lanes_[l].model == model) return l;
+  ONBOARDING_ASSERT(lanes_.size() < 64, "a LaneSet has 64 places");
+  lanes_.push_back({provider, model, Budget(settings_[provider], start), {}, {}, {}, 0, 0});
+  return static_cast<std::uint32_t>(lanes_.size() - 1);
 }
 
 ProviderSet LeaseDesk::usable(Instant now) const {
@@ -28,150 +69,232 @@ ProviderSet LeaseDesk::usable(Instant now) const {
 
 LeaseDesk::Ticket LeaseDesk::ask(const LeaseRequest& request, Instant now) {
   const auto ticket = next_ticket_++;
-  const Place place{request.priority, ticket};
   if ((usable(now) & ~request.exclude) == 0) {
     deny(ticket, LeaseStatus::no_provider);
     return ticket;
   }
-  if (waiting_.size() >= max_waiting_) {
-    const auto last = waiting_.empty() ? waiting_.end() : std::prev(waiting_.end());
-    if (last == waiting_.end() || last->first.first <= request.priority) {
+  if (queue_.size() >= max_waiting_) {
+    const auto last = queue_.least_urgent();
+    if (!last || queue_.at(*last).priority <= request.priority) {
       deny(ticket, LeaseStatus::queue_full);
       return ticket;
     }
     // The newest of the least urgent makes room for somebody more urgent.
-    deny(last->first.second, LeaseStatus::queue_full);
-    deadlines_.erase({last->second.request.deadline, last->first});
-    waiting_.erase(last);
+    leave(*last, LeaseStatus::queue_full, now);
   }
-  waiting_.emplace(place, Waiting{request});
-  deadlines_.emplace(request.deadline, place);
+  queue_.add(ticket, request, now, std::chrono::nanoseconds(0));
+  came_.push_back(ticket);
   return ticket;
 }
 
 void LeaseDesk::deny(Ticket ticket, LeaseStatus status) { denied_.push_back({ticket, {status, 0, 0, {}}}); }
 
+void LeaseDesk::leave(Ticket ticket, LeaseStatus status, Instant now) {
+  // Who waited in vain waited longer than was said, if that was less.
+  const auto& e = queue_.at(ticket);
+  if (status == LeaseStatus::deadline && e.promised.count() > 0) forecast_.learn(e.promised, now - e.asked);
+  deny(ticket, status);
+  queue_.remove(ticket);
+}
+
 LeaseDesk::Round LeaseDesk::advance(Instant now) {
   Round round;
   expire(now, round);
+  queue_.age(now);
   serve_queue(now, round);
+  for (const auto ticket : came_)
+    if (queue_.find(ticket)) {
+      auto& e = queue_.at(ticket);
+      e.promised = forecast(queue_.position(ticket), e.request.plan, now);
+    }
+  came_.clear();
+  if (queue_mode_.update(queue_.sessions(), now))
+    tell(queue_mode_.queueing() ? "queue_mode_on" : "queue_mode_off", std::nullopt, queue_mode_.queueing() ? queue_mode_.why() : "calm again");
+  weigh(now);
   round.decisions.insert(round.decisions.end(), denied_.begin(), denied_.end());
   denied_.clear();
+  round.news = std::exchange(news_, {});
+  round.actual_over_promised = std::exchange(actual_over_promised_, {});
   return round;
 }
 
 void LeaseDesk::expire(Instant now, Round& round) {
   while (!expiries_.empty() && expiries_.begin()->first <= now) {
     const auto id = expiries_.begin()->second;
-    const auto provider = leases_.at(id).provider;
     Settlement lost;
     lost.error = CallError::timeout;
     lost.was_sent = true;
-    if (settle(id, lost, now) == Verdict::opened) round.opened.push_back(provider);
+    settle(id, lost, now);
     round.expired.push_back(id);
   }
-  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
-    const auto place = deadlines_.begin()->second;
-    deny(place.second, LeaseStatus::deadline);
-    waiting_.erase(place);
-    deadlines_.erase(deadlines_.begin());
-  }
+  while (const auto late = queue_.overdue(now)) leave(*late, LeaseStatus::deadline, now);
 }
 
-// In the order of priority, then of arrival. Who is refused by a provider's budget keeps those behind from taking it, so that a
-// dear request is not starved by cheap ones; they may still take other providers.
+// Who is refused by a lane's budget keeps those behind from taking it, so that a dear request is not starved by cheap ones; they
+// may still take other lanes.
 void LeaseDesk::serve_queue(Instant now, Round& round) {
-  ProviderSet able = usable(now);
-  const bool look_at_all = (usable_before_ & ~able) != 0;
-  usable_before_ = able;
-  ProviderSet blocked = 0;
+  LaneSet blocked = 0;
   wake_ = Instant::max();
-  for (auto it = waiting_.begin(); it != waiting_.end();) {
-    if ((able & ~blocked) == 0 && able != 0 && !look_at_all) break;
-    auto& [request, refused] = it->second;
-    const ProviderSet allowed = able & ~request.exclude;
-    if (allowed == 0) {
-      deny(it->first.second, LeaseStatus::no_provider);
-    } else {
-      const Cost cost{request.input_tokens, request.output_tokens};
-      ProviderSet with_budget = 0;
-      for (std::uint32_t p = 0; p < desks_.size(); ++p) {
-        const ProviderSet bit = 1u << p;
-        if (!(allowed & bit) || (blocked & bit)) continue;
-        const auto at = desks_[p].budget.admits_at(cost, now);
-        if (at <= now) {
-          with_budget |= bit;
-          continue;
-        }
-        blocked |= bit;
-        wake_ = std::min(wake_, at);
-        if (!(refused & bit)) {
-          refused |= bit;
-          round.refused_by_budget.push_back(p);
-        }
-      }
-      const auto chosen = routing_.choose(with_budget, request.avoid);
-      if (!chosen) {
-        ++it;
-        continue;
-      }
-      round.decisions.push_back({it->first.second, grant(*chosen, request, now)});
-      able = usable(now);  // a probe leaves no second place
+  for (int priority = 0; priority < FairQueue::kPriorities; ++priority) {
+    auto classes = queue_.classes(static_cast<Priority>(priority));
+    while (!classes.empty()) {
+      const auto next = queue_.next_of(classes);
+      const auto key = classes[next];
+      const auto before = queue_.size();
+      const bool decided = serve(queue_.head(key), blocked, now, round);
+      ONBOARDING_ASSERT(decided == (queue_.size() < before), "who is decided waits no more");
+      if (!decided || !queue_.has(key)) classes.erase(classes.begin() + static_cast<std::ptrdiff_t>(next));
     }
-    deadlines_.erase({it->second.request.deadline, it->first});
-    it = waiting_.erase(it);
   }
-  if (!waiting_.empty())
+  if (queue_.size() > 0)
     for (const auto& d : desks_)
       if (!d.breaker.closed() && d.breaker.open_until() > now) wake_ = std::min(wake_, d.breaker.open_until());
 }
 
-LeaseGrant LeaseDesk::grant(std::uint32_t provider, const LeaseRequest& request, Instant now) {
-  auto& desk = desks_[provider];
-  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(request.deadline - now);
-  const auto timeout = std::max(std::chrono::milliseconds(1), std::min(settings_[provider].timeout, left));
-  const auto id = next_lease_++;
-  const Lease lease{provider, desk.budget.reserve({request.input_tokens, request.output_tokens}, now), now + timeout + kExpiryMargin,
-                    desk.breaker.begin()};
-  leases_.emplace(id, lease);
-  expiries_.emplace(lease.expires, id);
-  ++desk.calls;
-  return {LeaseStatus::granted, id, provider, timeout};
+// False: it goes on waiting.
+bool LeaseDesk::serve(Ticket ticket, LaneSet& blocked, Instant now, Round& round) {
+  auto& e = queue_.at(ticket);
+  const auto& request = e.request;
+  const ProviderSet allowed = usable(now) & ~request.exclude;
+  if (allowed == 0) return leave(ticket, LeaseStatus::no_provider, now), true;
+  auto& plan = plans_[request.plan];
+  if (plan.tokens && !plan.tokens->admits(request.input_tokens + request.output_tokens, now)) return leave(ticket, LeaseStatus::plan_limit, now), true;
+  ProviderSet with_budget = 0;
+  for (std::uint32_t p = 0; p < desks_.size(); ++p) {
+    const auto lane = lane_of_[request.plan][p];
+    const LaneSet bit = LaneSet{1} << lane;
+    if (!((allowed >> p) & 1u) || (blocked & bit)) continue;
+    const auto at = admits_at(lanes_[lane], request, now);
+    if (at <= now) {
+      with_budget |= 1u << p;
+      continue;
+    }
+    blocked |= bit;
+    wake_ = std::min(wake_, at);
+    if (!(e.refused & bit)) {
+      e.refused |= bit;
+      ++desks_[p].held_back;
+      round.refused_by_budget.push_back(p);
+    }
+  }
+  const auto chosen = routing_.choose(with_budget, request.avoid);
+  if (!chosen) return false;
+  if ((request.avoid | request.exclude) != 0) tell("fallback", *chosen, "another provider failed or cannot take this request");
+  round.decisions.push_back({ticket, grant(lane_of_[request.plan][*chosen], ticket, now)});
+  return true;
 }
 
-LeaseDesk::Verdict LeaseDesk::settle(LeaseId id, const Settlement& s, Instant now) {
+Cost LeaseDesk::estimate(const Lane& lane, const LeaseRequest& r) const {
+  const auto index = static_cast<std::uint32_t>(&lane - lanes_.data());
+  Cost c;
+  c.input_tokens = estimates_.input_tokens(lane.provider, r.script, r.input_tokens, lane.budget.in_flight());
+  c.output_tokens = estimates_.output_tokens(index, r.flow, r.output_tokens, lane.budget.in_flight());
+  c.output_cap = r.output_tokens;
+  c.nanodollars = (c.input_tokens * lane.input_price + c.output_tokens * lane.output_price) / 1'000;
+  return c;
+}
+
+Instant LeaseDesk::admits_at(Lane& lane, const LeaseRequest& request, Instant now) {
+  const auto& desk = desks_[lane.provider];
+  if (desk.in_flight >= desk.breaker.most_in_flight(now)) return desk.breaker.next_step(now);
+  return lane.budget.admits_at(estimate(lane, request), now);
+}
+
+LeaseGrant LeaseDesk::grant(std::uint32_t lane_index, Ticket ticket, Instant now) {
+  const auto& e = queue_.at(ticket);
+  const auto& request = e.request;
+  auto& lane = lanes_[lane_index];
+  auto& desk = desks_[lane.provider];
+  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(request.deadline - now);
+  const auto timeout = std::max(std::chrono::milliseconds(1), std::min(settings_[lane.provider].timeout, left));
+  const auto id = next_lease_++;
+  Lease lease{lane_index, lane.budget.reserve(estimate(lane, request), now), now + timeout + kExpiryMargin, desk.breaker.begin(), request.plan, 0,
+              request.flow, request.script, request.input_tokens, e.asked, e.promised};
+  if (auto& tokens = plans_[request.plan].tokens) {
+    lease.plan_tokens = tokens->clamp(request.input_tokens + request.output_tokens);
+    tokens->take(lease.plan_tokens, now);
+  }
+  if (lease.probe) tell("probe", lane.provider, "the breaker's time is over");
+  expiries_.emplace(lease.expires, id);
+  leases_.emplace(id, std::move(lease));
+  ++desk.calls;
+  ++desk.in_flight;
+  queue_.served(ticket);
+  return {LeaseStatus::granted, id, lane.provider, timeout};
+}
+
+void LeaseDesk::settle(LeaseId id, const Settlement& s, Instant now) {
   const auto it = leases_.find(id);
-  if (it == leases_.end()) return Verdict::fine;
+  if (it == leases_.end()) return;
   const auto lease = it->second;
   leases_.erase(it);
   expiries_.erase({lease.expires, id});
-  auto& desk = desks_[lease.provider];
-  desk.budget.settle(lease.reservation, s.was_sent, s.input_tokens, s.output_tokens, now);
-  desk.budget.at_most_remaining(s.remaining, now);
-  return judge(desk, lease, s, now);
+  auto& lane = lanes_[lease.lane];
+  --desks_[lane.provider].in_flight;
+  const bool refused = s.error != CallError::none && s.error != CallError::timeout && s.error != CallError::connection &&
+                       s.error != CallError::truncated && s.error != CallError::cancelled && s.error != CallError::invalid_answer;
+  Spent spent{s.was_sent, refused, s.input_tokens, s.cached_input_tokens, s.output_tokens, s.nanodollars};
+  if (spent.nanodollars < 0 && (s.input_tokens >= 0 || s.output_tokens >= 0))
+    spent.nanodollars = (std::max<std::int64_t>(s.input_tokens, 0) * lane.input_price + std::max<std::int64_t>(s.output_tokens, 0) * lane.output_price) / 1'000;
+  lane.budget.settle(lease.reservation, spent, now);
+  for (const auto& name : lane.budget.correct(s.remaining, s.limits, s.reset, now))
+    tell("limit_corrected", lane.provider, "the provider's headers tell another " + name);
+  if (spent.was_sent && spent.nanodollars > 0) desks_[lane.provider].spent.take(spent.nanodollars, now);
+  if (auto& tokens = plans_[lease.plan].tokens) {
+    const auto real = !s.was_sent ? 0 : s.input_tokens >= 0 ? s.input_tokens + std::max<std::int64_t>(s.output_tokens, 0) : lease.plan_tokens;
+    tokens->give_back(lease.plan_tokens - real, lease.reservation.taken_at, now);
+  }
+  learn(lease, s, now);
+  judge(lane.provider, lease, s, now);
 }
 
-LeaseDesk::Verdict LeaseDesk::judge(PerProvider& desk, const Lease& lease, const Settlement& s, Instant now) {
-  if (s.error != CallError::none && s.error != CallError::cancelled) ++desk.failures;
+void LeaseDesk::learn(const Lease& lease, const Settlement& s, Instant now) {
+  if (s.error != CallError::none) return;
+  auto& lane = lanes_[lease.lane];
+  if (s.input_tokens >= 0) {
+    const auto counted = s.input_tokens - (settings_[lane.provider].counting.cached_input_counts ? 0 : s.cached_input_tokens);
+    estimates_.learn_input(lane.provider, lease.script, lease.estimated_input, counted);
+    lane.input.learn(static_cast<double>(counted));
+  }
+  if (s.output_tokens >= 0) {
+    estimates_.learn_output(lease.lane, lease.flow, s.output_tokens);
+    lane.output.learn(static_cast<double>(s.output_tokens));
+  }
+  lane.latency_ms.learn(std::chrono::duration<double, std::milli>(now - lease.reservation.taken_at).count());
+  if (lease.promised.count() == 0) return;
+  const auto actual = now - lease.asked;
+  forecast_.learn(lease.promised, actual);
+  actual_over_promised_.push_back(static_cast<double>(actual.count()) / static_cast<double>(lease.promised.count()));
+}
+
+void LeaseDesk::judge(std::uint32_t p, const Lease& lease, const Settlement& s, Instant now) {
+  auto& desk = desks_[p];
+  if (s.error != CallError::none && s.error != CallError::cancelled) {
+    ++desk.failures;
+    desk.last_error = to_string(s.error);
+  }
   switch (s.error) {
     case CallError::none:
-      desk.breaker.succeeded();
       desk.hold = {};
-      return Verdict::fine;
+      if (desk.breaker.succeeded(now, lease.probe)) tell("breaker_closed", p, "the probe succeeded: ramping up");
+      return;
     case CallError::rate_limited:
     case CallError::slow_down:
       ++desk.rate_limited;
+      queue_mode_.rate_limited(now);
       desk.breaker.undecided(lease.probe);
-      hold(desk, lease, s.retry_after, now);
-      return Verdict::fine;
+      hold(p, lease, s, now);
+      return;
     case CallError::cancelled:
     case CallError::too_large:
     case CallError::context_too_long:  // tells about the request, not about the provider
       desk.breaker.undecided(lease.probe);
-      return Verdict::fine;
+      return;
     case CallError::quota_exhausted:
     case CallError::unauthorised:
-      return desk.breaker.failed_for_long(now, lease.probe) ? Verdict::opened_for_long : Verdict::fine;
+      if (desk.breaker.failed_for_long(now, lease.probe))
+        tell("breaker_opened", p, std::string(to_string(s.error)) + ": check its key and its account; no call for " + seconds(desk.breaker.open_until() - now), true);
+      return;
     case CallError::bad_request:
     case CallError::unavailable:
     case CallError::overloaded:
@@ -180,40 +303,176 @@ LeaseDesk::Verdict LeaseDesk::judge(PerProvider& desk, const Lease& lease, const
     case CallError::truncated:
     case CallError::invalid_answer: break;
   }
-  return desk.breaker.failed(now, lease.probe) ? Verdict::opened : Verdict::fine;
+  if (desk.breaker.failed(now, lease.probe))
+    tell("breaker_opened", p, std::string(to_string(s.error)) + ": no call for " + seconds(desk.breaker.open_until() - now));
 }
 
 // The provider's hint counts; without one the pause doubles with each 429 in a row. Calls that were under way when the pause
-// began do not prolong it beyond their own hint.
-void LeaseDesk::hold(PerProvider& desk, const Lease& lease, std::chrono::milliseconds retry_after, Instant now) {
+// began do not prolong it beyond their own hint. After slow_down the provider is ramped up again.
+void LeaseDesk::hold(std::uint32_t p, const Lease& lease, const Settlement& s, Instant now) {
+  auto& desk = desks_[p];
+  auto& budget = lanes_[lease.lane].budget;
+  const auto before = budget.held_until();
   if (lease.reservation.taken_at > desk.held_since || desk.hold.count() == 0) {
     desk.hold = desk.hold.count() == 0 ? kFirstHold : std::min(desk.hold * 2, kLongestHold);
     desk.held_since = now;
-    if (retry_after.count() == 0) desk.budget.hold_until(now + desk.hold);
+    if (s.retry_after.count() == 0) budget.hold_until(now + desk.hold);
   }
-  desk.budget.hold_until(now + std::min(retry_after, kLongestHold));
+  budget.hold_until(now + std::min<std::chrono::milliseconds>(s.retry_after, kLongestHint));
+  if (s.error == CallError::slow_down) desk.breaker.ramp_from(budget.held_until());
+  if (budget.held_until() > std::max(before, now)) tell("held", p, std::string(to_string(s.error)) + " for " + seconds(budget.held_until() - now));
 }
 
 std::optional<Instant> LeaseDesk::next_event() const {
   auto at = wake_;
-  if (!deadlines_.empty()) at = std::min(at, deadlines_.begin()->first);
+  if (const auto next = queue_.next_event()) at = std::min(at, *next);
+  if (const auto next = queue_mode_.next_event()) at = std::min(at, *next);
   if (!expiries_.empty()) at = std::min(at, expiries_.begin()->first);
   if (at == Instant::max()) return std::nullopt;
   return at;
 }
 
-ProviderStatus LeaseDesk::status(std::uint32_t p) const {
-  const auto& d = desks_[p];
-  ProviderStatus s;
-  s.name = settings_[p].name;
-  s.model = settings_[p].model;
-  s.enabled = settings_[p].enabled;
-  s.healthy = d.breaker.closed();
-  s.in_flight = d.budget.in_flight();
-  s.calls_total = d.calls;
-  s.failures_total = d.failures;
-  s.rate_limited_total = d.rate_limited;
-  return s;
+std::optional<std::string> LeaseDesk::change(const ProviderChange& c, Instant now) {
+  const auto named = std::find_if(settings_.begin(), settings_.end(), [&](const auto& s) { return s.name == c.name; });
+  if (named == settings_.end()) return "no provider of this name is configured, with its key";
+  if (c.weight && *c.weight > kGreatestWeight) return "a weight is at most " + std::to_string(kGreatestWeight);
+  const auto p = static_cast<std::uint32_t>(named - settings_.begin());
+  auto& s = *named;
+  std::string why;
+  const auto set = [&](auto& value, const auto& wanted, const char* name) {
+    if (!wanted) return;
+    value = *wanted;
+    why += (why.empty() ? "" : ", ") + std::string(name) + " = " + std::to_string(*wanted);
+  };
+  set(s.enabled, c.enabled, "enabled");
+  set(s.weight, c.weight, "weight");
+  set(s.requests_per_minute, c.requests_per_minute, "requests_per_minute");
+  set(s.requests_per_day, c.requests_per_day, "requests_per_day");
+  set(s.max_concurrent, c.max_concurrent, "max_concurrent");
+  set(s.tokens_per_minute, c.tokens_per_minute, "tokens_per_minute");
+  set(s.input_tokens_per_minute, c.input_tokens_per_minute, "input_tokens_per_minute");
+  set(s.output_tokens_per_minute, c.output_tokens_per_minute, "output_tokens_per_minute");
+  set(s.spend_per_day_nanodollars, c.spend_per_day_nanodollars, "spend_per_day_nanodollars");
+  for (auto& lane : lanes_)
+    if (lane.provider == p) lane.budget.change(s, now);
+  // Who switches it on has mended it.
+  if (c.enabled.value_or(false)) desks_[p].breaker.retry_now(now);
+  weigh(now);
+  tell("changed", p, why.empty() ? "nothing" : why);
+  return std::nullopt;
+}
+
+std::vector<std::pair<std::uint32_t, std::string>> LeaseDesk::models() const {
+  std::vector<std::pair<std::uint32_t, std::string>> all;
+  for (const auto& lane : lanes_) all.emplace_back(lane.provider, lane.model);
+  return all;
+}
+
+void LeaseDesk::set_prices(std::uint32_t provider, std::string_view model, std::int64_t input, std::int64_t output) {
+  for (auto& lane : lanes_)
+    if (lane.provider == provider && lane.model == model) lane.input_price = input, lane.output_price = output;
+}
+
+std::chrono::nanoseconds LeaseDesk::forecast(std::size_t position, std::uint32_t plan, Instant now) {
+  struct Source {
+    Lane* lane;
+    Cost cost;
+    std::chrono::nanoseconds latency, closed_for;
+  };
+  std::vector<Source> sources;
+  double latency_ms = 0;
+  for (std::uint32_t p = 0; p < desks_.size(); ++p) {
+    if (!settings_[p].enabled) continue;
+    auto& lane = lanes_[lane_of_[plan][p]];
+    Source s{&lane, kSupposedCost, kSupposedLatency, std::chrono::nanoseconds(0)};
+    if (lane.input.known()) s.cost.input_tokens = static_cast<std::int64_t>(lane.input.mean());
+    if (lane.output.known()) s.cost.output_tokens = static_cast<std::int64_t>(lane.output.mean());
+    if (lane.latency_ms.known()) s.latency = std::chrono::nanoseconds(static_cast<std::int64_t>(lane.latency_ms.mean() * 1e6));
+    s.cost.nanodollars = (s.cost.input_tokens * lane.input_price + s.cost.output_tokens * lane.output_price) / 1'000;
+    if (!desks_[p].breaker.closed()) s.closed_for = std::max<std::chrono::nanoseconds>(desks_[p].breaker.open_until() - now, s.closed_for);
+    latency_ms = std::max(latency_ms, std::chrono::duration<double, std::milli>(s.latency).count());
+    sources.push_back(s);
+  }
+  const auto admitted = [&](std::chrono::nanoseconds ahead) {
+    double calls = 0;
+    for (const auto& s : sources)
+      if (ahead >= s.closed_for) calls += s.lane->budget.calls_within(ahead - s.closed_for, s.cost, s.latency, now);
+    return calls;
+  };
+  return forecast_.wait(position, admitted, std::chrono::nanoseconds(static_cast<std::int64_t>(latency_ms * 1e6)));
+}
+
+QueuePlace LeaseDesk::place(std::uint64_t turn, Instant now) {
+  const auto ticket = queue_.of_turn(turn);
+  if (!ticket) return {};
+  const auto position = queue_.position(*ticket);
+  return {static_cast<std::uint32_t>(position),
+          std::chrono::duration_cast<std::chrono::milliseconds>(forecast(position, queue_.at(*ticket).request.plan, now))};
+}
+
+QueuePlace LeaseDesk::newcomer(Instant now) {
+  const auto position = queue_.newcomers_position(Priority::queued_turn, 0);
+  return {static_cast<std::uint32_t>(position), std::chrono::duration_cast<std::chrono::milliseconds>(forecast(position, 0, now))};
+}
+
+void LeaseDesk::weigh(Instant now) {
+  std::vector<std::uint32_t> weights;
+  std::vector<std::int64_t> prices;
+  for (std::uint32_t p = 0; p < settings_.size(); ++p) {
+    const auto& lane = lanes_[p];
+    weights.push_back(settings_[p].weight);
+    const auto input = lane.input.known() ? static_cast<std::int64_t>(lane.input.mean()) : kSupposedCost.input_tokens;
+    const auto output = lane.output.known() ? static_cast<std::int64_t>(lane.output.mean()) : kSupposedCost.output_tokens;
+    prices.push_back((input * lane.input_price + output * lane.output_price) / 1'000);
+  }
+  const auto pressure = queue_.size() == 0 ? 0.0 : spike_pressure(newcomer(now).eta);
+  routing_.set_weights(weights_in_force(weights, prices, pressure));
+}
+
+void LeaseDesk::tell(std::string_view what, std::optional<std::uint32_t> provider, std::string why, bool alert) {
+  news_.push_back({what, provider, std::move(why), alert});
+}
+
+ModelStatus LeaseDesk::status(Instant now) {
+  ModelStatus m;
+  for (std::uint32_t p = 0; p < settings_.size(); ++p) {
+    auto& d = desks_[p];
+    auto& s = m.providers.emplace_back();
+    s.name = settings_[p].name;
+    s.model = settings_[p].model;
+    s.enabled = settings_[p].enabled;
+    s.healthy = d.breaker.closed();
+    s.breaker = d.breaker.state(now);
+    if (!s.healthy) s.breaker_opens_in_ms = milliseconds_until(d.breaker.open_until(), now);
+    s.last_error = d.last_error;
+    s.weight = settings_[p].weight;
+    s.effective_weight = routing_.weight(p);
+    s.in_flight = d.in_flight;
+    s.calls_total = d.calls;
+    s.failures_total = d.failures;
+    s.rate_limited_total = d.rate_limited;
+    s.held_back_total = d.held_back;
+    s.spent_today_nanodollars = d.spent.used(now);
+    for (auto& lane : lanes_) {
+      if (lane.provider != p) continue;
+      s.held_ms = std::max(s.held_ms, milliseconds_until(lane.budget.held_until(), now));
+      for (const auto& u : lane.budget.use(now))
+        s.limits.push_back({lane.model == s.model ? std::string(u.name) : std::string(u.name) + " of " + lane.model, u.limit, u.used});
+    }
+    // Whoever waits waits for all that could serve him.
+    if (s.enabled) s.waiting = static_cast<std::int64_t>(queue_.size());
+  }
+  for (std::uint32_t i = 0; i < plans_.size(); ++i) {
+    auto& plan = plans_[i];
+    m.plans.push_back({i == 0 ? "" : plan.settings.name, plan.settings.share, static_cast<std::int64_t>(queue_.waiting(i)),
+                       plan.tokens ? plan.tokens->used(now) : 0, static_cast<std::int64_t>(plan.settings.tokens_per_day)});
+  }
+  m.waiting = static_cast<std::int64_t>(queue_.size());
+  m.queue_mode = queue_mode_.mode();
+  m.queueing = queue_mode_.queueing();
+  m.queueing_why = queue_mode_.why();
+  m.rate_limit_errors_5m = queue_mode_.errors(now);
+  return m;
 }
 
 }  // namespace onboarding::model

@@ -1,5 +1,12 @@
-// The desk where calls are leased: budgets, breakers, routing and the queue of those who wait, as one state machine.
-// Pure: no clock, no thread, no CAF; the supervisor drives it, tests and the simulation too. Single-threaded.
+// The desk where calls are leased: budgets, breakers, routing, the queue of those who wait, queue mode and forecasts, as one
+// state machine. Pure: no clock, no thread, no CAF; the supervisor drives it, tests, the bench and the simulation too.
+// Single-threaded. The same inputs lead to the same decisions.
+//
+// A provider has a lane for each of its models: its own, and those that plans name for it. Each lane has a budget of its own with
+// the provider's limits, since providers count by model; the breaker is the provider's.
+//
+// A plan that has had its tokens of the day gets no lease until some of the last 24 hours' leave the window: waiting for that would
+// be a hang, so its turns are answered offline at once.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +19,10 @@
 
 #include "actors/model/policy/breaker.hpp"
 #include "actors/model/policy/budget.hpp"
+#include "actors/model/policy/estimates.hpp"
+#include "actors/model/policy/fair_queue.hpp"
+#include "actors/model/policy/forecast.hpp"
+#include "actors/model/policy/queue_mode.hpp"
 #include "actors/model/policy/routing.hpp"
 #include "actors/model/status.hpp"
 
@@ -19,83 +30,141 @@ namespace onboarding::model {
 
 class LeaseDesk {
  public:
-  using Ticket = std::uint64_t;
+  using Ticket = FairQueue::Ticket;
   static constexpr std::size_t kMaxWaiting = 10'000;
   /// What a call may take beyond its timeout before its lease expires: the client itself keeps the timeout.
   static constexpr std::chrono::milliseconds kExpiryMargin{250};
+  /// A provider that asks for a longer pause is asked again after this one.
+  static constexpr std::chrono::minutes kLongestHint{15};
 
-  LeaseDesk(std::vector<ProviderSettings>, const std::vector<std::string>& fallback_order, Instant start,
-            std::size_t max_waiting = kMaxWaiting);
+  LeaseDesk(std::vector<ProviderSettings>, const std::vector<std::string>& fallback_order, Instant start, std::size_t max_waiting = kMaxWaiting,
+            const std::vector<PlanSettings>& plans = {}, const QueueSettings& queue = {});
 
   struct Decision {
     Ticket ticket = 0;
     LeaseGrant grant;
   };
-  struct Round {
-    std::vector<Decision> decisions;           // every ticket is decided exactly once
-    std::vector<LeaseId> expired;              // were never settled; settling them now changes nothing
-    std::vector<std::uint32_t> refused_by_budget;  // providers whose budget made somebody wait; once per ticket and provider
-    std::vector<std::uint32_t> opened;             // breakers that an expiry opened
+  /// Something that whoever runs the servers may want to know. `what` and `why` as in status.hpp's Decision.
+  struct News {
+    std::string_view what;
+    std::optional<std::uint32_t> provider;
+    std::string why;
+    bool alert = false;
   };
-  enum class Verdict { fine, opened, opened_for_long };
+  struct Round {
+    std::vector<Decision> decisions;               // every ticket is decided exactly once
+    std::vector<LeaseId> expired;                  // were never settled; settling them now changes nothing
+    std::vector<std::uint32_t> refused_by_budget;  // providers whose budget made somebody wait; once per ticket and provider
+    std::vector<News> news;
+    std::vector<double> actual_over_promised;      // of turns that waited and were answered
+  };
 
   Ticket ask(const LeaseRequest&, Instant now);
   /// Unknown (expired) leases are ignored.
-  Verdict settle(LeaseId, const Settlement&, Instant now);
-  /// Decides what can be decided. Call after ask() and settle(), and at next_event().
+  void settle(LeaseId, const Settlement&, Instant now);
+  /// Decides what can be decided. Call after ask(), settle() and the changes below, and at next_event().
   Round advance(Instant now);
   /// When advance() has something to do though nobody asks or settles.
   std::optional<Instant> next_event() const;
 
+  /// At run time. What is wrong with the change, if anything.
+  std::optional<std::string> change(const ProviderChange&, Instant now);
+  void set_queue_mode(QueueMode mode) { queue_mode_.set(mode); }
+  /// Of 1,000 tokens, as they are now; for limits of spend and for choosing cheaper ones in a spike. Unknown: 0.
+  void set_prices(std::uint32_t provider, std::string_view model, std::int64_t input_nanodollars, std::int64_t output_nanodollars);
+
   /// Whether any provider is enabled and would be tried now.
   bool any_usable(Instant now) const { return usable(now) != 0; }
+  bool queueing() const { return queue_mode_.queueing(); }
+  /// Where a turn stands; position 0: it does not wait.
+  QueuePlace place(std::uint64_t turn, Instant now);
+  /// Where somebody would stand who came now, with no plan.
+  QueuePlace newcomer(Instant now);
 
   const std::vector<ProviderSettings>& providers() const { return settings_; }
-  ProviderStatus status(std::uint32_t provider) const;
-  std::size_t waiting() const { return waiting_.size(); }
+  /// All lanes: provider and model.
+  std::vector<std::pair<std::uint32_t, std::string>> models() const;
+  /// The model that a plan uses of a provider.
+  const std::string& model(std::uint32_t plan, std::uint32_t provider) const { return lanes_[lane_of_[plan][provider]].model; }
+  std::size_t waiting() const { return queue_.size(); }
   std::size_t leases() const { return leases_.size(); }
-  const Budget& budget(std::uint32_t provider) const { return desks_[provider].budget; }
+  /// Of the provider's own model.
+  const Budget& budget(std::uint32_t provider) const { return lanes_[provider].budget; }
+  std::int64_t in_flight(std::uint32_t provider) const { return desks_[provider].in_flight; }
+  /// All but the cache, the recent decisions and the offline extractor.
+  ModelStatus status(Instant now);
 
  private:
-  struct PerProvider {
+  using LaneSet = std::uint64_t;
+  struct Lane {
+    std::uint32_t provider = 0;
+    std::string model;
     Budget budget;
+    Moments input, output, latency_ms;           // of calls that succeeded
+    std::int64_t input_price = 0, output_price = 0;  // nano-dollars of 1,000 tokens
+  };
+  struct PerProvider {
     Breaker breaker;
     std::chrono::milliseconds hold{0};  // after the last of several 429s in a row
     Instant held_since{};
-    std::int64_t calls = 0, failures = 0, rate_limited = 0;
+    std::string last_error;
+    std::int64_t calls = 0, failures = 0, rate_limited = 0, held_back = 0, in_flight = 0;
+    RateLimit spent{std::int64_t{1} << 62, std::chrono::hours(24), 0, Instant{}};  // the last 24 hours, whatever the limit
   };
-  struct Waiting {
-    LeaseRequest request;
-    ProviderSet refused = 0;
+  struct PerPlan {
+    PlanSettings settings;
+    std::optional<RateLimit> tokens;
   };
   struct Lease {
-    std::uint32_t provider = 0;
+    std::uint32_t lane = 0;
     Reservation reservation;
     Instant expires;
     bool probe = false;
+    std::uint32_t plan = 0;
+    std::int64_t plan_tokens = 0;
+    std::uint64_t flow = 0;
+    Script script = Script::one_byte;
+    std::int64_t estimated_input = 0;  // before it was corrected
+    Instant asked;
+    std::chrono::nanoseconds promised{0};
   };
-  using Place = std::pair<Priority, Ticket>;  // the order of the queue
 
+  std::uint32_t add_lane(std::uint32_t provider, const std::string& model, Instant start);
   ProviderSet usable(Instant now) const;
+  Cost estimate(const Lane&, const LeaseRequest&) const;
+  Instant admits_at(Lane&, const LeaseRequest&, Instant now);
   void deny(Ticket, LeaseStatus);
+  void leave(Ticket, LeaseStatus, Instant now);
   void expire(Instant now, Round&);
   void serve_queue(Instant now, Round&);
-  LeaseGrant grant(std::uint32_t provider, const LeaseRequest&, Instant now);
-  Verdict judge(PerProvider&, const Lease&, const Settlement&, Instant now);
-  void hold(PerProvider&, const Lease&, std::chrono::milliseconds retry_after, Instant now);
+  bool serve(Ticket, LaneSet& blocked, Instant now, Round&);
+  LeaseGrant grant(std::uint32_t lane, Ticket, Instant now);
+  void learn(const Lease&, const Settlement&, Instant now);
+  void judge(std::uint32_t provider, const Lease&, const Settlement&, Instant now);
+  void hold(std::uint32_t provider, const Lease&, const Settlement&, Instant now);
+  std::chrono::nanoseconds forecast(std::size_t position, std::uint32_t plan, Instant now);
+  void weigh(Instant now);
+  void tell(std::string_view what, std::optional<std::uint32_t> provider, std::string why, bool alert = false);
 
   std::vector<ProviderSettings> settings_;
   std::vector<PerProvider> desks_;
+  std::vector<Lane> lanes_;  // each provider's own first
+  std::vector<PerPlan> plans_;  // place 0: those without a configured plan
+  std::vector<std::vector<std::uint32_t>> lane_of_;  // plan, provider
   Routing routing_;
+  FairQueue queue_;
+  QueueModeSwitch queue_mode_;
+  Forecast forecast_;
+  Estimates estimates_;
   std::size_t max_waiting_;
   Ticket next_ticket_ = 1;
   LeaseId next_lease_ = 1;
-  std::map<Place, Waiting> waiting_;
-  std::set<std::pair<Instant, Place>> deadlines_;
   std::map<LeaseId, Lease> leases_;
   std::set<std::pair<Instant, LeaseId>> expiries_;
   std::vector<Decision> denied_;  // decided in ask(), told by the next advance()
-  ProviderSet usable_before_ = 0;  // in the last round: when it shrinks, everybody in the queue is looked at
+  std::vector<Ticket> came_;      // since the last advance()
+  std::vector<News> news_;
+  std::vector<double> actual_over_promised_;
   Instant wake_ = Instant::max();  // when budget comes free or a breaker lets a probe through, for those who wait
 };
 

@@ -9,6 +9,27 @@ bool holds(ProviderSet set, std::uint32_t provider) { return (set >> provider) &
 
 }  // namespace
 
+double spike_pressure(std::chrono::nanoseconds newcomers_wait) {
+  return std::clamp(std::chrono::duration<double>(newcomers_wait - kCalm) / std::chrono::duration<double>(kSpike - kCalm), 0.0, 1.0);
+}
+
+std::vector<double> weights_in_force(const std::vector<std::uint32_t>& weights, const std::vector<std::int64_t>& price_per_call, double pressure) {
+  std::vector<double> in_force(weights.begin(), weights.end());
+  double total = 0, priced = 0;
+  for (std::size_t p = 0; p < weights.size(); ++p) {
+    if (price_per_call[p] <= 0) continue;
+    total += in_force[p] * static_cast<double>(price_per_call[p]);
+    priced += in_force[p];
+  }
+  if (priced <= 0) return in_force;
+  for (std::size_t p = 0; p < weights.size(); ++p) {
+    if (price_per_call[p] <= 0) continue;
+    const auto cheaper = std::clamp(total / priced / static_cast<double>(price_per_call[p]), 1.0, kMostRaised);
+    in_force[p] *= 1 + pressure * (cheaper - 1);
+  }
+  return in_force;
+}
+
 Routing::Routing(const std::vector<ProviderSettings>& providers, const std::vector<std::string>& fallback_order) {
   for (const auto& p : providers) weight_.push_back(p.weight);
   current_.assign(providers.size(), 0);
@@ -32,9 +53,9 @@ std::optional<std::uint32_t> Routing::choose(ProviderSet able, ProviderSet avoid
 
 std::optional<std::uint32_t> Routing::weighted(ProviderSet able) {
   std::optional<std::uint32_t> best;
-  std::int64_t total = 0;
+  double total = 0;
   for (std::uint32_t i = 0; i < weight_.size(); ++i) {
-    if (!holds(able, i) || weight_[i] == 0) continue;
+    if (!holds(able, i) || weight_[i] <= 0) continue;
     total += weight_[i];
     current_[i] += weight_[i];
     if (!best || current_[i] > current_[*best]) best = i;

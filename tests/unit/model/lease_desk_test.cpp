@@ -35,51 +35,16 @@ Settlement ended(CallError error = CallError::none) {
   return s;
 }
 
+std::ptrdiff_t count(const std::vector<LeaseDesk::News>& news, std::string_view what) {
+  return std::count_if(news.begin(), news.end(), [&](const auto& n) { return n.what == what; });
+}
+
 LeaseGrant ask_now(LeaseDesk& desk, const LeaseRequest& request, Instant now = kStart) {
   const auto ticket = desk.ask(request, now);
   for (const auto& d : desk.advance(now).decisions)
     if (d.ticket == ticket) return d.grant;
   ADD_FAILURE() << "still waiting";
   return {};
-}
-
-TEST(Routing, shares_by_weight_and_smoothly) {
-  Routing routing({provider("a", 40), provider("b", 40), provider("c", 20), provider("d", 0)}, {});
-  std::string order;
-  for (int i = 0; i < 10; ++i) order += static_cast<char>('a' + *routing.choose(0b1111, 0));
-  EXPECT_EQ(order, "abcababcab") << "no provider is asked in a row more than its share needs";
-}
-
-TEST(Routing, takes_the_fallback_order_when_no_weighted_one_can) {
-  Routing routing({provider("a", 40), provider("b", 0), provider("c", 0)}, {"c", "b"});
-  EXPECT_EQ(routing.choose(0b110, 0), 2u);
-  EXPECT_EQ(routing.choose(0b010, 0), 1u);
-  EXPECT_EQ(routing.choose(0, 0), std::nullopt);
-}
-
-TEST(Routing, asks_a_provider_to_avoid_only_when_there_is_no_other) {
-  Routing routing({provider("a", 40), provider("b", 0)}, {});
-  EXPECT_EQ(routing.choose(0b11, 0b01), 1u);
-  EXPECT_EQ(routing.choose(0b01, 0b01), 0u);
-}
-
-TEST(Breaker, opens_after_five_failures_in_a_row_and_lets_one_probe_through) {
-  Breaker breaker;
-  for (int i = 0; i < 4; ++i) EXPECT_FALSE(breaker.failed(kStart, false));
-  breaker.succeeded();
-  for (int i = 0; i < 4; ++i) EXPECT_FALSE(breaker.failed(kStart, false));
-  EXPECT_TRUE(breaker.admits(kStart));
-  EXPECT_TRUE(breaker.failed(kStart, false));
-  EXPECT_FALSE(breaker.admits(kStart + 9s));
-  ASSERT_TRUE(breaker.admits(kStart + 10s));
-  EXPECT_TRUE(breaker.begin());
-  EXPECT_FALSE(breaker.admits(kStart + 10s)) << "one probe at a time";
-  EXPECT_TRUE(breaker.failed(kStart + 10s, true));
-  EXPECT_FALSE(breaker.admits(kStart + 29s)) << "twice as long as before";
-  ASSERT_TRUE(breaker.admits(kStart + 30s));
-  breaker.begin();
-  breaker.succeeded();
-  EXPECT_TRUE(breaker.closed());
 }
 
 TEST(LeaseDesk, decides_at_once_while_there_is_budget) {
@@ -147,8 +112,8 @@ TEST(LeaseDesk, five_failures_open_the_breaker_and_those_who_wait_are_told) {
   LeaseDesk desk({provider("a", 1)}, {}, kStart);
   for (int i = 0; i < 5; ++i) {
     const auto grant = ask_now(desk, wanted());
-    EXPECT_EQ(desk.settle(grant.id, ended(CallError::unavailable), kStart),
-              i < 4 ? LeaseDesk::Verdict::fine : LeaseDesk::Verdict::opened);
+    desk.settle(grant.id, ended(CallError::unavailable), kStart);
+    EXPECT_EQ(count(desk.advance(kStart).news, "breaker_opened"), i < 4 ? 0 : 1);
   }
   EXPECT_EQ(ask_now(desk, wanted()).status, LeaseStatus::no_provider);
   const auto later = kStart + 10s;
@@ -174,8 +139,12 @@ TEST(LeaseDesk, a_probe_that_is_never_settled_expires_and_another_may_go) {
 TEST(LeaseDesk, no_money_opens_for_long_and_is_reported_once) {
   LeaseDesk desk({provider("a", 1)}, {}, kStart);
   const auto first = ask_now(desk, wanted()), second = ask_now(desk, wanted());
-  EXPECT_EQ(desk.settle(first.id, ended(CallError::quota_exhausted), kStart), LeaseDesk::Verdict::opened_for_long);
-  EXPECT_EQ(desk.settle(second.id, ended(CallError::quota_exhausted), kStart), LeaseDesk::Verdict::fine);
+  desk.settle(first.id, ended(CallError::quota_exhausted), kStart);
+  const auto news = desk.advance(kStart).news;
+  ASSERT_EQ(count(news, "breaker_opened"), 1);
+  EXPECT_TRUE(news[0].alert);
+  desk.settle(second.id, ended(CallError::quota_exhausted), kStart);
+  EXPECT_EQ(count(desk.advance(kStart).news, "breaker_opened"), 0);
   EXPECT_FALSE(desk.any_usable(kStart + 14min));
   EXPECT_TRUE(desk.any_usable(kStart + 15min));
 }

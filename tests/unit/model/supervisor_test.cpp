@@ -323,7 +323,7 @@ TEST_F(Supervisor, without_budget_extractions_wait_and_are_served_by_priority) {
   const auto queued = extract("queued", 60s, Priority::queued_turn);
   EXPECT_EQ(openai.calls(), 0);
   EXPECT_EQ(status()->waiting, 3);
-  pass(3'100ms);
+  pass(4'100ms);
   ASSERT_EQ(openai.calls(), 3);
   EXPECT_EQ(openai.prompts[0].user_message, "client");
   EXPECT_EQ(openai.prompts[1].user_message, "queued");
@@ -432,12 +432,13 @@ TEST_F(Supervisor, ends_its_calls_when_it_ends_and_keeps_none_that_ended) {
 TEST_F(Supervisor, the_real_usage_replaces_the_estimate) {
   auto& openai = add("openai", 40);
   options_.providers[0].tokens_per_minute = 4'000;
+  options_.providers[0].counting.output_cap_reserved = false;
   openai.script = [](int) { return good(); };
   start();
-  // Each call is estimated at over 1,000 tokens and takes 340: by the estimate three would fit into a minute.
+  // Each call is estimated at over 1,000 tokens and takes 340: by the estimate four would fit into the time, after the start.
   std::vector<std::shared_ptr<Asked>> asked;
-  for (int i = 0; i < 8; ++i) asked.push_back(extract("x", 60s));
-  pass(59s);
+  for (int i = 0; i < 8; ++i) asked.push_back(extract("x", 120s));
+  pass(100s);
   EXPECT_GE(openai.calls(), 7);
 }
 
