@@ -1,0 +1,58 @@
+"""At the providers' limits: no 429 that we brought upon ourselves, nobody forgotten, whatever dies."""
+import threading
+import time
+import unittest
+
+from model_case import WithModels
+from people import quantile
+
+
+def print_shares(case: WithModels, seconds: float) -> None:
+    for name, stats in case.stats().items():
+        for window, w in stats["windows"].items():
+            if w["limit"] and not window.endswith("_day"):
+                print(f"{name} {window}: {w['total']} used of {w['limit'] * seconds / 60:.0f} in {seconds:.0f} s, most in a minute {w['peak']} of {w['limit']}", flush=True)
+
+
+class EachLimitShape(WithModels):
+    """Four providers, each with a limit of its own kind that binds."""
+    limits = {"openai": {"requests_per_minute": 300, "tokens_per_minute": 120_000}, "gemini": {"requests_per_minute": 120, "input_tokens_per_minute": 100_000},
+              "deepseek": {"max_concurrent": 2}, "anthropic": {"requests_per_minute": 120, "input_tokens_per_minute": 60_000, "output_tokens_per_minute": 6_000}}
+    settings = {"model.anthropic.weight": 20}
+
+    def test_is_never_overrun_at_saturation(self):
+        self.strict.control("deepseek", latency_ms=300)
+        self.strict.control(burst_seconds=3)
+        began = time.monotonic()
+        people = self.run_crowd(80, within_seconds=3)
+        print_shares(self, time.monotonic() - began)
+        self.assertEqual([p.number for p in people if p.finished is None], [])
+        over = {name: s["over_limit"] for name, s in self.stats().items()}
+        self.assertEqual(over, dict.fromkeys(over, 0), self.stats())
+        longest = [p.finished - p.arrived for p in people]
+        print(f"onboarded in p50 {quantile(longest, 0.5):.1f} s, longest {max(longest):.1f} s", flush=True)
+
+
+class KilledInASpike(WithModels):
+    limits = {"openai": {"requests_per_minute": 600}, "gemini": {"requests_per_minute": 600}, "deepseek": {"max_concurrent": 4}}
+    providers = ("openai", "gemini", "deepseek")
+
+    def test_our_server_loses_no_message_and_answers_each_once(self):
+        self.strict.control(latency_ms=300, jitter_ms=100)
+
+        def kill_and_start() -> None:
+            for _ in range(2):
+                time.sleep(3)
+                self.server.kill()
+                self.server.start(self.environment)
+        killer = threading.Thread(target=kill_and_start)
+        killer.start()
+        people = self.run_crowd(80, within_seconds=2)
+        killer.join()
+        self.assertEqual([p.number for p in people if p.finished is None], [])
+        self.assertGreater(sum(t.broken for p in people for t in p.turns), 10, "the kill met nobody")
+        self.assert_everybody_was_heard_once(people)
+
+
+if __name__ == "__main__":
+    unittest.main()

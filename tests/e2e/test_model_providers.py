@@ -1,0 +1,111 @@
+"""The four providers behind a real server: shared as configured, and nobody notices when one or all of them fail."""
+import bisect
+import threading
+import time
+import unittest
+
+from harness import wait_until
+from model_case import WithModels
+
+
+
+class FourProviders(WithModels):
+    def test_share_the_calls_by_weight(self):
+        people = self.run_crowd(25, within_seconds=2)
+        self.assert_all_done(people)
+        calls = {name: s["calls"] for name, s in self.stats().items()}
+        total = sum(calls.values())
+        self.assertGreaterEqual(total, 25 * 6)
+        for name, weight in (("openai", 0.4), ("gemini", 0.4), ("deepseek", 0.2), ("anthropic", 0)):
+            self.assertAlmostEqual(calls[name] / total, weight, delta=0.04, msg=str(calls))
+        self.assertEqual({name: s["statuses"] for name, s in self.stats().items() if set(s["statuses"]) - {"200"}}, {})
+
+    def test_one_that_dies_under_load_costs_nobody_an_answer_and_gets_its_share_again(self):
+        died: list[float] = []
+
+        def kill() -> None:
+            time.sleep(1.5)
+            died.append(time.time())
+            self.strict.control("openai", fault="refuse")
+        killer = threading.Thread(target=kill)
+        killer.start()
+        people = self.run_crowd(60, within_seconds=4)
+        killer.join()
+        self.assert_all_done(people)
+        moved = self.seconds_until_moved(died[0])
+        slowest = max(t.seconds for p in people for t in p.turns)
+        print(f"its traffic had moved {moved * 1000:.0f} ms after the death; the longest turn took {slowest * 1000:.0f} ms", flush=True)
+        self.strict.control("openai", fault="none")
+        before = self.strict.stats("openai")["answered"]
+
+        def is_back() -> bool:
+            self.assert_all_done(self.run_crowd(3))
+            return self.strict.stats("openai")["answered"] > before + 5
+        wait_until(is_back, "openai has calls again")
+
+    def seconds_until_moved(self, died: float) -> float:
+        """From the death until the first fifth of a second in which the living ones had nine tenths of what all had before it."""
+        alive = sorted(t for name in ("gemini", "deepseek", "anthropic") for t in self.strict.show("arrivals", name))
+        everybody = sorted(alive + self.strict.show("arrivals", "openai"))
+        usual = (bisect.bisect(everybody, died) - bisect.bisect(everybody, died - 1)) / 5
+        for at in (died + step / 100 for step in range(1_000)):
+            if bisect.bisect(alive, at + 0.2) - bisect.bisect(alive, at) >= 0.9 * usual:
+                return at - died
+        return float("inf")
+
+    def test_with_all_of_them_gone_the_offline_extractor_answers(self):
+        self.strict.control(fault="refuse")
+        people = self.run_crowd(10)
+        self.assert_all_done(people)
+        self.assertEqual(sum(s["answered"] for s in self.stats().values()), 0)
+        self.assert_everybody_was_heard_once(people)
+
+    def test_a_storm_of_429_at_one_is_weathered_by_the_others(self):
+        self.strict.control("openai", fault="storm")
+        people = self.run_crowd(25, within_seconds=2)
+        self.assert_all_done(people)
+        stats = self.stats()
+        self.assertLess(stats["openai"]["rate_limited"], 60, "it is asked again as often as it says, not with every turn")
+        self.assertEqual(sum(s["over_limit"] for s in stats.values()), 0)
+
+    def test_faults_of_many_kinds_at_once_reach_nobody(self):
+        self.strict.control("openai", fault="error500", share=0.3)
+        self.strict.control("gemini", fault="unknown_field", share=0.3)
+        self.strict.control("deepseek", fault="empty", share=0.3)
+        self.strict.control("anthropic", fault="overloaded", share=0.3)
+        people = self.run_crowd(15, within_seconds=1)
+        self.assert_all_done(people)
+        self.assert_everybody_was_heard_once(people)
+
+
+class AWrongKey(WithModels):
+    keys = {"gemini": "sk-wrong"}
+
+    def test_is_told_to_operators_and_harms_nobody(self):
+        people = self.run_crowd(20, within_seconds=2)
+        self.assert_all_done(people)
+        stats = self.stats()
+        self.assertEqual(stats["gemini"]["answered"], 0)
+        self.assertLess(stats["gemini"]["calls"], 40, "it is left alone")
+        self.assertTrue([line for line in self.server.log().splitlines() if "alert:" in line and "gemini" in line])
+        self.assertNotIn("sk-wrong", self.server.log())
+
+
+class WithoutTheOfflineExtractor(WithModels):
+    settings = {"model.offline.enabled": "false"}
+
+    def test_all_gone_is_a_graceful_answer_with_the_message_kept_and_the_next_one_works(self):
+        self.strict.control(fault="error503")
+        session = self.server.begin()
+        answer = session.told("I'm Ann Smith")
+        self.assertTrue(answer["error"], answer)
+        self.assertEqual((answer["extracted"], answer["is_complete"]), ({}, False))
+        self.assertIn("technical difficulties", answer["response"])
+        self.assertEqual([m["text"] for m in session.conversation() if m["role"] == "user"], ["I'm Ann Smith"])
+        self.strict.control(fault="none")
+        answer = wait_until(lambda: (a := session.told("I'm Ann Smith")) and not a["error"] and a, "a provider answers again")
+        self.assertEqual(answer["extracted"], {"full_name": "Ann Smith"})
+
+
+if __name__ == "__main__":
+    unittest.main()
