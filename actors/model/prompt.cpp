@@ -30,6 +30,70 @@ constexpr std::ptrdiff_t kHistoryLines = 12;
 constexpr std::uint32_t kTokensPerMessage = 5;
 constexpr std::uint32_t kTokensPerRequest = 20;
 
+// ---- estimating tokens. The costs are the larger of OpenAI's o200k_base and cl100k_base over sentences of each script: Gemini's and
+// Claude's vocabularies, which nobody publishes, lie between them.
+
+std::size_t length_of(std::string_view s) {
+  const auto c = static_cast<unsigned char>(s.front());
+  return c < 0xC0 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
+}
+
+// The first code point; an ill-formed one counts like any other of its length.
+char32_t next(std::string_view s) {
+  const auto n = std::min(length_of(s), s.size());
+  const auto c = static_cast<unsigned char>(s.front());
+  char32_t point = n == 1 ? c : n == 2 ? c & 0x1F : n == 3 ? c & 0x0F : c & 0x07;
+  for (std::size_t i = 1; i < n; ++i) point = (point << 6) | (static_cast<unsigned char>(s[i]) & 0x3F);
+  return point;
+}
+
+bool is_digit(char32_t c) { return c >= '0' && c <= '9'; }
+bool is_upper(char32_t c) { return c >= 'A' && c <= 'Z'; }
+bool is_plain(char32_t c) { return is_upper(c) || (c >= 'a' && c <= 'z'); }
+bool is_accented(char32_t c) { return (c >= 0xC0 && c < 0x300) || (c >= 0x1E00 && c < 0x1F00); }
+bool is_word(char32_t c) { return is_plain(c) || is_accented(c); }
+
+// A word of Latin letters: short ones are one token, longer ones have four letters a token; with accents or capitals within, less than two.
+std::uint64_t word_cost(std::string_view& s) {
+  std::uint64_t letters = 0;
+  bool unusual = false;
+  while (!s.empty()) {
+    const auto c = next(s);
+    if (!is_word(c)) break;
+    unusual = unusual || is_accented(c) || (letters > 0 && is_upper(c));
+    ++letters;
+    s.remove_prefix(std::min(length_of(s), s.size()));
+  }
+  if (unusual) return 60 + 60 * letters;
+  return letters <= 4 ? 100 : 100 + 25 * (letters - 3);
+}
+
+std::uint64_t script_cost(char32_t c) {
+  struct Range {
+    char32_t end;
+    std::uint64_t hundredths;
+  };
+  static constexpr Range kScripts[] = {
+      {0x00C0, 100},   // Latin-1's signs, and bytes that are no character
+      {0x0370, 100},   {0x0400, 100},  // marks; Greek
+      {0x0530, 70},    // Cyrillic
+      {0x0590, 215},   // Armenian
+      {0x0800, 105},   // Hebrew, Arabic
+      {0x0980, 110},   {0x0B80, 135},  {0x0E00, 165},  // Devanagari; Bengali to Oriya; Tamil to Sinhala
+      {0x0F00, 100},   // Thai, Lao
+      {0x1100, 210},   {0x1200, 110},  // Tibetan, Myanmar, Georgian; Hangul's parts
+      {0x1380, 290},   // Ethiopic
+      {0x2000, 210},   // Khmer and its neighbours, Greek with marks
+      {0x3000, 160},   // punctuation, arrows, symbols
+      {0x3100, 100},   // kana
+      {0xAC00, 145},   {0xD7B0, 110},  // Han; Hangul
+      {0x10000, 145},
+  };
+  for (const auto& r : kScripts)
+    if (c < r.end) return r.hundredths;
+  return 310;  // emoji, rare letters
+}
+
 std::string describe_fields(const domain::Flow& flow) {
   rapidjson::StringBuffer buffer;
   JsonWriter w(buffer);
@@ -149,22 +213,26 @@ Prompt build_prompt(const ExtractionRequest& r, std::string_view canary, std::ui
 }
 
 std::uint32_t estimate_tokens(std::string_view utf8) {
-  // In sixtieths of a token. Words of Latin letters have 4 characters a token in English and 3 in other languages; digits come in
-  // groups of up to 3; alphabets of two UTF-8 bytes (Greek, Cyrillic, Hebrew, Arabic, accents) have 1.5 to 3; Han, kana, Hangul
-  // and Indic scripts one to 1.3 tokens a character; the rest (emoji) up to 3 tokens.
-  constexpr std::uint64_t kLetter = 20, kDigit = 30, kSign = 30, kTwoBytes = 40, kThreeBytes = 78, kFourBytes = 180;
-  std::uint64_t sixtieths = 0;
-  for (const unsigned char c : utf8) {
-    if (c < 0x80)
-      sixtieths += (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == ' ' ? kLetter : c >= '0' && c <= '9' ? kDigit : kSign;
-    else if (c >= 0xF0)
-      sixtieths += kFourBytes;
-    else if (c >= 0xE0)
-      sixtieths += kThreeBytes;
-    else if (c >= 0xC0)
-      sixtieths += kTwoBytes;
+  std::uint64_t hundredths = 0;
+  while (!utf8.empty()) {
+    const auto first = next(utf8);
+    if (is_word(first)) {
+      hundredths += word_cost(utf8);
+      continue;
+    }
+    auto n = std::max<std::size_t>(1, length_of(utf8));
+    if (is_digit(first)) {  // groups of three
+      n = std::min<std::size_t>(3, static_cast<std::size_t>(std::find_if_not(utf8.begin(), utf8.end(), [](char c) { return is_digit(static_cast<unsigned char>(c)); }) - utf8.begin()));
+      hundredths += 100;
+    } else if (first == ' ') {
+      const auto behind = utf8.size() > 1 ? next(utf8.substr(1)) : U' ';
+      hundredths += is_word(behind) ? 0 : is_digit(behind) ? 100 : 50;  // it belongs to a word of letters behind it, seldom to another
+    } else {
+      hundredths += first < 0x80 ? 80 : script_cost(first);
+    }
+    utf8.remove_prefix(std::min(n, utf8.size()));
   }
-  return static_cast<std::uint32_t>((sixtieths + 59) / 60);
+  return static_cast<std::uint32_t>((hundredths + 99) / 100);
 }
 
 }  // namespace onboarding::model

@@ -25,8 +25,8 @@ inline constexpr std::uint32_t kHistoryTokens = 1'500;
 /// shown while it is written stops before it (reply_reader.hpp). The newest lines of the history are kept, whole, up to the bound.
 Prompt build_prompt(const ExtractionRequest&, std::string_view canary, std::uint32_t history_tokens = kHistoryTokens);
 
-/// An upper estimate of the tokens of a text in any of today's tokenizers, by script: no tokenizer is at hand, and
-/// characters / 4 falls short on everything but English.
+/// An upper estimate of the tokens of a text in any of today's tokenizers, by script: no tokenizer is at hand, and characters / 4
+/// falls short on everything but English. Up to half too much for what people write; random letters may be a tenth more than told.
 std::uint32_t estimate_tokens(std::string_view utf8);
 
 }  // namespace onboarding::model
