@@ -4,7 +4,6 @@ namespace onboarding::model {
 namespace {
 
 using codec::find_member;
-using codec::int_member;
 using codec::string_member;
 using codec::write_key;
 using codec::write_string;
@@ -40,11 +39,11 @@ void read_usage(const Value& holder, Reading& r) {
   auto& u = r.result.usage;
   const auto known = [](std::int64_t n) { return n < 0 ? 0 : n; };
   const auto uncached_before = u.input_tokens < 0 ? -1 : u.input_tokens - known(u.cached_input_tokens) - known(u.cache_write_tokens);
-  u.cached_input_tokens = int_member(*usage, "cache_read_input_tokens", u.cached_input_tokens);
-  u.cache_write_tokens = int_member(*usage, "cache_creation_input_tokens", u.cache_write_tokens);
-  const auto uncached = int_member(*usage, "input_tokens", uncached_before);
+  u.cached_input_tokens = tokens_member(*usage, "cache_read_input_tokens", u.cached_input_tokens);
+  u.cache_write_tokens = tokens_member(*usage, "cache_creation_input_tokens", u.cache_write_tokens);
+  const auto uncached = tokens_member(*usage, "input_tokens", uncached_before);
   if (uncached >= 0) u.input_tokens = uncached + known(u.cached_input_tokens) + known(u.cache_write_tokens);
-  u.output_tokens = int_member(*usage, "output_tokens", u.output_tokens);
+  u.output_tokens = tokens_member(*usage, "output_tokens", u.output_tokens);
   merge_raw_usage(u, *usage);
 }
 

@@ -8,7 +8,6 @@ namespace onboarding::model {
 namespace {
 
 using codec::find_member;
-using codec::int_member;
 using codec::JsonWriter;
 using codec::string_member;
 using codec::write_key;
@@ -86,10 +85,10 @@ void read_usage(const Value& body, Reading& r) {
   const auto* usage = find_member(body, "usageMetadata");
   if (!usage || !usage->IsObject()) return;
   auto& u = r.result.usage;
-  u.input_tokens = int_member(*usage, "promptTokenCount", u.input_tokens);
-  u.cached_input_tokens = int_member(*usage, "cachedContentTokenCount", u.cached_input_tokens);
-  u.reasoning_tokens = int_member(*usage, "thoughtsTokenCount", u.reasoning_tokens);
-  const auto answer = int_member(*usage, "candidatesTokenCount", -1);
+  u.input_tokens = tokens_member(*usage, "promptTokenCount", u.input_tokens);
+  u.cached_input_tokens = tokens_member(*usage, "cachedContentTokenCount", u.cached_input_tokens);
+  u.reasoning_tokens = tokens_member(*usage, "thoughtsTokenCount", u.reasoning_tokens);
+  const auto answer = tokens_member(*usage, "candidatesTokenCount", -1);
   if (answer >= 0 || u.reasoning_tokens >= 0) u.output_tokens = std::max<std::int64_t>(answer, 0) + std::max<std::int64_t>(u.reasoning_tokens, 0);
   merge_raw_usage(u, *usage);
 }

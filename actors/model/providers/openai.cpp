@@ -9,7 +9,6 @@ namespace onboarding::model {
 namespace {
 
 using codec::find_member;
-using codec::int_member;
 using codec::string_member;
 using codec::write_key;
 using codec::write_string;
@@ -36,15 +35,15 @@ void read_usage(const Value& body, Reading& r) {
   const auto* usage = find_member(body, "usage");
   if (!usage || !usage->IsObject()) return;
   auto& u = r.result.usage;
-  u.input_tokens = int_member(*usage, "prompt_tokens", u.input_tokens);
-  u.output_tokens = int_member(*usage, "completion_tokens", u.output_tokens);
-  u.cached_input_tokens = int_member(*usage, "prompt_cache_hit_tokens", u.cached_input_tokens);
+  u.input_tokens = tokens_member(*usage, "prompt_tokens", u.input_tokens);
+  u.output_tokens = tokens_member(*usage, "completion_tokens", u.output_tokens);
+  u.cached_input_tokens = tokens_member(*usage, "prompt_cache_hit_tokens", u.cached_input_tokens);
   if (const auto* details = find_member(*usage, "prompt_tokens_details"); details && details->IsObject()) {
-    u.cached_input_tokens = int_member(*details, "cached_tokens", u.cached_input_tokens);
-    u.cache_write_tokens = int_member(*details, "cache_write_tokens", u.cache_write_tokens);
+    u.cached_input_tokens = tokens_member(*details, "cached_tokens", u.cached_input_tokens);
+    u.cache_write_tokens = tokens_member(*details, "cache_write_tokens", u.cache_write_tokens);
   }
   if (const auto* details = find_member(*usage, "completion_tokens_details"); details && details->IsObject())
-    u.reasoning_tokens = int_member(*details, "reasoning_tokens", u.reasoning_tokens);
+    u.reasoning_tokens = tokens_member(*details, "reasoning_tokens", u.reasoning_tokens);
   merge_raw_usage(u, *usage);
 }
 

@@ -165,6 +165,12 @@ void append_text(Reading& r, std::string_view text) {
   r.result.answer += text;
 }
 
+std::int64_t tokens_member(const Value& usage, std::string_view name, std::int64_t before) {
+  constexpr std::int64_t kMost = 100'000'000;
+  const auto n = codec::int_member(usage, name, -1);
+  return n >= 0 && n <= kMost ? n : before;
+}
+
 void merge_raw_usage(domain::Usage& into, const Value& usage) {
   constexpr std::size_t kMaxRawUsage = 2'048;
   rapidjson::StringBuffer buffer;

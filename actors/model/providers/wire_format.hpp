@@ -74,6 +74,8 @@ std::string_view model_of(const ProviderSettings&, const Prompt&);
 std::string_view system_rest(const Prompt&);
 /// Adds to the answer's text; over the bound it is no answer.
 void append_text(Reading&, std::string_view text);
+/// A count of tokens; `before` when it is missing or cannot be one (negative, or beyond a hundred million).
+std::int64_t tokens_member(const rapidjson::Value& usage, std::string_view name, std::int64_t before);
 /// The same usage object, later in the stream: its members replace those of the same name. Keeps `raw` bounded.
 void merge_raw_usage(domain::Usage&, const rapidjson::Value& usage);
 /// Fails the reading with what the error object says, if there is one; `reply` nullptr: it was told in a stream.

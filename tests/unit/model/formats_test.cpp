@@ -260,6 +260,15 @@ TEST(Streams, anthropics_raw_usage_keeps_what_the_end_does_not_repeat) {
   EXPECT_NE(raw.find(R"("output_tokens":3)"), std::string::npos) << raw;
 }
 
+TEST(Formats, counts_that_cannot_be_are_not_believed) {
+  const auto r = whole(anthropic, 200, R"({"content":[{"type":"tool_use","name":"record_profile","input":{}}],"stop_reason":"tool_use","usage":{"input_tokens":9223372036854775807,
+    "cache_read_input_tokens":9223372036854775807,"cache_creation_input_tokens":-5,"output_tokens":1e300}})");
+  EXPECT_EQ(r.error, CallError::none) << r.detail;
+  EXPECT_EQ(r.usage.input_tokens, -1);
+  EXPECT_EQ(r.usage.cached_input_tokens, -1);
+  EXPECT_EQ(r.usage.output_tokens, -1);
+}
+
 TEST(Streams, one_that_is_cut_anywhere_is_no_answer) {
   for (const auto& [format, bytes] : kStreams) {
     const auto end = bytes.find_last_not_of("\r\n");  // blank lines at the end may be missing
