@@ -65,6 +65,36 @@ struct MessageBuckets {
   double average = 0;
 };
 
+/// What model calls used and cost. Nanodollars: billionths of a US dollar, list prices.
+struct UsageFigures {
+  std::int64_t calls = 0, failed_calls = 0;
+  std::int64_t unreported_calls = 0, unpriced_calls = 0;  // of the calls: what they used, or what that costs, is not known
+  std::int64_t input_tokens = 0;                          // including the two next ones
+  std::int64_t cached_input_tokens = 0, cache_write_tokens = 0;
+  std::int64_t output_tokens = 0, reasoning_tokens = 0;  // reasoning is part of the output
+  std::int64_t latency_ms = 0;                           // sum
+  std::int64_t cost_nanodollars = 0;
+};
+struct UsageRow {
+  std::string day;  // YYYY-MM-DD, UTC, of the call's end
+  std::string provider, model, plan;
+  UsageFigures figures;
+};
+
+/// What the rates of GET /api/metrics/quality are made of, over the sessions that began on a day.
+struct QualityFigures {
+  std::int64_t sessions = 0;
+  std::int64_t fields_asked = 0, asked_fields_filled = 0;  // each field once a session
+  std::int64_t questions = 0, reasked = 0;
+  std::int64_t values_said = 0, values_rejected = 0;
+  std::int64_t replies = 0, fallback_replies = 0, failed_turns = 0;
+  std::int64_t calls = 0, failed_calls = 0;
+};
+struct QualityDay {
+  std::string day;  // YYYY-MM-DD, UTC, of the session's start
+  QualityFigures figures;
+};
+
 /// Whose rows: one user key (a session token's user), or all rows of a client's user_id (application or operator key).
 struct UserSelector {
   std::string user_key;  // empty: by user_id
@@ -110,6 +140,10 @@ class Queries {
   virtual void completion(std::uint32_t days, Done<Completion>) = 0;
   virtual void abandonment(std::uint32_t days, Done<std::vector<AbandonmentField>>) = 0;
   virtual void messages(std::uint32_t days, Done<MessageBuckets>) = 0;
+  /// The last `days` UTC days with today, in order of day, provider, model, plan.
+  virtual void usage(std::uint32_t days, Done<std::vector<UsageRow>>) = 0;
+  /// In order of day.
+  virtual void quality(std::uint32_t days, Done<std::vector<QualityDay>>) = 0;
   /// Answers true once every read model has the position, false with the time over; `lag` says how far it is.
   virtual void wait_for(Freshness, std::function<void(bool reached, Lag)>) = 0;
   /// Cheap, from memory; never blocks.

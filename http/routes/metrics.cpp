@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "events/log/event_log.hpp"
+#include "events/pricing/pricing.hpp"
 #include "http/routes/api.hpp"
 #include "http/routes/write.hpp"
 #include "http/server.hpp"
@@ -16,6 +17,9 @@ std::string_view disk_status(const HealthReport& report) {
   const auto free = static_cast<double>(report.disk_free_bytes) / static_cast<double>(report.disk_total_bytes);
   return free < disk_critical_below ? "critical" : free < disk_warning_below ? "warning" : "ok";
 }
+
+/// 0 when there is nothing.
+double rate(std::int64_t part, std::int64_t whole) { return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0; }
 
 /// Unhealthy (503) is what keeps people from being onboarded; the rest degrades.
 void health(Api& api, const Responder& responder) {
@@ -172,6 +176,97 @@ void messages(Api& api, const Responder& responder, std::uint32_t days) {
   });
 }
 
+void usage(Api& api, const Responder& responder, std::uint32_t days) {
+  api.ports.queries.usage(days, [responder, days](result<std::vector<projections::UsageRow>> rows) {
+    if (!rows) return responder->fail(rows.error());
+    projections::UsageFigures total;
+    for (const auto& row : *rows) {
+      for (auto figure : {&projections::UsageFigures::calls, &projections::UsageFigures::failed_calls, &projections::UsageFigures::unreported_calls,
+                          &projections::UsageFigures::unpriced_calls, &projections::UsageFigures::input_tokens,
+                          &projections::UsageFigures::cached_input_tokens, &projections::UsageFigures::cache_write_tokens,
+                          &projections::UsageFigures::output_tokens, &projections::UsageFigures::reasoning_tokens,
+                          &projections::UsageFigures::latency_ms, &projections::UsageFigures::cost_nanodollars}) {
+        total.*figure += row.figures.*figure;
+      }
+    }
+    responder->send(json_response(200, [&](JsonWriter& w) {
+      const auto figures = [&w](const projections::UsageFigures& of) {
+        const std::int64_t priced = of.calls - of.unpriced_calls;
+        write_member(w, "calls", of.calls);
+        write_member(w, "failed_calls", of.failed_calls);
+        write_member(w, "unreported_calls", of.unreported_calls);
+        write_member(w, "unpriced_calls", of.unpriced_calls);
+        write_member(w, "input_tokens", of.input_tokens);
+        write_member(w, "cached_input_tokens", of.cached_input_tokens);
+        write_member(w, "cache_write_tokens", of.cache_write_tokens);
+        write_member(w, "output_tokens", of.output_tokens);
+        write_member(w, "reasoning_tokens", of.reasoning_tokens);
+        write_member(w, "avg_latency_ms", rate(of.latency_ms, of.calls));
+        write_member(w, "cost_nanodollars", of.cost_nanodollars);
+        write_member(w, "cost_usd", static_cast<double>(of.cost_nanodollars) / 1e9);
+        write_member(w, "cost_usd_per_call", rate(of.cost_nanodollars, priced) / 1e9);
+      };
+      write_member(w, "days", days);
+      write_member(w, "price_version", pricing::price_version());
+      write_key(w, "total");
+      w.StartObject();
+      figures(total);
+      w.EndObject();
+      write_key(w, "usage");
+      w.StartArray();
+      for (const auto& row : *rows) {
+        w.StartObject();
+        write_member(w, "day", row.day);
+        write_member(w, "provider", row.provider);
+        write_member(w, "model", row.model);
+        write_member(w, "plan", row.plan);
+        figures(row.figures);
+        w.EndObject();
+      }
+      w.EndArray();
+    }));
+  });
+}
+
+void quality(Api& api, const Responder& responder, std::uint32_t days) {
+  api.ports.queries.quality(days, [responder, days](result<std::vector<projections::QualityDay>> by_day) {
+    if (!by_day) return responder->fail(by_day.error());
+    using Figures = projections::QualityFigures;
+    Figures total;
+    for (const auto& day : *by_day) {
+      for (auto figure : {&Figures::sessions, &Figures::fields_asked, &Figures::asked_fields_filled, &Figures::questions, &Figures::reasked,
+                          &Figures::values_said, &Figures::values_rejected, &Figures::replies, &Figures::fallback_replies,
+                          &Figures::failed_turns, &Figures::calls, &Figures::failed_calls}) {
+        total.*figure += day.figures.*figure;
+      }
+    }
+    responder->send(json_response(200, [&](JsonWriter& w) {
+      const auto rates = [&w](const Figures& of) {
+        write_member(w, "sessions", of.sessions);
+        write_member(w, "extraction_rate", rate(of.asked_fields_filled, of.fields_asked));
+        write_member(w, "reask_rate", rate(of.reasked, of.questions));
+        write_member(w, "validation_failure_rate", rate(of.values_rejected, of.values_said));
+        write_member(w, "fallback_rate", rate(of.fallback_replies, of.replies));
+        write_member(w, "failed_turn_rate", rate(of.failed_turns, of.replies));
+        write_member(w, "failed_call_rate", rate(of.failed_calls, of.calls));
+        write_member(w, "failed_calls", of.failed_calls);
+        write_member(w, "calls", of.calls);
+      };
+      write_member(w, "days", days);
+      rates(total);
+      write_key(w, "by_day");
+      w.StartArray();
+      for (const auto& day : *by_day) {
+        w.StartObject();
+        write_member(w, "day", day.day);
+        rates(day.figures);
+        w.EndObject();
+      }
+      w.EndArray();
+    }));
+  });
+}
+
 }  // namespace
 
 void add_health_route(Router& router, Api& api) {
@@ -191,6 +286,8 @@ void add_metric_routes(Router& router, Api& api) {
   over_days("/api/metrics/completion", completion);
   over_days("/api/metrics/abandonment", abandonment);
   over_days("/api/metrics/messages", messages);
+  over_days("/api/metrics/usage", usage);
+  over_days("/api/metrics/quality", quality);
 }
 
 }  // namespace onboarding::http

@@ -74,6 +74,8 @@ Runner::Step Runner::step() {
   if (keys_unreachable_) progress_.state("stalled", "the key store cannot be reached");
   if (items->empty()) {
     if (events > 0) return {Step::Kind::progressed, events, {}};
+    // Commits are not flushed: what was written a moment ago may be gone with the server, and no event may come to show it.
+    if (!writer_.connected()) return failed({Errc::unavailable, "the connection is gone"});
     return {Step::Kind::idle, 0, keys_unreachable_ ? options_.last_retry : std::chrono::milliseconds(0)};
   }
   sent_.emplace(Sent{std::move(*items), {}});

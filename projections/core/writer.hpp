@@ -64,6 +64,9 @@ class ReadModelWriter {
   /// Errc::fenced when a checkpoint is not where `from` says, Errc::poison when the rows themselves are refused: nothing was
   /// written. Errc::unavailable may mean that it was written all the same: after it, and after `fenced`, open() says.
   virtual result<void> finish() = 0;
+  /// False once the connection is gone: a server that died may have lost what it had not flushed, and open() says what it has.
+  /// Cheap; not between send() and finish().
+  virtual bool connected() = 0;
 };
 
 }  // namespace onboarding::projections

@@ -1,3 +1,6 @@
+#include <algorithm>
+
+#include "events/pricing/pricing.hpp"
 #include "projections/models/models.hpp"
 #include "projections/models/rows.hpp"
 
@@ -18,7 +21,7 @@ namespace analytics {
 enum Column : std::size_t {
   id, flow, flow_version, created_at, abandonment_at_field, asked_fields, user_messages, replies, fields_extracted, fields_corrected,
   fields_rejected, fields_declined, fields_reasked, turns_queued, turns_failed, fallback_replies, llm_calls, llm_calls_failed,
-  abandonments, resumes
+  abandonments, resumes, filled_fields, questions_asked, input_tokens, output_tokens, cost_nanodollars, unpriced_calls
 };
 }
 namespace outcome {
@@ -63,7 +66,13 @@ std::vector<Table> session_tables() {
                        {"llm_calls", "bigint", Combine::add},
                        {"llm_calls_failed", "bigint", Combine::add},
                        {"abandonments", "bigint", Combine::add},
-                       {"resumes", "bigint", Combine::add}}},
+                       {"resumes", "bigint", Combine::add},
+                       {"filled_fields", "jsonb", Combine::merge},
+                       {"questions_asked", "bigint", Combine::add},
+                       {"input_tokens", "bigint", Combine::add},
+                       {"output_tokens", "bigint", Combine::add},
+                       {"cost_nanodollars", "bigint", Combine::add},
+                       {"unpriced_calls", "bigint", Combine::add}}},
           {.name = "turn_outcomes",
            .columns = {{"minute", "timestamptz", Combine::key}, {"turns", "bigint", Combine::add}, {"failed", "bigint", Combine::add}}}};
 }
@@ -76,7 +85,7 @@ Members as_members(const std::vector<std::string>& fields) {
 
 class SessionsProjection : public NamedProjection {
  public:
-  SessionsProjection() : NamedProjection("sessions", 1, session_tables()) {}
+  SessionsProjection() : NamedProjection("sessions", 2, session_tables()) {}
 
   result<void> apply(const codec::DecodedEvent& event, RowOperations& out) const override {
     return std::visit(
@@ -90,7 +99,7 @@ class SessionsProjection : public NamedProjection {
             [&](const domain::AssistantReplied& replied) -> result<void> {
               touched(event).set(session::total_messages_count, one()).into(out);
               Row row = counted(event, analytics::replies);
-              if (!replied.asks.empty()) row.set(analytics::asked_fields, as_members(replied.asks));
+              asks(row, replied.asks);
               if (replied.source == "offline" || replied.source == "none") row.set(analytics::fallback_replies, one());
               row.into(out);
               outcome(event, outcome::turns, out);
@@ -102,14 +111,23 @@ class SessionsProjection : public NamedProjection {
               return {};
             },
             [&](const domain::TurnQueued&) { return count(event, analytics::turns_queued, out); },
-            [&](const domain::FieldExtracted&) { return count(event, analytics::fields_extracted, out); },
+            [&](const domain::FieldExtracted& extracted) -> result<void> {
+              counted(event, analytics::fields_extracted).set(analytics::filled_fields, Members{{extracted.field, true}}).into(out);
+              return {};
+            },
             [&](const domain::FieldCorrected&) { return count(event, analytics::fields_corrected, out); },
             [&](const domain::FieldRejected&) { return count(event, analytics::fields_rejected, out); },
-            [&](const domain::FieldDeclined&) { return count(event, analytics::fields_declined, out); },
+            [&](const domain::FieldDeclined& declined) -> result<void> {
+              counted(event, analytics::fields_declined).set(analytics::filled_fields, Members{{declined.field, false}}).into(out);
+              return {};
+            },
             [&](const domain::FieldReasked&) { return count(event, analytics::fields_reasked, out); },
-            [&](const domain::LlmCallSucceeded&) { return count(event, analytics::llm_calls, out); },
-            [&](const domain::LlmCallFailed&) -> result<void> {
-              counted(event, analytics::llm_calls).set(analytics::llm_calls_failed, one()).into(out);
+            [&](const domain::LlmCallSucceeded& call) -> result<void> {
+              called(event, call).into(out);
+              return {};
+            },
+            [&](const domain::LlmCallFailed& call) -> result<void> {
+              called(event, call).set(analytics::llm_calls_failed, one()).into(out);
               return {};
             },
             [&](const domain::SessionCompleted&) -> result<void> {
@@ -150,12 +168,12 @@ class SessionsProjection : public NamedProjection {
         .set(session::created_at, event.recorded.time)
         .set(session::updated_at, event.recorded.time)
         .into(out);
-    Row(session_analytics, event.stream)
-        .set(analytics::flow, started.flow)
+    Row analysed(session_analytics, event.stream);
+    analysed.set(analytics::flow, started.flow)
         .set(analytics::flow_version, std::int64_t{started.flow_version})
-        .set(analytics::created_at, event.recorded.time)
-        .set(analytics::asked_fields, as_members(started.asks))
-        .into(out);
+        .set(analytics::created_at, event.recorded.time);
+    asks(analysed, started.asks);
+    analysed.into(out);
     return {};
   }
 
@@ -167,6 +185,20 @@ class SessionsProjection : public NamedProjection {
   static Row counted(const codec::DecodedEvent& event, analytics::Column column) {
     Row row(session_analytics, event.stream);
     row.set(column, one());
+    return row;
+  }
+  static void asks(Row& row, const std::vector<std::string>& fields) {
+    if (fields.empty()) return;
+    row.set(analytics::asked_fields, as_members(fields)).set(analytics::questions_asked, static_cast<std::int64_t>(fields.size()));
+  }
+  template <class Call>
+  static Row called(const codec::DecodedEvent& event, const Call& call) {
+    const auto cost = pricing::cost_nanodollars(call.provider, call.model, call.usage, event.recorded.time);
+    Row row = counted(event, analytics::llm_calls);
+    row.set(analytics::input_tokens, std::max<std::int64_t>(call.usage.input_tokens, 0))
+        .set(analytics::output_tokens, std::max<std::int64_t>(call.usage.output_tokens, 0))
+        .set(analytics::cost_nanodollars, cost.value_or(0))
+        .set(analytics::unpriced_calls, std::int64_t{!cost});
     return row;
   }
   static result<void> count(const codec::DecodedEvent& event, analytics::Column column, RowOperations& out) {

@@ -1,6 +1,7 @@
 #include "projections/postgres/pipeline.hpp"
 
 #include <libpq-fe.h>
+#include <poll.h>
 
 #include <string_view>
 
@@ -35,7 +36,11 @@ result<Pipeline> Pipeline::connect(const std::string& connection_string, const c
   return Pipeline(std::move(connection));
 }
 
-bool Pipeline::usable() const { return !send_failed_ && PQstatus(connection_.get()) == CONNECTION_OK; }
+bool Pipeline::usable() const {
+  if (send_failed_ || PQstatus(connection_.get()) != CONNECTION_OK) return false;
+  pollfd descriptor{PQsocket(connection_.get()), POLLIN, 0};
+  return poll(&descriptor, 1, 0) == 0;
+}
 
 void Pipeline::add(const std::string& name, const std::string& sql, const std::vector<std::string>& parameters) {
   if (prepared_.insert(name).second) {

@@ -28,6 +28,7 @@ class Pipeline {
   /// `fenced_state`; nothing was written then. Errc::unavailable may mean that it was written all the same.
   result<void> finish();
 
+  /// Between transactions: false when the server hung up, or said something while nobody asked (that it is shutting down).
   bool usable() const;
   std::chrono::steady_clock::time_point born() const { return born_; }
 

@@ -55,6 +55,21 @@ SELECT count(*) FILTER (WHERE total_messages_count < 8), count(*) FILTER (WHERE 
        coalesce(avg(total_messages_count), 0)::float8
   FROM onboarding_sessions WHERE status = 'completed' AND created_at > now() - $1 * interval '1 day')";
 
+constexpr const char* usage_statement = R"(
+SELECT to_char(day, 'YYYY-MM-DD'), provider, model, plan, calls, failed_calls, unreported_calls, unpriced_calls, input_tokens,
+       cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, latency_ms, cost_nanodollars
+  FROM token_usage WHERE day > (now() AT TIME ZONE 'UTC')::date - $1::integer ORDER BY day, provider, model, plan)";
+
+// A field that was never asked for but told counts neither as asked nor as filled.
+constexpr const char* quality_statement = R"(
+SELECT to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, count(*), sum(fields.asked)::bigint, sum(fields.filled)::bigint,
+       sum(questions_asked)::bigint, sum(fields_reasked)::bigint, sum(fields_extracted + fields_corrected + fields_rejected)::bigint,
+       sum(fields_rejected)::bigint, sum(replies)::bigint, sum(fallback_replies)::bigint, sum(turns_failed)::bigint, sum(llm_calls)::bigint,
+       sum(llm_calls_failed)::bigint
+  FROM session_analytics, LATERAL (SELECT count(*) AS asked, count(*) FILTER (WHERE filled_fields -> field = 'true') AS filled
+                                     FROM jsonb_object_keys(asked_fields) AS field) AS fields
+ WHERE created_at > now() - $1 * interval '1 day' GROUP BY 1 ORDER BY 1)";
+
 domain::Timestamp time_of(const pqxx::field& microseconds) {
   return domain::Timestamp(std::chrono::microseconds(microseconds.as<std::int64_t>()));
 }
@@ -209,6 +224,43 @@ void PostgresQueries::messages(std::uint32_t days, Done<MessageBuckets> done) {
     const auto row = read(connection, "messages", messages_statement, days)[0];
     return MessageBuckets{row[0].as<std::int64_t>(), row[1].as<std::int64_t>(), row[2].as<std::int64_t>(), row[3].as<std::int64_t>(),
                           row[4].as<double>()};
+  });
+}
+
+void PostgresQueries::usage(std::uint32_t days, Done<std::vector<UsageRow>> done) {
+  ask<std::vector<UsageRow>>(std::move(done), [days](Connection& connection) -> result<std::vector<UsageRow>> {
+    std::vector<UsageRow> usage;
+    for (const auto& row : read(connection, "usage", usage_statement, days)) {
+      UsageRow& one = usage.emplace_back();
+      one.day = row[0].as<std::string>();
+      one.provider = row[1].as<std::string>();
+      one.model = row[2].as<std::string>();
+      one.plan = row[3].as<std::string>();
+      UsageFigures& f = one.figures;
+      int column = 4;
+      for (std::int64_t* figure : {&f.calls, &f.failed_calls, &f.unreported_calls, &f.unpriced_calls, &f.input_tokens, &f.cached_input_tokens,
+                                   &f.cache_write_tokens, &f.output_tokens, &f.reasoning_tokens, &f.latency_ms, &f.cost_nanodollars}) {
+        *figure = row[column++].as<std::int64_t>();
+      }
+    }
+    return usage;
+  });
+}
+
+void PostgresQueries::quality(std::uint32_t days, Done<std::vector<QualityDay>> done) {
+  ask<std::vector<QualityDay>>(std::move(done), [days](Connection& connection) -> result<std::vector<QualityDay>> {
+    std::vector<QualityDay> quality;
+    for (const auto& row : read(connection, "quality", quality_statement, days)) {
+      QualityDay& day = quality.emplace_back();
+      day.day = row[0].as<std::string>();
+      QualityFigures& f = day.figures;
+      int column = 1;
+      for (std::int64_t* figure : {&f.sessions, &f.fields_asked, &f.asked_fields_filled, &f.questions, &f.reasked, &f.values_said,
+                                   &f.values_rejected, &f.replies, &f.fallback_replies, &f.failed_turns, &f.calls, &f.failed_calls}) {
+        *figure = row[column++].as<std::int64_t>();
+      }
+    }
+    return quality;
   });
 }
 

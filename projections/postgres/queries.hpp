@@ -30,6 +30,8 @@ class PostgresQueries final : public Queries {
   void completion(std::uint32_t days, Done<Completion>) override;
   void abandonment(std::uint32_t days, Done<std::vector<AbandonmentField>>) override;
   void messages(std::uint32_t days, Done<MessageBuckets>) override;
+  void usage(std::uint32_t days, Done<std::vector<UsageRow>>) override;
+  void quality(std::uint32_t days, Done<std::vector<QualityDay>>) override;
   void wait_for(Freshness, std::function<void(bool reached, Lag)>) override;
   std::vector<ProjectionStatus> projections() const override;
   DatabaseStatus database() const override;

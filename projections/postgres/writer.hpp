@@ -18,6 +18,7 @@ class PostgresWriter final : public ReadModelWriter {
   result<Opened> open(const std::string& log_id, std::uint32_t partitions) override;
   result<void> send(const WriteBatch&) override;
   result<void> finish() override;
+  bool connected() override { return pipeline_ && pipeline_->usable(); }
 
  private:
   using Parameters = std::vector<std::string>;

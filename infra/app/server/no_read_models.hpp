@@ -13,6 +13,8 @@ class NoReadModels final : public projections::Queries {
   void completion(std::uint32_t, Done<projections::Completion> done) override { refuse(done); }
   void abandonment(std::uint32_t, Done<std::vector<projections::AbandonmentField>> done) override { refuse(done); }
   void messages(std::uint32_t, Done<projections::MessageBuckets> done) override { refuse(done); }
+  void usage(std::uint32_t, Done<std::vector<projections::UsageRow>> done) override { refuse(done); }
+  void quality(std::uint32_t, Done<std::vector<projections::QualityDay>> done) override { refuse(done); }
   void wait_for(projections::Freshness wanted, std::function<void(bool, projections::Lag)> done) override {
     done(false, {{}, wanted.at_least.value_or(Position{}), 0});
   }

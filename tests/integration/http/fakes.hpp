@@ -200,6 +200,15 @@ class FakeQueries final : public projections::Queries {
     done(std::vector<projections::AbandonmentField>{{"email", 2, 9, 1.0, 0.22}});
   }
   void messages(std::uint32_t, Done<projections::MessageBuckets> done) override { done(projections::MessageBuckets{1, 2, 3, 4, 9.5}); }
+  void usage(std::uint32_t, Done<std::vector<projections::UsageRow>> done) override {
+    projections::UsageFigures one, two;
+    one.calls = 3, one.input_tokens = 900, one.output_tokens = 100, one.cost_nanodollars = 1'500'000'000;
+    two.calls = 1, two.cost_nanodollars = 1;
+    done(std::vector<projections::UsageRow>{{"2026-11-20", "openai", "gpt-6-luna", "free", one}, {"2026-11-21", "gemini", "m", "pro", two}});
+  }
+  void quality(std::uint32_t, Done<std::vector<projections::QualityDay>> done) override {
+    done(std::vector<projections::QualityDay>{{"2026-11-20", {2, 10, 5, 20, 5, 8, 2, 10, 1, 1, 10, 2}}, {"2026-11-21", {1, 10, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0}}});
+  }
   void wait_for(projections::Freshness, std::function<void(bool, projections::Lag)> done) override { done(fresh, {{7, 3}, {7, 9}, 6}); }
   std::vector<projections::ProjectionStatus> projections() const override { return {{"profile", 1, "running", 0, 0, 0, ""}}; }
   projections::DatabaseStatus database() const override { return {!down, false, 1, 2, 30, 0, 0.5, ""}; }

@@ -357,13 +357,31 @@ TEST_F(HttpServerTest, a_profile_has_an_etag_and_reads_your_writes) {
 }
 
 TEST_F(HttpServerTest, figures_are_for_the_operator_on_the_admin_listener) {
-  for (const std::string path : {"/api/metrics/stats", "/api/metrics/completion?days=7", "/api/metrics/abandonment", "/api/metrics/messages"}) {
+  for (const std::string path : {"/api/metrics/stats", "/api/metrics/completion?days=7", "/api/metrics/abandonment", "/api/metrics/messages",
+                                 "/api/metrics/usage", "/api/metrics/quality?days=90"}) {
     EXPECT_EQ(ask(request("GET", path), true).status, 401) << path;
     EXPECT_EQ(ask(request("GET", path, {}, bearer(start().token)), true).status, 403) << path;
     EXPECT_EQ(ask(request("GET", path, {}, bearer(operator_key)), true).status, 200) << path;
     EXPECT_EQ(ask(request("GET", path, {}, bearer(operator_key))).status, 404) << path;
   }
   EXPECT_EQ(ask(request("GET", "/api/metrics/completion?days=0", {}, bearer(operator_key)), true).status, 422);
+}
+
+TEST_F(HttpServerTest, usage_and_quality_are_added_up_over_their_days) {
+  const auto usage = json(ask(request("GET", "/api/metrics/usage?days=2", {}, bearer(operator_key)), true));
+  EXPECT_EQ(usage["usage"].Size(), 2u);
+  EXPECT_STREQ(usage["usage"][0]["model"].GetString(), "gpt-6-luna");
+  EXPECT_EQ(usage["total"]["calls"].GetInt(), 4);
+  EXPECT_EQ(usage["total"]["cost_nanodollars"].GetInt64(), 1'500'000'001);
+  EXPECT_DOUBLE_EQ(usage["usage"][0]["cost_usd"].GetDouble(), 1.5);
+  EXPECT_DOUBLE_EQ(usage["usage"][0]["cost_usd_per_call"].GetDouble(), 0.5);
+  const auto quality = json(ask(request("GET", "/api/metrics/quality?days=2", {}, bearer(operator_key)), true));
+  EXPECT_DOUBLE_EQ(quality["extraction_rate"].GetDouble(), 0.75);
+  EXPECT_DOUBLE_EQ(quality["by_day"][0]["extraction_rate"].GetDouble(), 0.5);
+  EXPECT_DOUBLE_EQ(quality["reask_rate"].GetDouble(), 0.25);
+  EXPECT_DOUBLE_EQ(quality["validation_failure_rate"].GetDouble(), 0.25);
+  EXPECT_DOUBLE_EQ(quality["by_day"][1]["fallback_rate"].GetDouble(), 0);  // no replies
+  EXPECT_DOUBLE_EQ(quality["failed_call_rate"].GetDouble(), 0.2);
 }
 
 TEST_F(HttpServerTest, health_says_what_keeps_people_out_and_readiness_ignores_postgresql) {

@@ -15,8 +15,11 @@ struct SessionRow {
   domain::Timestamp created, updated;
   int total = 0;
   std::map<std::string, int> counts;
-  std::set<std::string> asked;
+  std::set<std::string> asked, filled;
 };
+
+// gpt-6-luna: 0.10 and 0.50 dollars a million tokens are 100 and 500 nanodollars a token.
+std::int64_t luna_nanodollars(const domain::Usage& usage) { return usage.input_tokens * 100 + usage.output_tokens * 500; }
 
 }  // namespace
 
@@ -32,11 +35,12 @@ Tables tables_of(const Database& database) {
   tables.analytics = database.rows(
       "SELECT session_id, abandonment_at_field, (SELECT string_agg(k, ',' ORDER BY k COLLATE \"C\") FROM jsonb_object_keys(asked_fields) k), "
       "user_messages, replies, fields_extracted, fields_corrected, fields_rejected, fields_reasked, turns_failed, fallback_replies, "
-      "llm_calls, llm_calls_failed, abandonments, resumes FROM session_analytics ORDER BY 1");
+      "llm_calls, llm_calls_failed, abandonments, resumes, questions_asked, input_tokens, output_tokens, cost_nanodollars, unpriced_calls, "
+      "(SELECT coalesce(string_agg(key || '=' || value, ',' ORDER BY key COLLATE \"C\"), '') FROM jsonb_each_text(filled_fields)) FROM session_analytics ORDER BY 1");
   tables.messages = database.rows("SELECT session_id, version, " + at + "timestamp" + us +
                                   ", role, turn_id, text, source, error FROM conversation_messages ORDER BY 1, 2");
-  tables.usage = database.rows("SELECT day, provider, model, plan, calls, failed_calls, unreported_calls, input_tokens, output_tokens "
-                               "FROM token_usage ORDER BY 1, 2, 3, 4");
+  tables.usage = database.rows("SELECT day, provider, model, plan, calls, failed_calls, unreported_calls, input_tokens, output_tokens, "
+                               "cost_nanodollars, unpriced_calls FROM token_usage ORDER BY 1, 2, 3, 4");
   tables.outcomes = database.rows("SELECT " + at + "minute" + us + ", turns, failed FROM turn_outcomes ORDER BY 1");
   return tables;
 }
@@ -53,7 +57,7 @@ Tables expected_tables(const History& history) {
   std::map<std::string, PersonRow> people;
   std::map<std::string, SessionRow> sessions;
   std::map<std::pair<std::string, std::uint64_t>, std::string> messages;
-  std::map<std::string, std::array<std::int64_t, 5>> usage;
+  std::map<std::string, std::array<std::int64_t, 7>> usage;
   std::map<std::int64_t, std::pair<int, int>> outcomes;
   for (const Told& told : history.told) {
     SessionRow& session = sessions[told.stream];
@@ -85,6 +89,7 @@ Tables expected_tables(const History& history) {
       session.plan = e->plan;
       session.created = session.updated = told.time;
       session.asked.insert(e->asks.begin(), e->asks.end());
+      session.counts["questions"] += static_cast<int>(e->asks.size());
       message("assistant", "~", e->greeting.text, "~", false);
     } else if (const auto* m = std::get_if<domain::MessageReceived>(&told.event)) {
       if (session.completed == "~") ++session.total;
@@ -96,11 +101,13 @@ Tables expected_tables(const History& history) {
       ++session.counts["replies"];
       if (r->source == "offline" || r->source == "none") ++session.counts["fallback"];
       session.asked.insert(r->asks.begin(), r->asks.end());
+      session.counts["questions"] += static_cast<int>(r->asks.size());
       session.updated = told.time;
       ++minute().first;
       message("assistant", r->turn_id, r->text.text, r->source, r->error);
     } else if (const auto* x = std::get_if<domain::FieldExtracted>(&told.event)) {
       ++session.counts["extracted"];
+      session.filled.insert(x->field);
       value(x->field, x->value.canonical);
     } else if (const auto* c = std::get_if<domain::FieldCorrected>(&told.event)) {
       ++session.counts["corrected"];
@@ -118,6 +125,11 @@ Tables expected_tables(const History& history) {
       ++row[0];
       row[3] += s->usage.input_tokens;
       row[4] += s->usage.output_tokens;
+      const std::int64_t cost = s->provider == "openai" ? luna_nanodollars(s->usage) : 0;  // the offline extractor is free
+      row[5] += cost;
+      session.counts["input"] += static_cast<int>(s->usage.input_tokens);
+      session.counts["output"] += static_cast<int>(s->usage.output_tokens);
+      session.counts["cost"] += static_cast<int>(cost);
     } else if (const auto* f = std::get_if<domain::LlmCallFailed>(&told.event)) {
       ++session.counts["calls"];
       ++session.counts["calls_failed"];
@@ -125,6 +137,8 @@ Tables expected_tables(const History& history) {
       ++row[0];
       ++row[1];
       ++row[2];
+      ++row[6];
+      ++session.counts["unpriced"];
     } else if (std::holds_alternative<domain::SessionCompleted>(told.event)) {
       session.status = "completed";
       session.completed = us(told.time);
@@ -164,9 +178,12 @@ Tables expected_tables(const History& history) {
     for (const std::string& field : session.asked) asked += (asked.empty() ? "" : ",") + field;
     std::string line = id + "|" + session.field + "|" + asked;
     for (const char* count : {"user_messages", "replies", "extracted", "corrected", "rejected", "reasked", "failed", "fallback", "calls",
-                              "calls_failed", "abandonments", "resumes"}) {
+                              "calls_failed", "abandonments", "resumes", "questions", "input", "output", "cost", "unpriced"}) {
       line += "|" + std::to_string(session.counts[count]);
     }
+    std::string filled;
+    for (const std::string& field : session.filled) filled += (filled.empty() ? "" : ",") + field + "=true";
+    line += "|" + filled;
     tables.analytics.push_back(line);
   }
   for (const auto& [key, line] : messages) tables.messages.push_back(line);

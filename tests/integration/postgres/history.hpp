@@ -102,8 +102,8 @@ class History {
             bool completes = false, const std::string& source = "openai") {
     const std::string turn_id = begin_turn(session, text);
     std::vector<domain::Event> events = {
-        domain::LlmCallStarted{turn_id, 1, source, "model-1", "p1", now},
-        domain::LlmCallSucceeded{turn_id, 1, source, "model-1", "p1", "2026", usage(), 120, R"({"reply":"…"})"}};
+        domain::LlmCallStarted{turn_id, 1, source, "gpt-6-luna", "p1", now},
+        domain::LlmCallSucceeded{turn_id, 1, source, "gpt-6-luna", "p1", "2026", usage(), 120, R"({"reply":"…"})"}};
     for (const auto& [field, value] : fields) {
       const domain::FieldValue stored{domain::FieldType::text, value};
       if (session.values.contains(field)) {

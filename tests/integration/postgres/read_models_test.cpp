@@ -1,5 +1,9 @@
 // The read models in a real PostgreSQL, against a fold of the same events written apart.
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <fstream>
 
 #include "events/fault_point.hpp"
 #include "tests/integration/postgres/following.hpp"
@@ -75,37 +79,76 @@ TEST(ReadModels, backends_terminated_again_and_again_lose_and_double_nothing) {
   expect_equal(tables_of(database), expected_tables(history));
 }
 
-TEST(ReadModels, a_server_that_is_stopped_is_caught_up_with_when_it_is_back) {
-  std::string folder = "/tmp/onboarding-pg-XXXXXX";
-  ASSERT_NE(mkdtemp(folder.data()), nullptr);
-  const auto control = [&](const std::string& action) {
-    return std::system(("infra/dev/postgres " + action + " " + folder + "/pg" + (action == "start" ? " --throw-away" : "") + " >/dev/null").c_str());
-  };
-  ASSERT_EQ(std::system(("chmod 755 " + folder).c_str()), 0);
-  const std::string server = "postgresql:///postgres?host=" + folder + "/pg&user=postgres";
-  ASSERT_EQ(control("start"), 0);
-  {
-    auto database = std::make_unique<Database>(server);
-    History history(11);
-    Following following(history, database->url());
-    history.live(5, 50);
-    ASSERT_TRUE(following.caught_up());
-    ASSERT_EQ(control("stop"), 0);
-    history.live(5, 50);
-    EXPECT_TRUE(eventually([&] { return following.models.queries().projections()[0].state == "database_down"; }));
-    EXPECT_TRUE(eventually([&] { return !following.models.queries().database().reachable; }));
-    EXPECT_GT(following.models.queries().projections()[0].lag_events, 0U);
-    const auto stats = ask<projections::Stats>([&](auto done) { following.models.queries().stats(std::move(done)); });
-    ASSERT_FALSE(stats);
-    EXPECT_EQ(stats.error().code, Errc::unavailable);
-    ASSERT_EQ(control("start"), 0);
-    ASSERT_TRUE(following.caught_up());
-    expect_equal(tables_of(*database), expected_tables(history));
-    following.models.stop();
-    database.reset();
+/// A server of its own, to be stopped and killed.
+class OwnServer {
+ public:
+  explicit OwnServer(const std::string& options) : options_(options) {
+    ONBOARDING_ASSERT(mkdtemp(folder_.data()) != nullptr && chmod(folder_.c_str(), 0755) == 0, "a folder can be made");
   }
-  EXPECT_EQ(control("stop"), 0);
-  std::system(("rm -rf " + folder).c_str());
+  ~OwnServer() {
+    stop();
+    std::system(("rm -rf " + folder_).c_str());
+  }
+  bool start() const { return control("start", options_); }
+  bool stop() const { return control("stop", ""); }
+  /// Without a checkpoint or a flush: what was not on disk yet is gone.
+  bool end_at_once() const {
+    pid_t postmaster = 0;
+    std::ifstream(folder_ + "/pg/postmaster.pid") >> postmaster;
+    return postmaster > 0 && kill(postmaster, SIGQUIT) == 0 && eventually([&] { return kill(postmaster, 0) != 0; });
+  }
+  std::string url() const { return "postgresql:///postgres?host=" + folder_ + "/pg&user=postgres"; }
+
+ private:
+  bool control(const std::string& action, const std::string& options) const {
+    return std::system(("infra/dev/postgres " + action + " " + folder_ + "/pg " + options + " >/dev/null").c_str()) == 0;
+  }
+  std::string folder_ = "/tmp/onboarding-pg-XXXXXX", options_;
+};
+
+TEST(ReadModels, a_server_that_is_stopped_is_caught_up_with_when_it_is_back) {
+  OwnServer server("--throw-away");
+  ASSERT_TRUE(server.start());
+  auto database = std::make_unique<Database>(server.url());
+  History history(11);
+  Following following(history, database->url());
+  history.live(5, 50);
+  ASSERT_TRUE(following.caught_up());
+  ASSERT_TRUE(server.stop());
+  history.live(5, 50);
+  EXPECT_TRUE(eventually([&] { return following.models.queries().projections()[0].state == "database_down"; }));
+  EXPECT_TRUE(eventually([&] { return !following.models.queries().database().reachable; }));
+  EXPECT_GT(following.models.queries().projections()[0].lag_events, 0U);
+  const auto stats = ask<projections::Stats>([&](auto done) { following.models.queries().stats(std::move(done)); });
+  ASSERT_FALSE(stats);
+  EXPECT_EQ(stats.error().code, Errc::unavailable);
+  ASSERT_TRUE(server.start());
+  ASSERT_TRUE(following.caught_up());
+  expect_equal(tables_of(*database), expected_tables(history));
+  following.models.stop();
+  database.reset();
+}
+
+// Commits of read models are not flushed: rows and checkpoint are lost together, and written again from the log.
+TEST(ReadModels, commits_that_a_killed_server_had_not_flushed_are_written_again) {
+  OwnServer server("");
+  ASSERT_TRUE(server.start());
+  auto database = std::make_unique<Database>(server.url());
+  History history(12);
+  Following following(history, database->url());
+  for (int life = 0; life < 2; ++life) {
+    history.live(8, 150);
+    // Some of it is committed, as far as the runner knows.
+    ASSERT_TRUE(eventually([&] { return following.models.queries().projections()[0].lag_events < 100; }));
+    ASSERT_TRUE(server.end_at_once());
+    ASSERT_TRUE(server.start());
+  }
+  // No event comes any more: the runner finds out by itself.
+  const Tables expected = expected_tables(history);
+  EXPECT_TRUE(eventually([&] { return tables_of(*database) == expected; }));
+  expect_equal(tables_of(*database), expected);
+  following.models.stop();
+  database.reset();
 }
 
 TEST(ReadModels, starting_needs_no_database) {
@@ -243,6 +286,64 @@ TEST(ReadModels, the_queries_count_as_the_contract_says) {
   ASSERT_EQ(sessions->size(), 1U);
   EXPECT_EQ(sessions->front().status, "completed");
   EXPECT_TRUE(sessions->front().completed_at);
+}
+
+TEST(ReadModels, usage_and_quality_are_what_the_events_say) {
+  Database database;
+  History history;
+  history.now = std::chrono::floor<std::chrono::microseconds>(system_clock().now()) - std::chrono::hours(1);
+  auto a = history.start({"a", true}, "pro"), b = history.start({"b", true});
+  history.turn(a, "I'm A", {{"full_name", "A"}});
+  history.refused_value(a);
+  history.failed_turn(b);
+  history.turn(b, "offline", {{"full_name", "B"}}, false, "offline");
+  history.append(b, {domain::FieldDeclined{"t", "full_name"}});
+  Following following(history, database.url());
+  ASSERT_TRUE(following.caught_up());
+  auto& queries = following.models.queries();
+
+  const auto usage = ask<std::vector<projections::UsageRow>>([&](auto done) { queries.usage(2, std::move(done)); });
+  ASSERT_TRUE(usage);
+  std::map<std::string, projections::UsageFigures> by_provider;
+  for (const auto& row : *usage) by_provider[row.provider + "/" + row.model + "/" + row.plan] = row.figures;
+  ASSERT_EQ(by_provider.size(), 3U);
+  const auto& luna = by_provider["openai/gpt-6-luna/pro"];
+  EXPECT_EQ(luna.calls, 1);
+  EXPECT_EQ(luna.cost_nanodollars, luna.input_tokens * 100 + luna.output_tokens * 500);
+  EXPECT_EQ(by_provider["gemini/model-2/free"].unpriced_calls, 1);
+  EXPECT_EQ(by_provider["offline/gpt-6-luna/free"].cost_nanodollars, 0);
+  EXPECT_EQ(database.value("SELECT cost_nanodollars FROM session_analytics WHERE session_id = '" + a.id + "'"), std::to_string(luna.cost_nanodollars));
+  EXPECT_EQ(database.value("SELECT count(*) FROM pg_inherits WHERE inhparent = 'token_usage'::regclass"), usage->front().day == usage->back().day ? "1" : "2");
+
+  const auto quality = ask<std::vector<projections::QualityDay>>([&](auto done) { queries.quality(30, std::move(done)); });
+  ASSERT_TRUE(quality);
+  projections::QualityFigures all;
+  for (const auto& day : *quality) {
+    all.sessions += day.figures.sessions;
+    all.fields_asked += day.figures.fields_asked;
+    all.asked_fields_filled += day.figures.asked_fields_filled;
+    all.questions += day.figures.questions;
+    all.reasked += day.figures.reasked;
+    all.values_said += day.figures.values_said;
+    all.values_rejected += day.figures.values_rejected;
+    all.replies += day.figures.replies;
+    all.fallback_replies += day.figures.fallback_replies;
+    all.failed_turns += day.figures.failed_turns;
+    all.calls += day.figures.calls;
+    all.failed_calls += day.figures.failed_calls;
+  }
+  EXPECT_EQ(all.sessions, 2);
+  EXPECT_EQ(all.fields_asked, 4);         // each session full_name, then email
+  EXPECT_EQ(all.asked_fields_filled, 1);  // a's name; b's was withdrawn
+  EXPECT_EQ(all.questions, 5);            // and a's email again
+  EXPECT_EQ(all.reasked, 1);
+  EXPECT_EQ(all.values_said, 3);
+  EXPECT_EQ(all.values_rejected, 1);
+  EXPECT_EQ(all.replies, 4);
+  EXPECT_EQ(all.fallback_replies, 3);  // the refusal and b's two
+  EXPECT_EQ(all.failed_turns, 1);
+  EXPECT_EQ(all.calls, 3);
+  EXPECT_EQ(all.failed_calls, 1);
 }
 
 TEST(ReadModels, empty_tables_answer_with_zeros) {
