@@ -1,7 +1,8 @@
--- Version 2 of the projections `usage` and `sessions`: their tables are emptied and filled again from the log's beginning.
-TRUNCATE token_usage, onboarding_sessions, session_analytics, turn_outcomes;
-DELETE FROM projection_parked_keys WHERE projection IN ('usage', 'sessions') AND version = 1;
-DELETE FROM projection_checkpoints WHERE projection IN ('usage', 'sessions') AND version = 1;
+-- Version 2 of the projections `usage`, `sessions` and `profile` (where a declined field's value is withdrawn): their tables
+-- are emptied and filled again from the log's beginning.
+TRUNCATE token_usage, onboarding_sessions, session_analytics, turn_outcomes, users, user_profiles;
+DELETE FROM projection_parked_keys WHERE projection IN ('usage', 'sessions', 'profile') AND version = 1;
+DELETE FROM projection_checkpoints WHERE projection IN ('usage', 'sessions', 'profile') AND version = 1;
 
 ALTER TABLE token_usage
     ADD COLUMN cost_nanodollars bigint NOT NULL DEFAULT 0,  -- by the price table in force at the call

@@ -134,6 +134,7 @@ class Queries {
   template <class T>
   using Done = std::function<void(result<T>)>;
 
+  /// Both: Errc::poison while an event of that person waits behind one that could not be applied: what is there is stale.
   virtual void profile(UserSelector, Done<Profile>) = 0;
   virtual void sessions_of_user(UserSelector, Done<std::vector<SessionRow>>) = 0;
   virtual void stats(Done<Stats>) = 0;

@@ -14,8 +14,8 @@
 
 namespace onboarding::projections {
 
-/// A JSON object of scalars, in order of name: what a `merge` column holds.
-using Members = std::map<std::string, std::variant<bool, std::string>>;
+/// A JSON object of scalars, in order of name: what a `merge` column holds. monostate: null, a value withdrawn.
+using Members = std::map<std::string, std::variant<bool, std::string, std::monostate>>;
 
 using Cell = std::variant<std::monostate, std::int64_t, double, bool, std::string, domain::Timestamp, Members>;  // monostate: NULL
 

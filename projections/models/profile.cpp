@@ -37,7 +37,7 @@ std::vector<Table> profile_tables() {
 
 class ProfileProjection : public NamedProjection {
  public:
-  ProfileProjection() : NamedProjection("profile", 1, profile_tables()) {}
+  ProfileProjection() : NamedProjection("profile", 2, profile_tables()) {}
 
   result<void> apply(const codec::DecodedEvent& event, RowOperations& out) const override {
     const auto& recorded = event.recorded;
@@ -63,6 +63,11 @@ class ProfileProjection : public NamedProjection {
             },
             [&](const domain::FieldExtracted& extracted) { return value(event, extracted.field, extracted.value, extracted.sensitive, out); },
             [&](const domain::FieldCorrected& corrected) { return value(event, corrected.field, corrected.value, corrected.sensitive, out); },
+            [&](const domain::FieldDeclined& declined) -> result<void> {
+              if (auto person = check_person(event); !person) return person;
+              changed(event, declined.field, std::monostate(), std::monostate(), out);
+              return {};
+            },
             [&](const domain::UserErased&) -> result<void> {
               if (auto person = check_person(event); !person) return person;
               out.emplace_back(Erase{users, {{user::key, event.meta->user}}});
@@ -78,13 +83,17 @@ class ProfileProjection : public NamedProjection {
                             RowOperations& out) {
     if (auto person = check_person(event); !person) return person;
     if (event.erased && sensitive) return {};  // the value is gone; the row goes with the UserErased that follows
+    changed(event, field, value.canonical, std::string(domain::to_string(value.type)), out);
+    return {};
+  }
+  static void changed(const codec::DecodedEvent& event, const std::string& field, Members::mapped_type value, Members::mapped_type type,
+                      RowOperations& out) {
     Row(user_profiles, event.meta->user)
-        .set(profile::fields, Members{{field, value.canonical}})
-        .set(profile::field_types, Members{{field, std::string(domain::to_string(value.type))}})
+        .set(profile::fields, Members{{field, std::move(value)}})
+        .set(profile::field_types, Members{{field, std::move(type)}})
         .set(profile::updated_at, event.recorded.time)
         .set(profile::position, to_string(event.position()))
         .into(out);
-    return {};
   }
 };
 

@@ -48,8 +48,10 @@ std::string to_json(const Members& members) {
     out.push_back(':');
     if (const bool* flag = std::get_if<bool>(&value)) {
       out.append(*flag ? "true" : "false");
+    } else if (const auto* text = std::get_if<std::string>(&value)) {
+      write_json_string(out, *text);
     } else {
-      write_json_string(out, std::get<std::string>(value));
+      out.append("null");
     }
   }
   out.push_back('}');

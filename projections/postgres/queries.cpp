@@ -2,28 +2,41 @@
 
 #include <pthread.h>
 
+#include <algorithm>
+
 namespace onboarding::projections {
 
 namespace {
 
+// What is behind an event that could not be applied is stale: the person's own key, or one of their sessions that cannot
+// even be read. Nearly always the table is empty, and this costs nothing.
+#define PARKED(projection, user_key)                                                                             \
+  "EXISTS (SELECT FROM projection_parked_keys WHERE projection = '" projection "' AND (parked_key = " user_key   \
+  " OR parked_key IN (SELECT 'stream/' || session_id FROM onboarding_sessions AS o WHERE o.user_key = " user_key "))) "
+
 // A profile is one row; a user_id that several people claim (nobody vouched for them) is answered with the one that was
-// vouched for, else with the newest.
-constexpr const char* profile_by_key = R"(
-SELECT p.user_id, p.vouched, (extract(epoch FROM p.updated_at) * 1000000)::bigint, p.position, f.key, f.value, p.field_types ->> f.key
-  FROM user_profiles p LEFT JOIN LATERAL jsonb_each_text(p.fields) f ON true
- WHERE p.user_key = $1 ORDER BY f.key COLLATE "C")";
-constexpr const char* profile_by_id = R"(
-SELECT p.user_id, p.vouched, (extract(epoch FROM p.updated_at) * 1000000)::bigint, p.position, f.key, f.value, p.field_types ->> f.key
-  FROM (SELECT * FROM user_profiles WHERE user_id = $1 ORDER BY vouched DESC, updated_at DESC, user_key LIMIT 1) p
-  LEFT JOIN LATERAL jsonb_each_text(p.fields) f ON true
- ORDER BY f.key COLLATE "C")";
+// vouched for, else with the newest. By key there is always a row, which may say nothing but whether the key is parked.
+#define PROFILE_COLUMNS ", p.user_id, p.vouched, (extract(epoch FROM p.updated_at) * 1000000)::bigint, p.position, f.key, f.value, p.field_types ->> f.key "
+#define PROFILE_FIELDS " LEFT JOIN LATERAL jsonb_each_text(p.fields) f ON f.value IS NOT NULL ORDER BY f.key COLLATE \"C\""
+constexpr const char* profile_by_key =
+    "SELECT " PARKED("profile", "$1") PROFILE_COLUMNS "FROM (VALUES (1)) AS always LEFT JOIN user_profiles p ON p.user_key = $1" PROFILE_FIELDS;
+constexpr const char* profile_by_id =
+    "SELECT " PARKED("profile", "p.user_key") PROFILE_COLUMNS
+    "FROM (SELECT * FROM user_profiles WHERE user_id = $1 ORDER BY vouched DESC, updated_at DESC, user_key LIMIT 1) p" PROFILE_FIELDS;
 
 #define SESSION_COLUMNS                                                                                                      \
-  "SELECT session_id, coalesce(user_id, ''), status, flow, plan, (extract(epoch FROM created_at) * 1000000)::bigint, "       \
-  "(extract(epoch FROM completed_at) * 1000000)::bigint, total_messages_count FROM onboarding_sessions "
-constexpr const char* sessions_by_key = SESSION_COLUMNS "WHERE user_key = $1 AND NOT erased ORDER BY created_at DESC, session_id LIMIT 1000";
-constexpr const char* sessions_by_id = SESSION_COLUMNS "WHERE user_id = $1 AND NOT erased ORDER BY created_at DESC, session_id LIMIT 1000";
+  ", s.session_id, coalesce(s.user_id, ''), s.status, s.flow, s.plan, (extract(epoch FROM s.created_at) * 1000000)::bigint, " \
+  "(extract(epoch FROM s.completed_at) * 1000000)::bigint, s.total_messages_count FROM "
+#define NEWEST_FIRST " ORDER BY s.created_at DESC, s.session_id LIMIT 1000"
+constexpr const char* sessions_by_key = "SELECT " PARKED("sessions", "$1") SESSION_COLUMNS
+    "(VALUES (1)) AS always LEFT JOIN onboarding_sessions s ON s.user_key = $1 AND NOT s.erased" NEWEST_FIRST;
+constexpr const char* sessions_by_id = "SELECT " PARKED("sessions", "s.user_key") SESSION_COLUMNS
+    "onboarding_sessions s WHERE s.user_id = $1 AND NOT s.erased" NEWEST_FIRST;
+#undef PARKED
+#undef PROFILE_COLUMNS
+#undef PROFILE_FIELDS
 #undef SESSION_COLUMNS
+#undef NEWEST_FIRST
 
 constexpr const char* stats_statement = R"(
 SELECT (SELECT count(*) FROM onboarding_sessions WHERE status = 'active' AND NOT erased),
@@ -72,6 +85,11 @@ SELECT to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, count(*), su
 
 domain::Timestamp time_of(const pqxx::field& microseconds) {
   return domain::Timestamp(std::chrono::microseconds(microseconds.as<std::int64_t>()));
+}
+
+/// The first column of what is read by person.
+bool any_parked(const pqxx::result& rows) {
+  return std::any_of(rows.begin(), rows.end(), [](const auto& row) { return row[0].template as<bool>(); });
 }
 
 double share(double part, double whole) { return whole > 0 ? part / whole : 0; }
@@ -144,16 +162,17 @@ void PostgresQueries::profile(UserSelector who, Done<Profile> done) {
   ask<Profile>(std::move(done), [who = std::move(who)](Connection& connection) -> result<Profile> {
     const auto rows = who.user_key.empty() ? read(connection, "profile_by_id", profile_by_id, who.user_id)
                                            : read(connection, "profile_by_key", profile_by_key, who.user_key);
-    if (rows.empty()) return failure(Errc::not_found);
+    if (any_parked(rows)) return failure(Errc::poison);
+    if (rows.empty() || rows[0][3].is_null()) return failure(Errc::not_found);
     Profile profile;
-    profile.user_id = rows[0][0].as<std::string>("");
-    profile.vouched = rows[0][1].as<bool>();
-    profile.updated_at = time_of(rows[0][2]);
-    profile.etag = rows[0][3].as<std::string>();
+    profile.user_id = rows[0][1].as<std::string>("");
+    profile.vouched = rows[0][2].as<bool>();
+    profile.updated_at = time_of(rows[0][3]);
+    profile.etag = rows[0][4].as<std::string>();
     for (const auto& row : rows) {
-      if (row[4].is_null()) continue;  // nothing is known yet
-      profile.fields.emplace_back(row[4].as<std::string>(), row[5].as<std::string>(""));
-      profile.types.emplace_back(row[4].as<std::string>(), row[6].as<std::string>(""));
+      if (row[5].is_null()) continue;  // nothing is known yet
+      profile.fields.emplace_back(row[5].as<std::string>(), row[6].as<std::string>(""));
+      profile.types.emplace_back(row[5].as<std::string>(), row[7].as<std::string>(""));
     }
     return profile;
   });
@@ -161,18 +180,21 @@ void PostgresQueries::profile(UserSelector who, Done<Profile> done) {
 
 void PostgresQueries::sessions_of_user(UserSelector who, Done<std::vector<SessionRow>> done) {
   ask<std::vector<SessionRow>>(std::move(done), [who = std::move(who)](Connection& connection) -> result<std::vector<SessionRow>> {
+    const auto rows = who.user_key.empty() ? read(connection, "sessions_by_id", sessions_by_id, who.user_id)
+                                           : read(connection, "sessions_by_key", sessions_by_key, who.user_key);
+    if (any_parked(rows)) return failure(Errc::poison);
     std::vector<SessionRow> sessions;
-    for (const auto& row : who.user_key.empty() ? read(connection, "sessions_by_id", sessions_by_id, who.user_id)
-                                                : read(connection, "sessions_by_key", sessions_by_key, who.user_key)) {
+    for (const auto& row : rows) {
+      if (row[1].is_null()) continue;  // there are none
       SessionRow session;
-      session.session_id = row[0].as<std::string>();
-      session.user_id = row[1].as<std::string>();
-      session.status = row[2].as<std::string>();
-      session.flow = row[3].as<std::string>();
-      session.plan = row[4].as<std::string>();
-      session.created_at = time_of(row[5]);
-      if (!row[6].is_null()) session.completed_at = time_of(row[6]);
-      session.total_messages_count = row[7].as<std::int64_t>();
+      session.session_id = row[1].as<std::string>();
+      session.user_id = row[2].as<std::string>();
+      session.status = row[3].as<std::string>();
+      session.flow = row[4].as<std::string>("");
+      session.plan = row[5].as<std::string>();
+      session.created_at = time_of(row[6]);
+      if (!row[7].is_null()) session.completed_at = time_of(row[7]);
+      session.total_messages_count = row[8].as<std::int64_t>();
       sessions.push_back(std::move(session));
     }
     return sessions;

@@ -5,6 +5,7 @@
 #include "events/codec/codec.hpp"
 #include "events/codec/json.hpp"
 #include "events/domain/assertion.hpp"
+#include "projections/models/models.hpp"
 #include "tests/simulation/agents.hpp"
 #include "tests/simulation/simple_model.hpp"
 
@@ -180,7 +181,8 @@ void Process::die() {
 // ---- the world
 
 World::World(std::uint64_t given)
-    : seed(given),
+    : make_projections(projections::make_all_projections),
+      seed(given),
       dice(given),
       random(given ^ 0x9e3779b97f4a7c15),
       secrets(privacy::Secrets::from_bytes(master())),
@@ -379,7 +381,8 @@ std::vector<std::string> World::run() {
 // ---- what must be true in the end
 
 void World::check_log() {
-  std::map<std::string, std::vector<codec::DecodedEvent>> streams;
+  std::map<std::string, std::deque<codec::DecodedEvent>> streams;  // a deque: what lies in it does not move
+  std::vector<const codec::DecodedEvent*> in_order;
   for (std::uint32_t partition = 0; partition < partitions; ++partition) {
     const auto records = process->log.read_partition(partition, 0, 1'000'000, 1u << 30).value();
     std::uint64_t next_sequence = 1;
@@ -392,12 +395,28 @@ void World::check_log() {
         auto& stream = streams[event.stream];
         if (event.recorded.version != stream.size() + 1) violation("versions of " + event.stream + " are not contiguous");
         if (!stream.empty() && event.recorded.time < stream.back().recorded.time) violation("time goes back in " + event.stream);
-        stream.push_back(event);
+        in_order.push_back(&stream.emplace_back(event));
         ++tally.events;
       }
     }
   }
   if (!violations_.empty()) return;
+
+  ReadModels read_models(make_projections());
+  // What a person said last, over all their sessions; one person's sessions lie in one partition.
+  std::map<std::string, std::map<std::string, std::pair<std::uint64_t, std::string>>> newest;
+  for (const auto& [name, events] : streams) {
+    for (const codec::DecodedEvent& event : events) {
+      const auto learn = [&](const std::string& field, const std::string& value) {
+        auto& known = newest[event.meta->user][field];
+        if (known.first < event.recorded.sequence) known = {event.recorded.sequence, value};
+      };
+      if (const auto* extracted = std::get_if<domain::FieldExtracted>(&event.recorded.event)) learn(extracted->field, extracted->value.canonical);
+      if (const auto* corrected = std::get_if<domain::FieldCorrected>(&event.recorded.event)) learn(corrected->field, corrected->value.canonical);
+    }
+  }
+  for (const codec::DecodedEvent* event : in_order) read_models.apply(*event);
+  for (const std::string& complaint : read_models.complaints()) violation(complaint);
 
   const std::map<std::string, domain::State> live = agents_->read_all();
   std::map<std::string, std::string> session_of_turn;
@@ -417,6 +436,10 @@ void World::check_log() {
     if (!(found->second == folded)) violation("the live state of " + name + " is not the fold of its events");
     for (const std::string& difference : simple.differences(folded)) violation(name + ": " + difference);
     for (const std::string& complaint : simple.complaints()) violation(name + ": " + complaint);
+    std::map<std::string, std::string> values;
+    const std::string& user_key = events.front().meta->user;
+    for (const auto& [field, value] : newest[user_key]) values[field] = value.second;
+    for (const std::string& difference : read_models.differences(name, user_key, found->second, values)) violation(name + ": " + difference);
     if (folded.status == domain::SessionStatus::active) violation(name + " is idle and was not abandoned: its timer was lost");
 
     std::map<std::string, std::uint64_t> received;

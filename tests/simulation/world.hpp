@@ -21,6 +21,7 @@
 #include "actors/session/gateway.hpp"
 #include "events/log/memory/memory_log.hpp"
 #include "events/privacy/memory_key_store.hpp"
+#include "tests/simulation/read_models.hpp"
 
 namespace onboarding::simulation {
 
@@ -171,6 +172,7 @@ class World {
   }
   void fault(const std::string& kind) { ++tally.faults[kind]; }
 
+  MakeProjections make_projections;  // the product's, unless a test plants others
   const std::uint64_t seed;
   Dice dice;
   SeededRandom random;

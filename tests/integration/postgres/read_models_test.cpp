@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "events/fault_point.hpp"
+#include "projections/postgres/queries.hpp"
 #include "tests/integration/postgres/following.hpp"
 
 namespace onboarding::testing {
@@ -233,6 +234,19 @@ TEST(ReadModels, a_user_id_that_nobody_vouched_for_never_changes_the_profile_of_
   EXPECT_EQ(nobody.error().code, Errc::not_found);
 }
 
+TEST(ReadModels, a_value_that_was_withdrawn_is_nobodys_any_more) {
+  Database database;
+  History history;
+  auto session = history.start({"zoe", true});
+  history.turn(session, "I'm Zoe", {{"full_name", "Zoe"}, {"company", "Acme"}});
+  history.append(session, {domain::FieldDeclined{"t", "company"}});
+  Following following(history, database.url());
+  ASSERT_TRUE(following.caught_up());
+  const auto profile = ask<projections::Profile>([&](auto done) { following.models.queries().profile({"", "zoe"}, std::move(done)); });
+  ASSERT_TRUE(profile);
+  EXPECT_EQ(profile->fields, (std::vector<std::pair<std::string, std::string>>{{"full_name", "Zoe"}}));
+}
+
 TEST(ReadModels, the_queries_count_as_the_contract_says) {
   Database database;
   History history;
@@ -433,6 +447,75 @@ TEST(ReadModels, a_poison_event_parks_its_users_key_and_the_rest_goes_on) {
   EXPECT_EQ(messages(a), "1");
   EXPECT_EQ(database.value("SELECT count(*) FROM projection_parked_events WHERE parked_key = '" + a.meta.user + "'"),
             std::to_string(a.version - 1));
+}
+
+/// Somebody's message is poison to this projection.
+class Poisoned : public projections::Projection {
+ public:
+  explicit Poisoned(std::unique_ptr<projections::Projection> inner) : inner_(std::move(inner)) {}
+  const std::string& name() const override { return inner_->name(); }
+  std::uint32_t version() const override { return inner_->version(); }
+  const std::vector<projections::Table>& tables() const override { return inner_->tables(); }
+  result<void> apply(const codec::DecodedEvent& event, projections::RowOperations& out) const override {
+    const auto* said = std::get_if<domain::MessageReceived>(&event.recorded.event);
+    if (said != nullptr && said->text.text == "poison") return failure(Errc::poison, "as the test wants");
+    return inner_->apply(event, out);
+  }
+
+ private:
+  std::unique_ptr<projections::Projection> inner_;
+};
+
+TEST(ReadModels, what_is_known_of_a_parked_person_is_refused_rather_than_told_stale) {
+  Database database;
+  History history;
+  auto fine = history.start({"fine", true}), parked = history.start({"parked", true}), unreadable = history.start({"unreadable", true});
+  history.turn(parked, "poison");
+  // A record that nobody can decode: whose it is, only its stream says.
+  log::Append garbage;
+  garbage.partition = unreadable.partition;
+  garbage.stream = unreadable.id;
+  garbage.expected_version = unreadable.version;
+  garbage.record_id.assign(16, 'r');
+  garbage.count = 1;
+  garbage.time = history.now;
+  garbage.payload = "not what a record holds";
+  std::promise<void> appended;
+  history.log.append(std::move(garbage), [&](log::AppendOutcome) { appended.set_value(); });
+  appended.get_future().get();
+
+  std::vector<std::unique_ptr<projections::Projection>> all;
+  all.push_back(std::make_unique<Poisoned>(projections::make_profile_projection()));
+  all.push_back(projections::make_sessions_projection());
+  Stepping stepping(history, database.url(), {}, std::move(all));
+  stepping.run_to_end();
+  projections::PostgresQueries queries(stepping.pool, stepping.progress, options_for(database.url()));
+  const auto profile = [&](const projections::UserSelector& who) {
+    const auto answer = ask<projections::Profile>([&](auto done) { queries.profile(who, std::move(done)); });
+    return answer ? std::error_code() : answer.error().code;
+  };
+  const auto sessions = [&](const projections::UserSelector& who) {
+    const auto answer = ask<std::vector<projections::SessionRow>>([&](auto done) { queries.sessions_of_user(who, std::move(done)); });
+    return answer ? std::error_code() : answer.error().code;
+  };
+  for (const auto& who : {projections::UserSelector{fine.meta.user, ""}, projections::UserSelector{"", "fine"}}) {
+    EXPECT_EQ(profile(who), std::error_code());
+    EXPECT_EQ(sessions(who), std::error_code());
+  }
+  for (const auto& who : {projections::UserSelector{parked.meta.user, ""}, projections::UserSelector{"", "parked"}}) {
+    EXPECT_EQ(profile(who), Errc::poison);
+    EXPECT_EQ(sessions(who), std::error_code());  // parked in one projection only
+  }
+  for (const auto& who : {projections::UserSelector{unreadable.meta.user, ""}, projections::UserSelector{"", "unreadable"}}) {
+    EXPECT_EQ(profile(who), Errc::poison);
+    EXPECT_EQ(sessions(who), Errc::poison);
+  }
+  EXPECT_EQ(profile({"nobody's key", ""}), Errc::not_found);
+  EXPECT_EQ(profile({"", "nobody"}), Errc::not_found);
+  // Who waits for the position of the poison is not kept waiting: it is passed, and the answer says why it does not help.
+  std::promise<bool> reached;
+  queries.wait_for({history.last, 1000}, [&](bool yes, projections::Lag) { reached.set_value(yes); });
+  EXPECT_TRUE(reached.get_future().get());
 }
 
 TEST(ReadModels, keys_out_of_reach_are_waited_for_and_park_nobody) {

@@ -95,6 +95,13 @@ TEST_F(Models, a_corrected_value_replaces_the_extracted_one) {
   EXPECT_EQ(row.at("position"), Cell{std::string("3:3")});
 }
 
+TEST_F(Models, a_declined_fields_value_is_withdrawn) {
+  const std::vector<domain::Event> events = {started(), domain::FieldExtracted{"t", "email", {domain::FieldType::email, "a@b.org"}, true},
+                                             domain::FieldDeclined{"u", "email"}};
+  EXPECT_EQ(rows(*make_profile_projection(), "user_profiles", events).at(0).at("fields"), Cell(Members{{"email", std::monostate()}}));
+  EXPECT_EQ(rows(*make_sessions_projection(), "session_analytics", events).at(0).at("filled_fields"), Cell(Members{{"email", false}}));
+}
+
 TEST_F(Models, what_can_no_longer_be_read_is_written_nowhere) {
   erased_ = true;
   domain::SessionStarted forgotten = started();
@@ -121,6 +128,16 @@ TEST_F(Models, usage_counts_what_providers_reported_by_day_and_plan) {
   EXPECT_EQ(found[0].at("unreported_calls"), count(1));
   EXPECT_EQ(found[0].at("input_tokens"), count(10));
   EXPECT_EQ(found[0].at("latency_ms"), count(150));
+  EXPECT_EQ(found[0].at("unpriced_calls"), count(2));  // nobody knows what "m" costs
+}
+
+TEST_F(Models, a_calls_cost_is_its_sessions_and_its_days) {
+  domain::Usage usage;
+  usage.input_tokens = 1000;
+  usage.output_tokens = 100;
+  const std::vector<domain::Event> events = {started(), domain::LlmCallSucceeded{"t", 1, "openai", "gpt-6-luna", "p", "2026", usage, 100, {}}};
+  EXPECT_EQ(rows(*make_usage_projection(), "token_usage", events).at(0).at("cost_nanodollars"), count(1000 * 100 + 100 * 500));
+  EXPECT_EQ(rows(*make_sessions_projection(), "session_analytics", events).at(0).at("cost_nanodollars"), count(1000 * 100 + 100 * 500));
 }
 
 TEST_F(Models, a_session_event_without_a_person_is_poison) {
