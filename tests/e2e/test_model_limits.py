@@ -29,8 +29,10 @@ class EachLimitShape(WithModels):
         self.assertEqual([p.number for p in people if p.finished is None], [])
         over = {name: s["over_limit"] for name, s in self.stats().items()}
         self.assertEqual(over, dict.fromkeys(over, 0), self.stats())
-        longest = [p.finished - p.arrived for p in people]
-        print(f"onboarded in p50 {quantile(longest, 0.5):.1f} s, longest {max(longest):.1f} s", flush=True)
+        took = [p.finished - p.arrived for p in people]
+        told = [(t.answered - t.queued) / max(1, t.eta_seconds) for p in people for t in p.turns if t.queued]
+        print(f"onboarded in p50 {quantile(took, 0.5):.1f} s, longest {max(took):.1f} s; {len(told)} turns were queued, actual over predicted: "
+              f"p50 {quantile(told, 0.5):.2f}, p90 {quantile(told, 0.9):.2f}", flush=True)
 
 
 class KilledInASpike(WithModels):

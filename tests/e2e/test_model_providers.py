@@ -78,6 +78,20 @@ class FourProviders(WithModels):
         self.assert_everybody_was_heard_once(people)
 
 
+class OneThatHangs(WithModels):
+    settings = {"model.openai.timeout_seconds": 1}
+
+    def test_is_left_at_its_time_out_and_then_alone(self):
+        self.strict.control("openai", fault="hang")
+        people = self.run_crowd(40, within_seconds=4)
+        self.assert_all_done(people)
+        stats = self.strict.stats("openai")
+        self.assertEqual(stats["answered"], 0)
+        self.assertLess(stats["calls"], 0.3 * 40 * 6, "its share would be two fifths of them")
+        late = [t.seconds for p in people for t in p.turns if t.seconds > 1]
+        print(f"{len(late)} of {40 * 6} turns waited for it, the longest {max(late):.1f} s", flush=True)
+
+
 class AWrongKey(WithModels):
     keys = {"gemini": "sk-wrong"}
 
