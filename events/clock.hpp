@@ -20,7 +20,7 @@ class RandomSource {
   virtual void fill(std::span<std::uint8_t>) = 0;  // thread-safe
 };
 
-/// The machine's. `system_random` is libsodium's CSPRNG.
+/// The machine's. `system_random` is libsodium's CSPRNG, drawn in blocks a thread.
 Clock& system_clock();
 RandomSource& system_random();
 

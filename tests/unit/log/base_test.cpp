@@ -1,10 +1,53 @@
 // Ids, positions and fault points: small, and everything leans on them.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <set>
+#include <thread>
+
 #include "events/fault_point.hpp"
 #include "events/ids.hpp"
 #include "tests/unit/log/scratch.hpp"
 
 namespace onboarding {
 namespace {
+
+std::string random_text(std::size_t size) {
+  std::string bytes(size, '\0');
+  system_random().fill({reinterpret_cast<std::uint8_t*>(bytes.data()), bytes.size()});
+  return bytes;
+}
+
+TEST(SystemRandom, never_gives_the_same_bytes_twice_whatever_is_asked_for) {
+  std::set<std::string> seen;
+  for (const std::size_t size : {16, 24, 6, 32, 300, 5000})
+    for (int i = 0; i < 1000; ++i) ASSERT_TRUE(seen.insert(random_text(size)).second) << size;
+  std::set<std::string> others;
+  std::thread([&] {
+    for (int i = 0; i < 1000; ++i) others.insert(random_text(16));
+  }).join();
+  for (const std::string& bytes : others) EXPECT_FALSE(seen.contains(bytes));
+}
+
+TEST(SystemRandom, gives_a_forked_child_other_bytes_than_its_parent) {
+  random_text(16);  // a block is drawn
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const std::string bytes = random_text(16);
+    ::_exit(::write(ends[1], bytes.data(), bytes.size()) == 16 ? 0 : 1);
+  }
+  const std::string ours = random_text(16);
+  std::string theirs(16, '\0');
+  ASSERT_EQ(::read(ends[0], theirs.data(), theirs.size()), 16);
+  ::close(ends[0]);
+  ::close(ends[1]);
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_NE(ours, theirs);
+}
 
 TEST(Ids, a_position_reads_back_as_it_was_written_and_nothing_else_is_one) {
   for (const Position position : {Position{0, 0}, Position{3, 567}, Position{UINT32_MAX, UINT64_MAX}}) EXPECT_EQ(parse_position(to_string(position)), position);
