@@ -2,7 +2,9 @@
 
 #include <sodium.h>
 
+#include <bit>
 #include <charconv>
+#include <type_traits>
 
 #include "events/privacy/key_store.hpp"
 #include "events/privacy/secret_file.hpp"
@@ -11,7 +13,9 @@ namespace onboarding::privacy {
 namespace {
 
 using Key = std::array<std::uint8_t, 32>;
+using BegunMac = std::array<std::uint64_t, 26>;
 using Mac = std::array<std::uint8_t, crypto_auth_hmacsha256_BYTES>;
+static_assert(sizeof(crypto_auth_hmacsha256_state) == sizeof(BegunMac) && std::is_trivially_copyable_v<crypto_auth_hmacsha256_state>);
 static_assert(crypto_kdf_KEYBYTES == 32 && crypto_auth_hmacsha256_KEYBYTES == 32);
 
 constexpr char kdf_context[crypto_kdf_CONTEXTBYTES + 1] = "onboardg";
@@ -21,9 +25,8 @@ enum SubKey : std::uint64_t { token = 1, blinding, user, derivation, request, wr
 const unsigned char* bytes(std::string_view s) { return reinterpret_cast<const unsigned char*>(s.data()); }
 
 /// HMAC-SHA-256 over parts, each with its length before it, so that no two lists of parts read the same.
-Mac mac(const Key& key, std::initializer_list<std::string_view> parts) {
-  crypto_auth_hmacsha256_state state;
-  crypto_auth_hmacsha256_init(&state, key.data(), key.size());
+Mac mac(const BegunMac& begun, std::initializer_list<std::string_view> parts) {
+  auto state = std::bit_cast<crypto_auth_hmacsha256_state>(begun);
   for (const auto part : parts) {
     std::array<std::uint8_t, 8> length{};
     for (std::size_t i = 0; i < length.size(); ++i) length[i] = static_cast<std::uint8_t>(part.size() >> 8 * i);
@@ -56,15 +59,25 @@ std::string short_hex(const Mac& mac) { return hex(mac.data(), 16); }
 }  // namespace
 
 Secrets::~Secrets() {
-  for (Key* key : {&token_, &blinding_, &user_, &derivation_, &request_, &wrapping_, &cursor_}) sodium_memzero(key->data(), key->size());
+  for (BegunMac* begun : {&token_, &blinding_, &user_, &derivation_, &request_}) sodium_memzero(begun->data(), sizeof *begun);
+  for (Key* key : {&wrapping_, &cursor_}) sodium_memzero(key->data(), key->size());
 }
 
 Secrets Secrets::from_bytes(const Key& master) {
   Secrets secrets;
-  const std::pair<Key*, SubKey> keys[] = {{&secrets.token_, token},           {&secrets.blinding_, blinding}, {&secrets.user_, user},
-                                          {&secrets.derivation_, derivation}, {&secrets.request_, request},   {&secrets.wrapping_, wrapping},
-                                          {&secrets.cursor_, cursor}};
-  for (const auto& [key, number] : keys) crypto_kdf_derive_from_key(key->data(), key->size(), number, kdf_context, master.data());
+  const auto derive = [&](Key& key, SubKey number) { crypto_kdf_derive_from_key(key.data(), key.size(), number, kdf_context, master.data()); };
+  Key key;
+  for (const auto& [begun, number] : {std::pair(&secrets.token_, token), std::pair(&secrets.blinding_, blinding), std::pair(&secrets.user_, user),
+                                      std::pair(&secrets.derivation_, derivation), std::pair(&secrets.request_, request)}) {
+    derive(key, number);
+    crypto_auth_hmacsha256_state state;
+    crypto_auth_hmacsha256_init(&state, key.data(), key.size());
+    *begun = std::bit_cast<BegunMac>(state);
+    sodium_memzero(&state, sizeof state);
+  }
+  sodium_memzero(key.data(), key.size());
+  derive(secrets.wrapping_, wrapping);
+  derive(secrets.cursor_, cursor);
   return secrets;
 }
 

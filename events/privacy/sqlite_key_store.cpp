@@ -29,6 +29,8 @@ FaultPoint before_scrub("keys.before_scrub");
 FaultPoint after_scrub("keys.after_scrub");
 
 constexpr int layout = 1;
+// Commits follow one another no faster than this, so that those who come meanwhile share the next one.
+constexpr auto between_commits = std::chrono::milliseconds(5);
 constexpr std::size_t nonce_bytes = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES;
 constexpr std::size_t wrapped_bytes = nonce_bytes + 32 + crypto_aead_xchacha20poly1305_ietf_ABYTES;
 using WrappingKey = std::array<std::uint8_t, 32>;
@@ -376,18 +378,21 @@ struct SqliteKeyStore::Impl {
 
   void serve() {
     pthread_setname_np(pthread_self(), "keys-writer");
+    std::chrono::steady_clock::time_point next_commit{};
     for (;;) {
       std::vector<Request> batch;
       {
         std::unique_lock lock(queue_mutex);
         queue_changed.wait(lock, [&] { return stopping || !queue.empty(); });
         if (queue.empty()) return;
+        queue_changed.wait_until(lock, next_commit, [&] { return stopping; });
         while (!queue.empty() && batch.size() < options.max_batch) {
           batch.push_back(std::move(queue.front()));
           queue.pop_front();
         }
       }
       carry_out(batch);
+      next_commit = std::chrono::steady_clock::now() + between_commits;
     }
   }
 
