@@ -15,6 +15,7 @@
 #include "events/domain/assertion.hpp"
 #include "events/fault_point.hpp"
 #include "events/log/append_rules.hpp"
+#include "events/log/recent_records.hpp"
 #include "events/log/sqlite/read_threads.hpp"
 #include "events/log/sqlite/writer_lock.hpp"
 #include "events/log/subscribers.hpp"
@@ -38,6 +39,10 @@ constexpr auto head_sync_period = std::chrono::seconds(1);
 constexpr auto probe_period = std::chrono::seconds(1);
 constexpr auto idle_before_checkpoint = std::chrono::milliseconds(20);
 constexpr std::size_t page_bytes = 8192;
+// Where many append at once, a commit waits this long for others: a sync costs more than all else in it. Whoever appends
+// alone never waits.
+constexpr auto gathering = std::chrono::milliseconds(1);
+constexpr double crowd = 2;  // appends a commit, lately
 
 void say_and_end(const Failure& why) {
   std::fprintf(stderr, "the event log failed and nothing is acknowledged any more: %s\n", why.message().c_str());
@@ -58,6 +63,7 @@ class Writer final : public SqliteLog {
         heads_(scan.heads()),
         published_heads_(layout.partitions),
         index_(layout.partitions, options_.idle_streams),
+        recent_(layout.partitions, options_.recent_bytes),
         reads_(options_.path, options_.max_waiting_reads) {
     for (std::uint32_t partition = 0; partition < layout_.partitions; ++partition) published_heads_[partition] = heads_[partition];
     if (!options_.on_fatal) options_.on_fatal = say_and_end;
@@ -80,10 +86,12 @@ class Writer final : public SqliteLog {
   }
   result<std::vector<Record>> read_partition(std::uint32_t partition, std::uint64_t after_sequence, std::size_t max_records,
                                              std::size_t max_bytes) override {
+    if (auto recent = recent_.read(partition, after_sequence, max_records, max_bytes)) return *std::move(recent);
     return reads_.partition(partition, after_sequence, max_records, max_bytes);
   }
   std::uint64_t head(std::uint32_t partition) const override { return published_heads_.at(partition); }
   std::unique_ptr<Subscription> subscribe(std::function<void(std::uint32_t)> on_advance) override {
+    followed_ = true;
     return subscribers_.add(std::move(on_advance));
   }
   result<std::vector<OpenStream>> pending_turns(std::uint32_t partition, std::size_t limit) override {
@@ -119,6 +127,7 @@ class Writer final : public SqliteLog {
   int write(Waiting&);
   int look_up(Waiting&);
   void acknowledge();
+  void keep(Waiting&);
   void refuse(const Failure&);
   void give_up(const Failure&);
   SteadyClock::time_point next_chore(SteadyClock::time_point now) const;
@@ -141,6 +150,7 @@ class Writer final : public SqliteLog {
   std::vector<std::uint64_t> heads_;
   std::vector<Waiting> batch_;
   std::uint64_t batch_number_ = 0;
+  double appends_a_commit_ = 1;
   std::vector<std::uint32_t> advanced_;  // partitions, of this batch
   int wal_pages_ = 0, wal_pages_at_checkpoint_ = 0;
   bool head_unsynced_ = false, failed_ = false;
@@ -150,6 +160,8 @@ class Writer final : public SqliteLog {
   std::mutex index_mutex_;  // only the writer thread changes the index, under it; it reads without
   StreamIndex index_;
   Subscribers subscribers_;
+  std::atomic<bool> followed_{false};  // somebody subscribed: new records are kept for them
+  RecentRecords recent_;
 
   mutable std::mutex mutex_;  // of all below
   std::condition_variable wake_;
@@ -255,6 +267,7 @@ void Writer::run() {
           wake_.wait_until(lock, due, ready);
         writer_sleeps_ = false;
       }
+      if (appends_a_commit_ >= crowd) wake_.wait_for(lock, gathering, [this] { return closing_; });
       stop = closing_ && waiting_.empty();
       waiting.swap(waiting_);
       waiting_bytes_ = 0;
@@ -265,7 +278,10 @@ void Writer::run() {
                     std::make_move_iterator(waiting.begin() + static_cast<std::ptrdiff_t>(end)));
       carry_out();
     }
-    if (!waiting.empty()) idle_since_ = SteadyClock::now();
+    if (!waiting.empty()) {
+      idle_since_ = SteadyClock::now();
+      appends_a_commit_ += (static_cast<double>(waiting.size()) - appends_a_commit_) / 16;
+    }
     if (stop) break;
     do_chores();
   }
@@ -428,6 +444,9 @@ void Writer::acknowledge() {
     }
     index_.trim();
   }
+  if (followed_)
+    for (Waiting& each : batch_)
+      if (each.verdict == Waiting::Verdict::written) keep(each);
   for (const std::uint32_t partition : advanced_) published_heads_[partition] = heads_[partition];
   for (Waiting& each : batch_) {
     switch (each.verdict) {
@@ -441,6 +460,13 @@ void Writer::acknowledge() {
   after_ack.hit();
   subscribers_.notify(advanced_);
   batch_.clear();
+}
+
+/// For those who follow; takes the append's texts.
+void Writer::keep(Waiting& written) {
+  Append& append = written.append;
+  recent_.add({append.partition, written.first_sequence, std::move(append.stream), append.expected_version + 1, append.count,
+               std::move(append.record_id), append.index, append.time, std::move(append.payload), {}});
 }
 
 void Writer::refuse(const Failure& why) {
@@ -563,7 +589,7 @@ result<std::unique_ptr<SqliteLog>> SqliteLog::open(SqliteOptions options) {
   }
   if ((*layout)->partitions != options.partitions)
     return failure(Errc::wrong_layout, options.path + " has " + std::to_string((*layout)->partitions) + " partitions, asked for were " + std::to_string(options.partitions));
-  const std::string pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-65536; PRAGMA journal_size_limit=" + std::to_string(options.checkpoint_bytes);
+  const std::string pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-8192; PRAGMA journal_size_limit=" + std::to_string(options.checkpoint_bytes);
   if (auto set = database->require(pragmas.c_str()); !set) return tl::unexpected(set.error());
   if (auto synced = sync_wal(options.path); !synced) return tl::unexpected(synced.error());
 

@@ -22,6 +22,7 @@ struct SqliteOptions {
   std::size_t max_batch = 1024;              // appends in one commit
   std::size_t max_waiting_reads = 4096;      // read_stream calls in the queue
   std::size_t idle_streams = 65536;          // streams that are neither open nor pending whose version stays in memory
+  std::size_t recent_bytes = 4 << 20;        // newest records kept for those who follow, once somebody subscribed
   std::size_t checkpoint_bytes = 64 << 20;   // WAL since the last checkpoint: above, at once; above a 32nd of it, when idle
   /// Trust a log whose head file is lost, damaged or ahead, and write a new one: an operator's decision, never a default.
   bool rebuild_head = false;

@@ -5,6 +5,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <map>
+
 #include "events/fault_point.hpp"
 #include "tests/unit/log/scratch.hpp"
 
@@ -21,6 +24,42 @@ class SqliteLogTest : public testing::Test {
   }
   Scratch scratch;
 };
+
+bool same(const Record& a, const Record& b) {
+  return a.partition == b.partition && a.first_sequence == b.first_sequence && a.stream == b.stream && a.first_version == b.first_version && a.count == b.count &&
+         a.record_id == b.record_id && a.index == b.index && a.time == b.time && a.payload == b.payload && a.resume_token == b.resume_token;
+}
+
+TEST_F(SqliteLogTest, who_follows_reads_the_same_from_memory_as_from_the_file) {
+  auto log = open({.recent_bytes = 8000});  // some of the records, not all
+  ASSERT_TRUE(durable_now(*log, make_append("before anybody followed", 0)));
+  const auto following = log->subscribe([](std::uint32_t) {});
+  std::map<std::string, std::uint64_t> versions;
+  for (std::uint32_t i = 0; i < 100; ++i) {
+    const std::uint32_t partition = i % 3;
+    const std::string stream = std::to_string(partition) + "-" + std::to_string(i % 7);
+    const std::uint32_t count = 1 + i % 4;
+    ASSERT_TRUE(durable_now(*log, make_append(stream, versions[stream], partition, count)));
+    versions[stream] += count;
+  }
+  std::vector<std::vector<Record>> followed;
+  const auto read_all = [&](SqliteLog& from, auto&& each) {
+    for (std::uint32_t partition = 0; partition < 4; ++partition)
+      for (std::uint64_t after = 0; after <= from.head(partition) + 1; ++after)
+        for (const std::size_t bytes : {std::size_t{1}, std::size_t{100}, std::size_t{1} << 20})
+          for (const std::size_t records : {1, 3, 1000}) each(from.read_partition(partition, after, records, bytes).value());
+  };
+  read_all(*log, [&](std::vector<Record> records) { followed.push_back(std::move(records)); });
+  log.reset();
+  log = open();
+  std::size_t i = 0;
+  read_all(*log, [&](const std::vector<Record>& records) {
+    ASSERT_LT(i, followed.size());
+    EXPECT_TRUE(std::ranges::equal(records, followed[i], same)) << i;
+    ++i;
+  });
+  EXPECT_EQ(i, followed.size());
+}
 
 TEST_F(SqliteLogTest, a_second_writer_is_told_who_holds_the_log) {
   const auto log = open();
