@@ -90,7 +90,6 @@ using job_atom = caf::atom_constant<caf::atom("job")>;
 using loaded_atom = caf::atom_constant<caf::atom("loaded")>;
 using appended_atom = caf::atom_constant<caf::atom("appended")>;
 using deadline_atom = caf::atom_constant<caf::atom("deadline")>;
-using idle_atom = caf::atom_constant<caf::atom("idle")>;
 using retry_atom = caf::atom_constant<caf::atom("retry")>;
 using reread_atom = caf::atom_constant<caf::atom("reread")>;
 using due_atom = caf::atom_constant<caf::atom("due")>;

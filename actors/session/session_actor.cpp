@@ -65,21 +65,6 @@ bool concluded(const domain::Turn& turn) {
   return turn.status == domain::TurnStatus::answered || turn.status == domain::TurnStatus::failed;
 }
 
-/// A state to fold one more batch into, only to learn what the log is to index. The answered turns, most of a state, play
-/// no part in that.
-domain::State without_concluded_turns(const domain::State& state) {
-  domain::State copy;
-  copy.status = state.status;
-  copy.version = state.version;
-  copy.flow = state.flow;
-  copy.fields = state.fields;
-  copy.last_activity = state.last_activity;
-  copy.completed_at = state.completed_at;
-  for (const domain::Turn& turn : state.turns)
-    if (!concluded(turn)) copy.turns.push_back(turn);
-  return copy;
-}
-
 /// One thing to decide and carry out.
 struct Step {
   enum class Kind { job, start_turn, conclude_turn, queue_turn, abandon };
@@ -169,13 +154,13 @@ class SessionActor : public caf::event_based_actor {
       return caf::exit_reason::unhandled_exception;
     });
     if (phase_ == Phase::loading) load(nullptr);
-    arm_idle(environment_->settings().passivate_after);
+    // The first request is due no earlier: it needs no timer of its own.
+    arm_deadline(now() + std::min<caf::timespan>(settings().request_deadline, settings().passivate_after));
     return {
         [this](job_atom, const JobPtr& job) { receive(job); },
         [this](loaded_atom, const LoadResultPtr& loaded) { take_loaded(std::move(loaded->loaded)); },
         [this](appended_atom, const log::AppendOutcome& outcome) { take_append(outcome); },
         [this](deadline_atom) { look_at_deadlines(); },
-        [this](idle_atom) { look_at_idleness(); },
         [this](retry_atom) { retry(); },
         [this](reread_atom) { load(state_); },
         [this](due_atom) {
@@ -355,11 +340,6 @@ class SessionActor : public caf::event_based_actor {
     const domain::Timestamp clock_now = environment_->options.clock->now();
     writing.time = planted(Plant::time_going_back) ? clock_now : std::max(clock_now, state_->updated_at);
 
-    domain::State trial = without_concluded_turns(*state_);
-    std::uint64_t version = state_->version;
-    for (const domain::Event& event : writing.events)
-      domain::evolve(trial, {++version, 0, writing.time, event}, *environment_->options.flows);
-
     log::Append record;
     record.partition = partition_;
     record.stream = session_id_;
@@ -367,7 +347,7 @@ class SessionActor : public caf::event_based_actor {
     record.record_id.resize(16);
     environment_->options.random->fill({reinterpret_cast<std::uint8_t*>(record.record_id.data()), record.record_id.size()});
     record.count = static_cast<std::uint32_t>(writing.events.size());
-    record.index = domain::recovery_index(trial, settings().limits);
+    record.index = domain::recovery_index(*state_, writing.events, writing.time, settings().limits);
     record.time = writing.time;
     take_key(writing.step);
     auto payload = codec::encode(meta_of(writing.step), session_id_, state_->version + 1, writing.time, writing.events, key_.get());
@@ -399,7 +379,7 @@ class SessionActor : public caf::event_based_actor {
     if (!start) return;
     auto state = std::make_shared<domain::State>(*state_);
     for (const domain::Event& event : writing.events)
-      domain::evolve(*state, {state->version + 1, 1, writing.time, event}, *environment_->options.flows);
+      domain::evolve(*state, event, {state->version + 1, 1, writing.time}, *environment_->options.flows);
     start->reply(SessionStartedAnswer{{session_id_, meta_.user, partition_, state}, start->token, false});
   }
 
@@ -472,7 +452,7 @@ class SessionActor : public caf::event_based_actor {
     domain::State& state = state_to_change();
     std::uint64_t sequence = durable.first.sequence;
     for (const domain::Event& event : writing->events)
-      domain::evolve(state, {state.version + 1, sequence++, writing->time, event}, *environment_->options.flows);
+      domain::evolve(state, event, {state.version + 1, sequence++, writing->time}, *environment_->options.flows);
     environment_->instruments.durable(session_id_, state, writing->events);
     tell_watchers();
     settled(writing->step, true);
@@ -844,6 +824,7 @@ class SessionActor : public caf::event_based_actor {
         arm_deadline(ask_->due);
     }
     pump();
+    look_at_idleness();
   }
 
   bool refuse_if_due(const JobPtr& job, GatewayErrc why) {
@@ -860,14 +841,15 @@ class SessionActor : public caf::event_based_actor {
            !work_held_ && !domain::pending_turn(*state_);
   }
 
-  void arm_idle(caf::timespan after) { delayed_send(this, after, idle_atom::value); }
-
   void look_at_idleness() {
     std::erase_if(watching_, [](const Watching& watching) { return !watching.watcher->interested(); });
-    const auto limit = settings().passivate_after;
-    const auto idle_for = now() - touched_;
-    if (!is_idle() || idle_for < limit) return arm_idle(idle_for < limit ? caf::timespan(limit - idle_for) : caf::timespan(limit));
-    ask_to_leave();
+    const auto leaves_at = touched_ + settings().passivate_after;
+    if (!is_idle())
+      arm_deadline(now() + settings().passivate_after);
+    else if (now() < leaves_at)
+      arm_deadline(leaves_at);
+    else
+      ask_to_leave();
   }
 
   /// Nobody needs it in memory: there is no such session, or it came up only to do what the log asked for.
@@ -890,7 +872,7 @@ class SessionActor : public caf::event_based_actor {
     }
     leaving_ = false;
     send(host_, stay_atom::value, session_id_);
-    arm_idle(settings().passivate_after);
+    arm_deadline(now() + settings().passivate_after);
   }
 
   const EnvironmentPtr environment_;

@@ -202,11 +202,19 @@ using Event = std::variant<FlowPublished, SessionStarted, MessageReceived, TurnS
 /// The type's public name, e.g. "SessionStarted".
 std::string_view type_name(const Event&);
 
-/// An event with what the log gave it.
-struct RecordedEvent {
+/// What the log gives an event.
+struct Recorded {
   std::uint64_t version = 0;   // in the stream: 1, 2, 3 …
   std::uint64_t sequence = 0;  // in the partition: 1, 2, 3 …
   Timestamp time;
+  bool operator==(const Recorded&) const = default;
+};
+
+/// An event with what the log gave it.
+struct RecordedEvent : Recorded {
+  RecordedEvent() = default;
+  RecordedEvent(std::uint64_t version_, std::uint64_t sequence_, Timestamp time_, Event event_)
+      : Recorded{version_, sequence_, time_}, event(std::move(event_)) {}
   Event event;
   bool operator==(const RecordedEvent&) const = default;
 };

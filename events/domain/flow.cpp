@@ -18,7 +18,7 @@ namespace onboarding::domain {
 namespace {
 
 // Bounds of a flow, so that a decision stays cheap and a session's state small.
-constexpr std::size_t max_fields = 200;
+constexpr std::size_t max_fields = 200;  // Turn::missing counts them in a byte
 constexpr std::size_t max_options = 500;
 constexpr std::size_t max_prompt_bytes = 2000;
 constexpr std::size_t max_label_bytes = 200;

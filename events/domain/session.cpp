@@ -14,7 +14,6 @@ namespace {
 
 using Events = std::vector<Event>;
 using Decision = tl::expected<Events, Rejection>;
-using FieldStates = std::map<std::string, FieldState, std::less<>>;
 
 constexpr std::size_t max_stored_value_bytes = 4096;    // a refused value, as said
 constexpr std::size_t max_stored_answer_bytes = 65536;  // a raw model answer
@@ -59,6 +58,15 @@ std::vector<const FieldSpec*> missing(const Flow& flow, const FieldStates& field
   for (std::size_t i = 0; i < flow.fields.size(); ++i)
     if (applies[i] && missing(flow.fields[i], state_of(fields, flow.fields[i]))) out.push_back(&flow.fields[i]);
   return out;
+}
+
+std::vector<std::uint8_t> missing_places(const State& state) {
+  std::vector<std::uint8_t> places;
+  if (state.status == SessionStatus::erased) return places;
+  const auto specs = missing(*state.flow, state.fields);
+  places.reserve(specs.size());
+  for (const FieldSpec* spec : specs) places.push_back(static_cast<std::uint8_t>(spec - state.flow->fields.data()));
+  return places;
 }
 
 bool nothing_required(const std::vector<const FieldSpec*>& missing_specs) {
@@ -301,7 +309,7 @@ Decision decide_on(const State&, const EraseUser&, const Facts&) { return Events
 
 // ---- folding
 
-void fold(State&, const FlowPublished&, const RecordedEvent&) {
+void fold(State&, const FlowPublished&, const Recorded&) {
   ONBOARDING_ASSERT(false, "a flow is published in a stream of its own, never in a session's");
 }
 
@@ -311,7 +319,7 @@ void ask(State& state, const std::vector<std::string>& asks) {
   if (!asks.empty()) state.asked_last = asks.front();
 }
 
-void fold(State& state, const SessionStarted& event, const RecordedEvent& recorded) {
+void fold(State& state, const SessionStarted& event, const Recorded& recorded) {
   state.status = SessionStatus::active;
   state.user_id = event.user_id;
   state.plan = event.plan;
@@ -330,7 +338,7 @@ void fold(State& state, const SessionStarted& event, const RecordedEvent& record
   ask(state, event.asks);
 }
 
-void fold(State& state, const MessageReceived& event, const RecordedEvent& recorded) {
+void fold(State& state, const MessageReceived& event, const Recorded& recorded) {
   Turn turn;
   turn.turn_id = event.turn_id;
   turn.idempotency_key_hash = event.idempotency_key_hash;
@@ -339,22 +347,22 @@ void fold(State& state, const MessageReceived& event, const RecordedEvent& recor
   turn.received_version = recorded.version;
   turn.received_at = recorded.time;
   // Sessions are many and short: growing by doubling would leave half of it empty.
-  if (state.turns.size() == state.turns.capacity()) state.turns.reserve(state.turns.size() + 2);
+  state.turns.reserve(state.turns.size() + 1);
   state.turns.push_back(std::move(turn));
   state.last_activity = recorded.time;
 }
 
-void fold(State& state, const TurnStarted& event, const RecordedEvent&) {
+void fold(State& state, const TurnStarted& event, const Recorded&) {
   Turn& turn = turn_of(state, event.turn_id);
   turn.status = TurnStatus::running;
   turn.activation = event.activation;
 }
 
-void fold(State& state, const TurnQueued& event, const RecordedEvent&) { turn_of(state, event.turn_id).queued = true; }
+void fold(State& state, const TurnQueued& event, const Recorded&) { turn_of(state, event.turn_id).queued = true; }
 
-void fold(State&, const LlmCallStarted&, const RecordedEvent&) {}
-void fold(State&, const LlmCallSucceeded&, const RecordedEvent&) {}
-void fold(State&, const LlmCallFailed&, const RecordedEvent&) {}
+void fold(State&, const LlmCallStarted&, const Recorded&) {}
+void fold(State&, const LlmCallSucceeded&, const Recorded&) {}
+void fold(State&, const LlmCallFailed&, const Recorded&) {}
 
 void learn(State& state, std::string_view turn_id, const std::string& field, const FieldValue& value) {
   FieldState& known = state.fields[field];
@@ -364,19 +372,19 @@ void learn(State& state, std::string_view turn_id, const std::string& field, con
   turn_of(state, turn_id).extracted.emplace_back(field, value);
 }
 
-void fold(State& state, const FieldExtracted& event, const RecordedEvent&) {
+void fold(State& state, const FieldExtracted& event, const Recorded&) {
   learn(state, event.turn_id, event.field, event.value);
 }
-void fold(State& state, const FieldCorrected& event, const RecordedEvent&) {
+void fold(State& state, const FieldCorrected& event, const Recorded&) {
   learn(state, event.turn_id, event.field, event.value);
 }
 
-void fold(State& state, const FieldRejected& event, const RecordedEvent&) {
+void fold(State& state, const FieldRejected& event, const Recorded&) {
   state.fields[event.field].times_rejected++;
   turn_of(state, event.turn_id).rejected.push_back({event.field, event.value.text, event.reason});
 }
 
-void fold(State& state, const FieldDeclined& event, const RecordedEvent&) {
+void fold(State& state, const FieldDeclined& event, const Recorded&) {
   FieldState& field = state.fields[event.field];
   field.value.reset();
   field.declined = true;
@@ -384,17 +392,16 @@ void fold(State& state, const FieldDeclined& event, const RecordedEvent&) {
 }
 
 // The reply that follows counts the question.
-void fold(State&, const FieldReasked&, const RecordedEvent&) {}
+void fold(State&, const FieldReasked&, const Recorded&) {}
 
-void fold(State& state, const AssistantReplied& event, const RecordedEvent& recorded) {
+void fold(State& state, const AssistantReplied& event, const Recorded& recorded) {
   // What was asked before an apology still stands.
   if (!event.error) ask(state, event.asks);
   Turn& turn = turn_of(state, event.turn_id);
   turn.status = event.error ? TurnStatus::failed : TurnStatus::answered;
   turn.error = event.error;
   turn.reply = event.text;
-  turn.missing = missing_fields(state);
-  turn.missing.shrink_to_fit();
+  turn.missing = missing_places(state);
   turn.is_complete = is_complete(state);
   turn.replied_version = recorded.version;
   turn.replied_at = recorded.time;
@@ -403,13 +410,13 @@ void fold(State& state, const AssistantReplied& event, const RecordedEvent& reco
   state.last_activity = recorded.time;
 }
 
-void fold(State& state, const TurnFailed& event, const RecordedEvent&) {
+void fold(State& state, const TurnFailed& event, const Recorded&) {
   Turn& turn = turn_of(state, event.turn_id);
   turn.status = TurnStatus::failed;
   turn.error = true;
 }
 
-void fold(State& state, const SessionCompleted& event, const RecordedEvent& recorded) {
+void fold(State& state, const SessionCompleted& event, const Recorded& recorded) {
   state.status = SessionStatus::completed;
   state.completed_at = recorded.time;
   Turn& turn = turn_of(state, event.turn_id);
@@ -418,20 +425,20 @@ void fold(State& state, const SessionCompleted& event, const RecordedEvent& reco
   turn.last_sequence = recorded.sequence;
 }
 
-void fold(State& state, const SessionAbandoned&, const RecordedEvent&) { state.status = SessionStatus::abandoned; }
+void fold(State& state, const SessionAbandoned&, const Recorded&) { state.status = SessionStatus::abandoned; }
 
-void fold(State& state, const SessionResumed&, const RecordedEvent& recorded) {
+void fold(State& state, const SessionResumed&, const Recorded& recorded) {
   state.status = SessionStatus::active;
   state.last_activity = recorded.time;
 }
 
-void fold(State& state, const TokenIssued& event, const RecordedEvent& recorded) {
+void fold(State& state, const TokenIssued& event, const Recorded& recorded) {
   state.token_generation = event.generation;
   state.token_hash = event.token_hash;
   state.last_activity = recorded.time;
 }
 
-void fold(State& state, const UserErased&, const RecordedEvent&) {
+void fold(State& state, const UserErased&, const Recorded&) {
   state.status = SessionStatus::erased;
   state.user_id = Personal::forgotten();
   state.greeting = Personal::forgotten();
@@ -480,6 +487,22 @@ std::string_view sentence(Rejection rejection) {
   ONBOARDING_ASSERT(false, "every rejection has a sentence");
 }
 
+FieldStates::const_iterator FieldStates::find(std::string_view name) const {
+  return std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.first == name; });
+}
+
+const FieldState& FieldStates::at(std::string_view name) const {
+  const auto found = find(name);
+  ONBOARDING_ASSERT(found != entries_.end(), "the field has a state");
+  return found->second;
+}
+
+FieldState& FieldStates::operator[](std::string_view name) {
+  const auto place = std::lower_bound(entries_.begin(), entries_.end(), name, [](const Entry& entry, std::string_view n) { return entry.first < n; });
+  if (place != entries_.end() && place->first == name) return place->second;
+  return entries_.emplace(place, std::string(name), FieldState{})->second;
+}
+
 State initial() { return {}; }
 
 Decision decide(const State& state, const Command& command, const Facts& facts) {
@@ -490,14 +513,16 @@ Decision decide(const State& state, const Command& command, const Facts& facts) 
   return std::visit([&](const auto& c) { return decide_on(state, c, facts); }, command);
 }
 
-void evolve(State& state, const RecordedEvent& recorded, const FlowCatalog& flows) {
+void evolve(State& state, const RecordedEvent& recorded, const FlowCatalog& flows) { evolve(state, recorded.event, recorded, flows); }
+
+void evolve(State& state, const Event& event, const Recorded& recorded, const FlowCatalog& flows) {
   ONBOARDING_ASSERT(recorded.version == state.version + 1, "a stream's versions have no gap");
-  if (const auto* started = std::get_if<SessionStarted>(&recorded.event)) {
+  if (const auto* started = std::get_if<SessionStarted>(&event)) {
     state.flow = flows.find(started->flow, started->flow_version);
     ONBOARDING_ASSERT(state.flow != nullptr, "a session stands on a published version of a flow");
   }
   ONBOARDING_ASSERT(state.flow != nullptr, "a session's first event is SessionStarted");
-  std::visit([&](const auto& event) { fold(state, event, recorded); }, recorded.event);
+  std::visit([&](const auto& e) { fold(state, e, recorded); }, event);
   state.version = recorded.version;
   state.sequence = recorded.sequence;
   state.updated_at = recorded.time;
@@ -508,6 +533,13 @@ std::vector<std::string> missing_fields(const State& state) {
   if (!state.flow || state.status == SessionStatus::erased) return names;
   const auto specs = missing(*state.flow, state.fields);
   std::transform(specs.begin(), specs.end(), std::back_inserter(names), [](const FieldSpec* spec) { return spec->name; });
+  return names;
+}
+
+std::vector<std::string> names_of(const Flow& flow, const std::vector<std::uint8_t>& fields) {
+  std::vector<std::string> names;
+  names.reserve(fields.size());
+  for (const std::uint8_t place : fields) names.push_back(flow.fields[place].name);
   return names;
 }
 
@@ -532,12 +564,37 @@ const Turn* find_turn_by_key(const State& state, std::string_view idempotency_ke
   return found == state.turns.rend() ? nullptr : &*found;
 }
 
+namespace {
+
+RecoveryIndex index_of(SessionStatus status, bool pending_turn, Timestamp last_activity, const Limits& limits) {
+  const bool open = status == SessionStatus::active;
+  return {open, pending_turn, open ? last_activity + limits.abandon_after : Timestamp{}};
+}
+
+}  // namespace
+
 RecoveryIndex recovery_index(const State& state, const Limits& limits) {
-  RecoveryIndex index;
-  index.open = state.status == SessionStatus::active;
-  index.pending_turn = pending_turn(state) != nullptr;
-  if (index.open) index.due_at = state.last_activity + limits.abandon_after;
-  return index;
+  return index_of(state.status, pending_turn(state) != nullptr, state.last_activity, limits);
+}
+
+RecoveryIndex recovery_index(const State& before, const std::vector<Event>& batch, Timestamp time, const Limits& limits) {
+  SessionStatus status = before.status;
+  Timestamp last_activity = before.last_activity;
+  auto unanswered = std::count_if(before.turns.begin(), before.turns.end(), [](const Turn& turn) { return !concluded(turn); });
+  for (const Event& event : batch) {
+    const bool received = std::holds_alternative<MessageReceived>(event), replied = std::holds_alternative<AssistantReplied>(event);
+    const bool begun = std::holds_alternative<SessionStarted>(event) || std::holds_alternative<SessionResumed>(event);
+    unanswered += received - replied;  // a failed turn is told in a reply, too
+    if (received || replied || begun || std::holds_alternative<TokenIssued>(event)) last_activity = time;
+    if (begun) status = SessionStatus::active;
+    if (std::holds_alternative<SessionCompleted>(event)) status = SessionStatus::completed;
+    if (std::holds_alternative<SessionAbandoned>(event)) status = SessionStatus::abandoned;
+    if (std::holds_alternative<UserErased>(event)) {
+      status = SessionStatus::erased;
+      unanswered = 0;
+    }
+  }
+  return index_of(status, unanswered > 0, last_activity, limits);
 }
 
 }  // namespace onboarding::domain

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,6 +22,26 @@ struct FieldState {
   std::uint32_t times_asked = 0;
   std::uint32_t times_rejected = 0;
   bool operator==(const FieldState&) const = default;
+};
+
+/// What is known of a flow's fields, by name. Flat: a session has a handful, and sessions are many.
+class FieldStates {
+ public:
+  using Entry = std::pair<std::string, FieldState>;
+  using iterator = std::vector<Entry>::iterator;
+  using const_iterator = std::vector<Entry>::const_iterator;
+
+  iterator begin() { return entries_.begin(); }
+  iterator end() { return entries_.end(); }
+  const_iterator begin() const { return entries_.begin(); }
+  const_iterator end() const { return entries_.end(); }
+  const_iterator find(std::string_view name) const;
+  const FieldState& at(std::string_view name) const;  // must be there
+  FieldState& operator[](std::string_view name);      // put there when it is not
+  bool operator==(const FieldStates&) const = default;
+
+ private:
+  std::vector<Entry> entries_;  // sorted by name
 };
 
 struct RejectedValue {
@@ -51,7 +70,7 @@ struct Turn {
   Personal reply;
   std::vector<std::pair<std::string, FieldValue>> extracted;  // extracted or corrected in this turn, in order
   std::vector<RejectedValue> rejected;
-  std::vector<std::string> missing;  // after this turn
+  std::vector<std::uint8_t> missing;  // after this turn: places in the flow's fields, see names_of()
   bool is_complete = false;          // after this turn
   bool error = false;
   std::uint64_t received_version = 0;
@@ -75,7 +94,7 @@ struct State {
   bool vouched = false;
   std::string idempotency_key_hash, request_fingerprint;  // of the start
   Personal greeting;
-  std::map<std::string, FieldState, std::less<>> fields;
+  FieldStates fields;
   std::vector<std::string> asked;  // fields the last reply asked for
   std::string asked_last;          // the last field asked that was not answered since; where an abandonment counts
   std::vector<Turn> turns;         // oldest first; those not answered are at the end
@@ -194,6 +213,8 @@ State initial();
 tl::expected<std::vector<Event>, Rejection> decide(const State&, const Command&, const Facts&);
 /// Folds one event. Events of an unknown flow version are a broken invariant, asserted.
 void evolve(State&, const RecordedEvent&, const FlowCatalog&);
+/// The same for an event that lies elsewhere.
+void evolve(State&, const Event&, const Recorded&, const FlowCatalog&);
 
 // ---- questions to a state
 
@@ -201,6 +222,8 @@ void evolve(State&, const RecordedEvent&, const FlowCatalog&);
 /// apply and were neither answered, declined nor asked. A session completes when no required one is missing, and stays
 /// complete when a correction opens another question.
 std::vector<std::string> missing_fields(const State&);
+/// The names behind Turn::missing.
+std::vector<std::string> names_of(const Flow&, const std::vector<std::uint8_t>& fields);
 bool is_complete(const State&);
 /// The turn to work on now: running, or waiting with nothing before it; nullptr when idle.
 const Turn* pending_turn(const State&);
@@ -215,5 +238,7 @@ struct RecoveryIndex {
   bool operator==(const RecoveryIndex&) const = default;
 };
 RecoveryIndex recovery_index(const State&, const Limits&);
+/// The index of the state that `batch`, decided on `before` and recorded at `time`, will give; nothing is folded for it.
+RecoveryIndex recovery_index(const State& before, const std::vector<Event>& batch, Timestamp time, const Limits&);
 
 }  // namespace onboarding::domain

@@ -93,7 +93,7 @@ void write_turn(JsonWriter& w, const SessionSnapshot& session, const domain::Tur
     w.EndObject();
   }
   w.EndArray();
-  write_names(w, "missing", turn.missing);
+  write_names(w, "missing", domain::names_of(*session.state->flow, turn.missing));
   write_member(w, "is_complete", turn.is_complete);
   write_place(w, turn.last_version, {session.partition, turn.last_sequence});
   write_member(w, "turn_id", turn.turn_id);

@@ -40,7 +40,7 @@ struct TurnTold {
   std::string session_id, reply;
   std::vector<std::pair<std::string, domain::FieldValue>> extracted;
   std::vector<domain::RejectedValue> rejected;
-  std::vector<std::string> missing;
+  std::vector<std::uint8_t> missing;
   bool is_complete, error;
   std::uint64_t last_version, last_sequence;
   bool operator==(const TurnTold&) const = default;

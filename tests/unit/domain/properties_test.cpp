@@ -146,11 +146,13 @@ struct History {
     const auto decided = decide(state, command, facts);
     if (!decided) return "";
     const Timestamp time = std::max(facts.now, state.updated_at);
+    const RecoveryIndex foreseen = recovery_index(state, *decided, time, facts.limits);
     for (const Event& event : *decided) {
       recorded.push_back({state.version + 1, 101 + state.version, time, event});
       evolve(state, recorded.back(), catalog);
     }
     steps.push_back({command, facts, *decided});
+    if (foreseen != recovery_index(state, facts.limits)) return "the index foreseen for a batch is not that of the state after it";
     return illegal(state, facts.limits);
   }
 };

@@ -225,7 +225,7 @@ TEST(ConcludeTurn, records_calls_and_values_then_the_reply) {
   EXPECT_EQ(scenario.only<AssistantReplied>(),
             (AssistantReplied{"t1", "Thanks Zoe! What's your e-mail address?", {"email"}, "offline", false}));
   const State after = scenario.after();
-  EXPECT_EQ(find_turn(after, "t1")->missing, (std::vector<std::string>{"email", "company", "role", "team_size", "goal"}));
+  EXPECT_EQ(names_of(*after.flow, find_turn(after, "t1")->missing), (std::vector<std::string>{"email", "company", "role", "team_size", "goal"}));
   EXPECT_EQ(after.asked_last, "email");
 }
 TEST(ConcludeTurn, of_a_superseded_attempt_changes_nothing) {
