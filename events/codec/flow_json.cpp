@@ -10,7 +10,8 @@ namespace {
 
 using rapidjson::Value;
 
-constexpr std::string_view flow_members[] = {"name", "locale", "greeting", "fields"};
+constexpr std::string_view flow_members[] = {"name", "locale", "greeting", "fields", "faq"};
+constexpr std::string_view faq_members[] = {"questions", "answer"};
 constexpr std::string_view field_members[] = {"name", "type",       "label",      "prompt",  "required", "sensitive", "min",
                                               "max",  "min_length", "max_length", "pattern", "region",   "options",   "when"};
 constexpr std::string_view option_members[] = {"value", "labels"};
@@ -199,6 +200,19 @@ result<domain::Flow> parse_flow(std::string_view json) {
   if (const Value* fields = object.array("fields", true))
     for (rapidjson::SizeType i = 0; i < fields->Size() && !error; ++i)
       flow.fields.push_back(read_field((*fields)[i], "/fields/" + std::to_string(i), error));
+  if (const Value* faq = object.array("faq"))
+    for (rapidjson::SizeType i = 0; i < faq->Size() && !error; ++i) {
+      const auto at = "/faq/" + std::to_string(i);
+      ObjectReader entry((*faq)[i], at, error);
+      entry.only(faq_members);
+      auto& read = flow.faq.emplace_back();
+      entry.string("answer", read.answer, true);
+      if (const Value* questions = entry.array("questions", true))
+        for (const auto& question : questions->GetArray()) {
+          if (question.IsString()) read.questions.emplace_back(view(question));
+          else entry.wrong("questions", "must hold strings");
+        }
+    }
   if (error) return tl::unexpected(*error);
   return flow;
 }
@@ -215,6 +229,21 @@ std::string write_flow(const domain::Flow& flow) {
   writer.StartArray();
   for (const auto& field : flow.fields) write_field(writer, field);
   writer.EndArray();
+  if (!flow.faq.empty()) {
+    write_key(writer, "faq");
+    writer.StartArray();
+    for (const auto& entry : flow.faq) {
+      writer.StartObject();
+      write_key(writer, "questions");
+      writer.StartArray();
+      for (const auto& question : entry.questions) write_string(writer, question);
+      writer.EndArray();
+      write_key(writer, "answer");
+      write_string(writer, entry.answer);
+      writer.EndObject();
+    }
+    writer.EndArray();
+  }
   writer.EndObject();
   return std::string(written(buffer));
 }

@@ -50,12 +50,20 @@ struct FieldSpec {
   bool operator==(const FieldSpec&) const = default;
 };
 
+/// What people ask before they answer, and what the flow's author says to it.
+struct FaqEntry {
+  std::vector<std::string> questions;  // in several wordings; the more, the more people are understood without a model
+  std::string answer;
+  bool operator==(const FaqEntry&) const = default;
+};
+
 struct Flow {
   std::string name;
   std::uint32_t version = 1;
   std::string locale = "en";
   std::string greeting;
   std::vector<FieldSpec> fields;  // in the order they are asked
+  std::vector<FaqEntry> faq;
 
   const FieldSpec* find(std::string_view field) const;
   bool operator==(const Flow&) const = default;

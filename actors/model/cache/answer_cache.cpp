@@ -1,0 +1,97 @@
+#include "actors/model/cache/answer_cache.hpp"
+
+#include <algorithm>
+
+#include "actors/model/offline/text.hpp"
+
+namespace onboarding::model {
+namespace {
+
+constexpr std::size_t max_message_bytes = 500;
+constexpr std::size_t max_indexes = 1'000;  // flow versions in use at the same time; beyond, they are built anew
+constexpr std::size_t entry_overhead = 200;
+
+std::string_view language(std::string_view locale) { return locale.substr(0, locale.find_first_of("-_")); }
+
+}  // namespace
+
+std::optional<domain::ModelAnswer> AnswerCache::from_faq(const ExtractionRequest& request) {
+  if (!settings_.enabled || !request.flow || request.flow->faq.empty() || language(request.locale) != language(request.flow->locale)) return std::nullopt;
+  std::shared_ptr<const FaqIndex> index;
+  {
+    const std::lock_guard lock(mutex_);
+    if (indexes_.size() >= max_indexes && !indexes_.contains(request.flow.get())) indexes_.clear();
+    auto& kept = indexes_[request.flow.get()];
+    if (!kept) kept = std::make_shared<const FaqIndex>(request.flow);
+    index = kept;
+  }
+  const std::string asked = !request.asked.empty() ? request.asked.front() : !request.missing.empty() ? request.missing.front() : std::string();
+  const auto* answer = index->find(request.message, asked);
+  if (answer == nullptr) return std::nullopt;
+  {
+    const std::lock_guard lock(mutex_);
+    ++counted_.hits_semantic;
+  }
+  domain::ModelAnswer out;
+  out.reply = *answer;
+  // The question that was open stays open.
+  const bool open = std::find(request.missing.begin(), request.missing.end(), asked) != request.missing.end();
+  if (const auto* field = request.flow->find(asked); field != nullptr && open) {
+    out.reply += " " + field->prompt;
+    out.asks = {asked};
+  }
+  return out;
+}
+
+std::string AnswerCache::key(const ExtractionRequest& request, const Prompt& prompt) const {
+  const auto said = [](const HistoryLine& line) { return line.from_user; };
+  if (!settings_.enabled || request.message.size() > max_message_bytes || !request.collected.empty() ||
+      std::any_of(prompt.history.begin(), prompt.history.end(), said))
+    return {};
+  const auto text = offline::read_text(request.message);
+  if (!text.question) return {};
+  std::string key = request.flow->name + '\0' + std::to_string(request.flow->version) + '\0' + request.locale + '\0' + prompt.model + '\0' + prompt.system + '\0';
+  for (const auto& line : prompt.history) key += line.text + '\0';
+  for (const auto& token : text.tokens) key += token.lower + ' ';
+  return key;
+}
+
+std::optional<domain::ModelAnswer> AnswerCache::find(const std::string& key) {
+  if (key.empty()) return std::nullopt;
+  const std::lock_guard lock(mutex_);
+  const auto found = by_key_.find(key);
+  if (found == by_key_.end() || found->second->until <= clock_.now()) {
+    if (found != by_key_.end()) drop(found->second);
+    ++counted_.misses;
+    return std::nullopt;
+  }
+  ++counted_.hits_exact;
+  entries_.splice(entries_.begin(), entries_, found->second);
+  return found->second->answer;
+}
+
+void AnswerCache::keep(const std::string& key, const domain::ModelAnswer& answer) {
+  if (key.empty() || !answer.fields.empty()) return;
+  const std::lock_guard lock(mutex_);
+  if (const auto found = by_key_.find(key); found != by_key_.end()) drop(found->second);
+  entries_.push_front({key, answer, clock_.now() + settings_.ttl, key.size() + answer.reply.size() + entry_overhead});
+  by_key_.emplace(entries_.front().key, entries_.begin());
+  bytes_ += entries_.front().bytes;
+  while (bytes_ > settings_.max_bytes) drop(std::prev(entries_.end()));
+}
+
+void AnswerCache::drop(Entries::iterator entry) {
+  by_key_.erase(entry->key);
+  bytes_ -= entry->bytes;
+  entries_.erase(entry);
+}
+
+CacheStatus AnswerCache::status() const {
+  const std::lock_guard lock(mutex_);
+  auto status = counted_;
+  status.entries = static_cast<std::int64_t>(entries_.size());
+  status.bytes = static_cast<std::int64_t>(bytes_);
+  return status;
+}
+
+}  // namespace onboarding::model
