@@ -88,9 +88,28 @@ OutcomePtr offline_outcome(const CallContext& context, const ExtractionRequest& 
   return outcome;
 }
 
+namespace {
+
+OutcomePtr cached(domain::ModelAnswer answer) {
+  auto outcome = std::make_shared<ExtractionOutcome>();
+  outcome->answer = std::move(answer);
+  outcome->source = "cache";
+  return outcome;
+}
+
+}  // namespace
+
+OutcomePtr faq_outcome(const CallContext& context, const ExtractionRequest& request) {
+  auto answer = context.cache->from_faq(request);
+  if (!answer) return nullptr;
+  context.metrics->looked_up("faq");
+  return cached(std::move(*answer));
+}
+
 caf::behavior offline_worker(caf::event_based_actor* self, std::shared_ptr<const CallContext> context) {
   (void)self;
   return {[context = std::move(context)](extract_atom, const RequestPtr& request) {
+    if (auto known = faq_outcome(*context, *request)) return known;
     return offline_outcome(*context, *request, "no_provider");
   }};
 }
@@ -123,7 +142,14 @@ void CallActor::begin(RequestPtr request) {
   const auto left = request_->deadline - context_->clock->now();
   deadline_ = clock().now() + std::max<std::chrono::nanoseconds>(left, std::chrono::nanoseconds(0));
   if (const auto plan = context_->plans.find(request_->plan); plan != context_->plans.end()) plan_ = plan->second;
+  if (auto known = faq_outcome(*context_, *request_)) return conclude(std::move(known));
   prompt_ = std::make_shared<const Prompt>(build_prompt(*request_, context_->canary));
+  cache_key_ = context_->cache->key(*request_, *prompt_);
+  if (!cache_key_.empty()) {
+    auto kept = context_->cache->find(cache_key_);
+    context_->metrics->looked_up(kept ? "exact" : "miss");
+    if (kept) return conclude(cached(std::move(*kept)));
+  }
   ask_for_lease();
 }
 
@@ -185,6 +211,7 @@ void CallActor::on_result(CallResult result) {
   const auto provider = call_.provider;
   call_ = {};
   if (result.error == CallError::none) {
+    context_->cache->keep(cache_key_, answer);
     auto outcome = std::make_shared<ExtractionOutcome>();
     outcome->answer = std::move(answer);
     outcome->source = context_->providers[provider].name;

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/model/cache/answer_cache.hpp"
 #include "actors/model/metrics.hpp"
 #include "actors/model/supervisor.hpp"
 
@@ -43,12 +44,16 @@ struct CallContext {
   std::map<std::string, std::uint32_t, std::less<>> plans;  // name → LeaseRequest::plan
   std::vector<std::vector<std::string>> models;             // of each such plan, of each provider
   CostOf cost;                                              // may be empty
+  std::shared_ptr<AnswerCache> cache;  // never null
   std::shared_ptr<ModelMetrics> metrics;
   std::shared_ptr<LiveCalls> live = std::make_shared<LiveCalls>();
 };
 
 /// The extractor's answer, or none with `failure` as the reason.
 OutcomePtr offline_outcome(const CallContext&, const ExtractionRequest&, std::string failure, std::vector<domain::LlmCall> calls = {});
+
+/// What the flow's FAQ says to the message; null: it must be read.
+OutcomePtr faq_outcome(const CallContext&, const ExtractionRequest&);
 
 /// Answers offline only; lives as long as its supervisor.
 caf::behavior offline_worker(caf::event_based_actor*, std::shared_ptr<const CallContext>);
@@ -101,6 +106,7 @@ class CallActor : public caf::event_based_actor {
   bool shortened_ = false, asked_blank_again_ = false;
   std::uint32_t plan_ = 0;
   std::vector<domain::LlmCall> calls_;
+  std::string cache_key_;  // empty: the answer is not kept
 };
 
 }  // namespace onboarding::model

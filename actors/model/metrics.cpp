@@ -34,6 +34,7 @@ struct ModelMetrics::Families {
                             "Calls refused by a provider's 429, or made to wait by our own budget")),
         denied(family(r, prometheus::BuildCounter(), "onboarding_model_denied_total", "Leases refused by our own rules")),
         decisions(family(r, prometheus::BuildCounter(), "onboarding_model_decisions_total", "What the supervisor decided")),
+        cache(family(r, prometheus::BuildCounter(), "onboarding_model_cache_total", "Look-ups for an answer that needs no model")),
         in_flight(family(r, prometheus::BuildGauge(), "onboarding_model_in_flight", "Leases not yet settled")),
         queue_depth(family(r, prometheus::BuildGauge(), "onboarding_model_queue_depth", "Extractions that wait for budget")),
         honesty(family(r, prometheus::BuildHistogram(), "onboarding_model_wait_actual_over_promised",
@@ -46,7 +47,7 @@ struct ModelMetrics::Families {
         waiting(queue_depth.Add({})),
         actual_over_promised(honesty.Add({}, prometheus::Histogram::BucketBoundaries{0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10})) {}
 
-  prometheus::Family<prometheus::Counter>&calls, &rate_limited, &denied, &decisions;
+  prometheus::Family<prometheus::Counter>&calls, &rate_limited, &denied, &decisions, &cache;
   prometheus::Family<prometheus::Gauge>&in_flight, &queue_depth;
   prometheus::Family<prometheus::Histogram>&honesty, &duration, &first_chunk, &tokens;
   prometheus::Counter &offline_ok, &offline_unsure;
@@ -79,6 +80,10 @@ void ModelMetrics::called(const domain::LlmCall& call, std::string_view requeste
   if (first_token_ms >= 0) families_->first_chunk.Add(labels, seconds()).Observe(static_cast<double>(first_token_ms) / 1000);
   if (!call.error.empty()) labels.emplace("error_type", call.error);
   families_->duration.Add(labels, seconds()).Observe(static_cast<double>(call.latency_ms) / 1000);
+}
+
+void ModelMetrics::looked_up(std::string_view result) {
+  if (families_) families_->cache.Add({{"result", std::string(result)}}).Increment();
 }
 
 void ModelMetrics::extracted_offline(bool answered) {

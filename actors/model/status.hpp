@@ -128,12 +128,20 @@ struct QueueSettings {
 /// Nano-dollars of a call at a time, by the dated price table; -1: no price is known.
 using CostOf = std::function<std::int64_t(std::string_view provider, std::string_view model, const domain::Usage&, domain::Timestamp)>;
 
+/// Of answers that need no model (actors/model/cache).
+struct CacheSettings {
+  bool enabled = true;
+  std::chrono::seconds ttl{3'600};
+  std::size_t max_bytes = 16 << 20;  // the longest unused gives way
+};
+
 struct SupervisorOptions {
   std::vector<ProviderSettings> providers;  // enabled ones, with limits and weights
   std::vector<std::shared_ptr<ProviderClient>> clients;  // same order
   std::vector<PlanSettings> plans;  // a plan that is not here: share 1, no limit, the providers' own models
   QueueSettings queue;
   std::shared_ptr<QueueBoard> board;  // may be null
+  CacheSettings cache;
   CostOf cost;                        // may be empty: then no spend is counted, and no provider is cheaper than another
   bool offline_enabled = true;
   std::vector<std::string> fallback_order;  // empty: by weight

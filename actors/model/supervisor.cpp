@@ -58,6 +58,7 @@ class Supervisor : public caf::event_based_actor {
     c.models = models_of(desk_, options.plans.size());
     c.cost = std::move(options.cost);
     c.metrics = std::make_shared<ModelMetrics>(options.metrics);
+    c.cache = std::make_shared<AnswerCache>(options.cache, *options.clock);
     c.providers = std::move(options.providers);
     context_ = std::make_shared<const CallContext>(std::move(c));
   }
@@ -214,6 +215,7 @@ class Supervisor : public caf::event_based_actor {
   ModelStatusPtr status() {
     auto s = std::make_shared<ModelStatus>(desk_.status(clock().now()));
     s->offline_enabled = context_->offline_enabled;
+    s->cache = context_->cache->status();
     s->recent.assign(recent_.begin(), recent_.end());
     return s;
   }

@@ -137,6 +137,52 @@ function grow() {
   send.disabled = message.disabled || message.value.trim() === "";
 }
 
+// ---- the stream: the reply while it is written, and answers that come late
+
+const late = new Map(); // turn → whoever waits for its answer
+
+async function listen(mine) {
+  for (let last = ""; mine === era && saved.id; await pause(1000 + Math.random() * 1000)) {
+    try {
+      const headers = { Authorization: "Bearer " + saved.token };
+      if (last) headers["Last-Event-ID"] = last;
+      const response = await fetch(sessions + "/" + saved.id + "/stream", { headers, cache: "no-store" });
+      if (response.status === 401 || response.status === 404) return;
+      if (!response.ok) continue;
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (let rest = ""; ; ) {
+        const { done, value } = await reader.read();
+        if (mine !== era) return void reader.cancel();
+        if (done) break;
+        const events = (rest + value).split("\n\n");
+        rest = events.pop();
+        for (const event of events) last = hear(event) || last;
+      }
+    } catch { /* the connection is lost: again in a moment */ }
+  }
+}
+
+function hear(text) {
+  const event = Object.fromEntries(text.split("\n").map((line) => line.split(/: (.*)/s)).map(([name, value]) => [name, value]));
+  if (!event.data) return "";
+  const data = JSON.parse(event.data);
+  if (event.event === "reply") write(data);
+  if (event.event === "turn" && late.has(data.turn_id)) late.get(data.turn_id)(data);
+  return event.id || "";
+}
+
+// The dots give way to the reply as it is written; the answer that counts takes its place.
+function write({ text, restart }) {
+  const item = conversation.querySelector("li.typing, li.writing");
+  if (!item) return;
+  if (item.classList.contains("typing")) {
+    item.className = "assistant writing";
+    item.replaceChildren();
+  }
+  item.textContent = restart ? text : item.textContent + text;
+  conversation.scrollTop = conversation.scrollHeight;
+}
+
 // ---- the conversation
 
 async function begin() {
@@ -170,6 +216,7 @@ async function reload() {
 async function follow(turnId) {
   ready(false);
   const typing = addTyping();
+  const told = new Promise((tell) => late.set(turnId, tell));
   try {
     for (;;) {
       const { status, answer, retryAfter } = await call("GET", sessions + "/" + saved.id + "/turns/" + turnId);
@@ -178,9 +225,15 @@ async function follow(turnId) {
         return showAnswer(answer);
       }
       say(answer.message + (answer.position_in_queue ? " You are number " + answer.position_in_queue + "." : ""));
-      await pause(Math.min(retryAfter, 3) * 1000);
+      // The stream brings the answer; asking again is for when it is cut.
+      const answered = await Promise.race([told, pause(Math.min(Math.max(retryAfter, 2), 10) * 1000)]);
+      if (answered) {
+        say("");
+        return showAnswer(answered);
+      }
     }
   } finally {
+    late.delete(turnId);
     typing.remove();
   }
 }
@@ -242,6 +295,7 @@ async function run(step) {
   try {
     await step();
     if (mine !== era) return;
+    listen(mine);
     if (saved.unanswered) return await deliver();
     ready(true);
   } catch (error) {

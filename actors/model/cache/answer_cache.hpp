@@ -18,12 +18,6 @@
 
 namespace onboarding::model {
 
-struct CacheSettings {
-  bool enabled = true;
-  std::chrono::seconds ttl{3'600};
-  std::size_t max_bytes = 16 << 20;  // the longest unused gives way
-};
-
 class AnswerCache {
  public:
   AnswerCache(CacheSettings settings, const Clock& clock) : settings_(settings), clock_(clock) {}

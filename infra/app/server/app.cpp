@@ -241,6 +241,8 @@ result<void> App::Parts::start_runtime() {
   runtime_options.model.queue = {c().flag("queue_mode.auto") ? model::QueueMode::automatic : model::QueueMode::off,
                                  static_cast<std::uint32_t>(c().integer("queue_mode.active_sessions_above")),
                                  static_cast<std::uint32_t>(c().integer("queue_mode.rate_limit_errors_5m_above"))};
+  runtime_options.model.cache = {c().flag("model.cache.enabled"), std::chrono::seconds(c().integer("model.cache.ttl_seconds")),
+                                 static_cast<std::size_t>(c().integer("model.cache.max_bytes"))};
   model_changes->apply(*providers, runtime_options.model.queue);
   if (!providers->empty()) curl = std::make_unique<model::CurlLoop>();
   for (model::ProviderSettings& provider : *providers) {
