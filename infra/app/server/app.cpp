@@ -17,6 +17,7 @@
 #include "events/codec/codec.hpp"
 #include "events/log/memory/memory_log.hpp"
 #include "events/log/sqlite/sqlite_log.hpp"
+#include "events/pricing/pricing.hpp"
 #include "events/privacy/memory_key_store.hpp"
 #include "events/privacy/sqlite_key_store.hpp"
 #include "http/http_server.hpp"
@@ -241,6 +242,9 @@ result<void> App::Parts::start_runtime() {
   runtime_options.model.queue = {c().flag("queue_mode.auto") ? model::QueueMode::automatic : model::QueueMode::off,
                                  static_cast<std::uint32_t>(c().integer("queue_mode.active_sessions_above")),
                                  static_cast<std::uint32_t>(c().integer("queue_mode.rate_limit_errors_5m_above"))};
+  runtime_options.model.cost = [](std::string_view provider, std::string_view model, const domain::Usage& usage, domain::Timestamp at) {
+    return pricing::cost_nanodollars(provider, model, usage, at).value_or(-1);
+  };
   runtime_options.model.cache = {c().flag("model.cache.enabled"), std::chrono::seconds(c().integer("model.cache.ttl_seconds")),
                                  static_cast<std::size_t>(c().integer("model.cache.max_bytes"))};
   model_changes->apply(*providers, runtime_options.model.queue);
