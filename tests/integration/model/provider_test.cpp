@@ -202,7 +202,7 @@ TEST_P(Provider, a_usage_that_is_wild_or_missing_does_not_spoil_the_answer) {
     fault(mode);
     const auto r = ask("I'm Ann Smith");
     EXPECT_EQ(r.error, CallError::none) << mode << r.detail;
-    EXPECT_EQ(r.usage.input_tokens, std::string_view(mode) == "wrong_usage" ? 1'000'000'000 : -1);
+    EXPECT_EQ(r.usage.input_tokens, -1) << "a billion is not believed";
   }
 }
 
