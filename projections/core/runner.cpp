@@ -73,18 +73,23 @@ Runner::Step Runner::step() {
   if (auto before = finish(); !before) return failed(before.error());
   if (keys_unreachable_) progress_.state("stalled", "the key store cannot be reached");
   if (items->empty()) {
-    if (events > 0) return {Step::Kind::progressed, events, {}};
+    if (events > 0) return {.kind = Step::Kind::progressed, .events = events};
     // Commits are not flushed: what was written a moment ago may be gone with the server, and no event may come to show it.
     if (!writer_.connected()) return failed({Errc::unavailable, "the connection is gone"});
-    return {Step::Kind::idle, 0, keys_unreachable_ ? options_.last_retry : std::chrono::milliseconds(0)};
+    return {.retry_after = keys_unreachable_ ? options_.last_retry : std::chrono::milliseconds(0)};
   }
   sent_.emplace(Sent{std::move(*items), {}});
   sent_->prepared = prepare(sent_->items, all_, nullptr);
   if (auto sent = writer_.send(sent_->prepared.batch); !sent) return failed(sent.error());
-  if (!full_) {
-    if (auto written = finish(); !written) return failed(written.error());
-  }
-  return {Step::Kind::progressed, events, {}};
+  if (behind()) return {.kind = Step::Kind::progressed, .events = events, .behind = true};
+  if (auto written = finish(); !written) return failed(written.error());
+  return {.kind = Step::Kind::progressed, .events = events};
+}
+
+bool Runner::behind() const {
+  std::uint64_t unread = 0;
+  for (std::uint32_t partition = 0; partition < log_.partitions(); ++partition) unread += log_.head(partition) - read_[partition];
+  return unread >= options_.behind_events;
 }
 
 result<std::size_t> Runner::finish_sent() {
@@ -158,7 +163,7 @@ Runner::Step Runner::failed(const Failure& why) {
   } else {
     progress_.state(why.code == Errc::unavailable ? "database_down" : "stalled", why.message());
   }
-  return {Step::Kind::failed, 0, retry};
+  return {.kind = Step::Kind::failed, .retry_after = retry};
 }
 
 result<std::vector<Runner::Item>> Runner::collect() {
@@ -197,7 +202,6 @@ result<std::vector<Runner::Item>> Runner::collect() {
       items.push_back(std::move(item));
     }
   }
-  full_ = events >= options_.max_batch_events || bytes >= options_.max_batch_bytes;
   return items;
 }
 
@@ -362,8 +366,7 @@ void RunnerThread::run() {
     switch (step.kind) {
       case Runner::Step::Kind::progressed: {
         const auto gather = std::min<std::chrono::microseconds>(options_.gather_per_event * step.events, options_.max_gather);
-        // A full batch means that more is waiting already.
-        if (step.events >= options_.max_batch_events) break;
+        if (step.behind) break;
         changed_.wait_until(lock, began + gather, [this] { return stopping_ || urgent_; });
         break;
       }

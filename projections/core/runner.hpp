@@ -34,6 +34,7 @@ namespace onboarding::projections {
 struct RunnerOptions {
   std::size_t max_batch_events = 4096;
   std::size_t max_batch_bytes = 8 << 20;  // of payloads
+  std::size_t behind_events = 200;        // this much unread: read on while the batch before is written
   // After a batch of n events the next one begins n times this later than the last began, at most `max_gather`: at once
   // when little happens, in few large transactions when much does.
   std::chrono::microseconds gather_per_event{1000};
@@ -50,11 +51,12 @@ class Runner {
 
   struct Step {
     enum class Kind { idle, progressed, failed } kind = Kind::idle;
-    std::size_t events = 0;  // written; a full batch is counted by the step that sees its end
+    std::size_t events = 0;  // written; a batch is counted by the step that sees its end
+    bool behind = false;     // more is waiting: the batch sent last is still being written
     std::chrono::milliseconds retry_after{0};  // failed, or idle with a partition that waits for its keys
   };
-  /// Opens when that is due; else reads one batch and writes it. While a full batch is being written, the next step reads
-  /// and opens what follows. Blocking, one thread at a time.
+  /// Opens when that is due; else reads one batch and writes it. When more is waiting already, the next step reads and
+  /// decodes it while PostgreSQL writes. Blocking, one thread at a time.
   Step step();
 
  private:
@@ -95,6 +97,7 @@ class Runner {
   void apply(const Item&, std::size_t projection, const std::string* park_because, WriteBatch&,
              std::unordered_set<std::string>& newly_parked);
   std::uint64_t least_position(std::uint32_t partition) const;
+  bool behind() const;
   static std::string parked_id(std::size_t projection, std::string_view key);
 
   const std::vector<const Projection*> projections_;
@@ -113,7 +116,6 @@ class Runner {
   bool keys_unreachable_ = false;                     // in the last collect()
   std::vector<std::vector<std::uint64_t>> position_;  // [projection][partition]
   std::vector<std::uint64_t> read_;                   // [partition] up to where collect() has read
-  bool full_ = false;                                 // the last collect() left something behind
   std::optional<Sent> sent_;
   std::unordered_set<std::string> parked_;            // parked_id()
   std::vector<std::uint64_t> parked_keys_;            // [projection]
