@@ -82,8 +82,9 @@ class Turn:
 class Person:
     """One who wants to onboard at `url`. Refused with 429 or 503 it comes again after what Retry-After says."""
 
-    def __init__(self, number: int, url: str, poll_seconds: float = 0.2) -> None:
+    def __init__(self, number: int, url: str, poll_seconds: float = 0.2, questions: dict[str, str] | None = None) -> None:
         self.number, self.url, self.poll_seconds = number, url, poll_seconds
+        self.questions = dict(questions or {})  # by field: asked once, before that field is told
         self.lines = lines_of(number)
         self.connection = Connection(url)
         self.turns: list[Turn] = []
@@ -135,7 +136,7 @@ class Person:
         await self.start()
         missing = self.session["missing"]
         while missing and len(self.turns) < most_turns:
-            answer = await self.say(self.lines[missing[0]])
+            answer = await self.say(self.questions.pop(missing[0], self.lines[missing[0]]))
             missing = answer["missing"]
         if not missing:
             self.finished = time.monotonic()

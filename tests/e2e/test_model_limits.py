@@ -3,6 +3,7 @@ import threading
 import time
 import unittest
 
+from harness import wait_until
 from model_case import WithModels
 from people import quantile
 
@@ -35,6 +36,18 @@ class EachLimitShape(WithModels):
               f"p50 {quantile(told, 0.5):.2f}, p90 {quantile(told, 0.9):.2f}", flush=True)
 
 
+class OneThatComesBack(WithModels):
+    def test_gets_its_share_again(self):
+        self.strict.control("openai", fault="refuse")
+        self.assert_all_done(self.run_crowd(10))
+        self.strict.control("openai", fault="none", forget=True)
+
+        def is_back() -> bool:
+            self.assert_all_done(self.run_crowd(5))
+            return self.strict.stats("openai")["answered"] >= 20
+        wait_until(is_back, "openai has calls again")
+
+
 class KilledInASpike(WithModels):
     limits = {"openai": {"requests_per_minute": 600}, "gemini": {"requests_per_minute": 600}, "deepseek": {"max_concurrent": 4}}
     providers = ("openai", "gemini", "deepseek")
@@ -54,6 +67,8 @@ class KilledInASpike(WithModels):
         self.assertEqual([p.number for p in people if p.finished is None], [])
         self.assertGreater(sum(t.broken for p in people for t in p.turns), 10, "the kill met nobody")
         self.assert_everybody_was_heard_once(people)
+        over = {name: s["over_limit"] for name, s in self.stats().items()}
+        self.assertEqual(over, dict.fromkeys(over, 0), "what was used before the kill counts, too")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ class FourProviders(WithModels):
             self.assertAlmostEqual(calls[name] / total, weight, delta=0.04, msg=str(calls))
         self.assertEqual({name: s["statuses"] for name, s in self.stats().items() if set(s["statuses"]) - {"200"}}, {})
 
-    def test_one_that_dies_under_load_costs_nobody_an_answer_and_gets_its_share_again(self):
+    def test_one_that_dies_under_load_costs_nobody_an_answer(self):
         died: list[float] = []
 
         def kill() -> None:
@@ -35,13 +35,6 @@ class FourProviders(WithModels):
         moved = self.seconds_until_moved(died[0])
         slowest = max(t.seconds for p in people for t in p.turns)
         print(f"its traffic had moved {moved * 1000:.0f} ms after the death; the longest turn took {slowest * 1000:.0f} ms", flush=True)
-        self.strict.control("openai", fault="none")
-        before = self.strict.stats("openai")["answered"]
-
-        def is_back() -> bool:
-            self.assert_all_done(self.run_crowd(3))
-            return self.strict.stats("openai")["answered"] > before + 5
-        wait_until(is_back, "openai has calls again")
 
     def seconds_until_moved(self, died: float) -> float:
         """From the death until the first fifth of a second in which the living ones had nine tenths of what all had before it."""
