@@ -5,6 +5,7 @@
 
 #include "http/openapi.hpp"
 #include "http/routes/api.hpp"
+#include "http/routes/exports.hpp"
 #include "http/server.hpp"
 #include "http/throttle.hpp"
 #include "http/writer.hpp"
@@ -50,6 +51,7 @@ class OnboardingServer final : public HttpServer {
       add_metric_routes(admin.router, api_);
       add_operation_routes(admin.router, api_);
       add_admin_routes(admin.router, api_);
+      add_event_routes(admin.router, api_, exports_);
       add_scrape_route(admin.router, api_);
       sites.push_back(std::move(admin));
     }
@@ -68,9 +70,13 @@ class OnboardingServer final : public HttpServer {
 
   std::uint16_t port() const override { return server_->port(0); }
   std::uint16_t admin_port() const override { return server_->port(1); }
-  void begin_drain() override { server_->begin_drain(); }
+  void begin_drain() override {
+    server_->begin_drain();
+    exports_.stop();
+  }
   bool finish_drain(std::chrono::milliseconds limit) override { return server_->finish_drain(limit); }
   void stop() override {
+    exports_.stop();
     if (server_) server_->stop();
   }
 
@@ -112,6 +118,7 @@ class OnboardingServer final : public HttpServer {
   Api api_;
   Throttle starts_, messages_;
   prometheus::Family<prometheus::Counter>& throttled_;
+  Exports exports_;
   std::unique_ptr<Server> server_;
 };
 

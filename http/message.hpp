@@ -67,7 +67,8 @@ class BodyStream {
   /// Bytes that the client did not take yet: who produces more than it reads waits until there are few.
   virtual std::size_t unsent() const = 0;
   virtual bool over() const = 0;
-  virtual void end() = 0;
+  /// Not whole: the connection is cut, so that the client sees that something is missing.
+  virtual void end(bool whole = true) = 0;
 };
 
 /// One request under way. Shared by whoever may answer; answered exactly once, from any thread. When the last holder lets

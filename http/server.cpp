@@ -293,12 +293,14 @@ class HttpStream final : public BodyStream, public Channel, public std::enable_s
     std::lock_guard lock(mutex_);
     return over_;
   }
-  void end() override {
+  void end(bool whole) override {
     std::lock_guard lock(mutex_);
-    if (!over_) conclude();
+    if (over_) return;
+    if (!whole) connection_->cut("incomplete");
+    conclude();
   }
   void on_deadline(std::int64_t) override { write(idle_piece_); }
-  void on_drain() override { end(); }
+  void on_drain() override { end(true); }
 
  private:
   void conclude() {

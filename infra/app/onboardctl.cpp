@@ -54,6 +54,23 @@ int run(int argc, char** argv) {
   tail->add_option("--session", tailing.session, "only this session's");
   tail->add_option("--last", tailing.last, "only the last N events of each partition");
   tail->callback([&] { chosen = [&] { return events_tail(context, tailing); }; });
+  ExportOptions exporting;
+  CLI::App* exported = command(*events, "export", "write events as CloudEvents 1.0, one a line, each partition in order",
+                               "  onboardctl events export >events.ndjson\n  onboardctl events export --type SessionStarted,SessionCompleted --since 2026-11-01T00:00:00Z\n"
+                               "  onboardctl events export --output events.ndjson.zst --zstd\n  onboardctl events export --output events.ndjson.zst --zstd --resume   goes on where it was interrupted");
+  exported->add_option("--type", exporting.types, "only these event types")->delimiter(',');
+  exported->add_option("--session", exporting.session, "only this session's");
+  exported->add_option("--user", exporting.user, "only this user's (the client's user_id)");
+  exported->add_option("--flow", exporting.flow, "only sessions on this flow");
+  exported->add_option("--since", exporting.since, "from this time on, e.g. 2026-11-21T00:00:00Z");
+  exported->add_option("--before", exporting.before, "before this time");
+  exported->add_option("--after", exporting.after, "go on behind this cursor");
+  exported->add_option("--output", exporting.output, "write to this file (default: standard output)");
+  exported->add_flag("--zstd", exporting.zstd, "compressed");
+  exported->add_flag("--resume", exporting.resume, "go on with the file where it was interrupted");
+  exported->add_flag("--follow", exporting.follow, "go on with what comes, until Ctrl-C");
+  exported->add_flag("--open", exporting.open, "show sealed texts (needs the data folder's keys)");
+  exported->callback([&] { chosen = [&] { return events_export(context, exporting); }; });
   command(*events, "verify", "check every record, index and the head of the log", "  onboardctl events verify && echo good")
       ->callback([&] { chosen = [&] { return events_verify(context); }; });
   bool stats_json = false;

@@ -26,6 +26,14 @@ struct TailOptions {
   std::optional<std::uint64_t> last;   // only the last n events of each partition
 };
 int events_tail(const Context&, const TailOptions&);
+struct ExportOptions {
+  std::vector<std::string> types;
+  std::string session, user, flow, since, before, after, output;
+  bool open = false, follow = false, zstd = false, resume = false;
+};
+/// NDJSON to the file or standard output. With `output`, FILE.cursor remembers how far it is, so that `resume` goes on after an
+/// interruption without a line twice.
+int events_export(const Context&, const ExportOptions&);
 int events_verify(const Context&);
 int events_stats(const Context&, bool json);
 /// Accepts the log as it is and writes its head file anew; without `yes` only says what that gives up.

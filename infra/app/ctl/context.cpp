@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "events/log/sqlite/sqlite_log.hpp"
+#include "events/privacy/no_keys.hpp"
 #include "events/privacy/secrets.hpp"
 #include "events/privacy/sqlite_key_store.hpp"
 
@@ -10,12 +11,6 @@ namespace onboarding::app {
 namespace {
 
 /// Every text reads as forgotten: for those who may see what happened, but not what was said.
-class NoKeys final : public privacy::KeyStore {
- public:
-  void obtain(std::string, Obtained done) override { done(failure(privacy::Errc::unreachable)); }
-  result<privacy::SealingKeyPtr> find(std::string_view, std::string_view) override { return failure(privacy::Errc::erased); }
-  void erase(std::string, std::function<void(result<void>)> done) override { done(failure(privacy::Errc::unreachable)); }
-};
 
 }  // namespace
 
@@ -61,7 +56,7 @@ result<OpenedLog> open_log(const Context& context, bool open_texts) {
     if (!keys) return tl::unexpected(keys.error());
     out.keys = std::move(*keys);
   } else {
-    out.keys = std::make_unique<NoKeys>();
+    out.keys = std::make_unique<privacy::NoKeys>();
   }
   auto log = log::open_sqlite_reader(*path);
   if (!log) return tl::unexpected(log.error());

@@ -1,0 +1,158 @@
+// events export: the log as lines, to a file or standard output, resumable, with a progress bar.
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+#include <zstd.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <fstream>
+#include <iostream>
+#include <mutex>
+
+#include "events/codec/json.hpp"
+#include "events/export/event_export.hpp"
+#include "events/privacy/secrets.hpp"
+#include "infra/app/ctl/commands.hpp"
+#include "infra/app/ctl/progress.hpp"
+
+namespace onboarding::app {
+namespace {
+
+std::atomic<bool> interrupted{false};
+
+/// Where lines go. A page is a frame of its own, so that a file cut at a page's end is a whole file.
+class Sink {
+ public:
+  Sink(int fd, bool owned, bool compress) : fd_(fd), owned_(owned), compress_(compress) {}
+  ~Sink() {
+    if (owned_) ::close(fd_);
+  }
+  result<void> write(std::string_view lines) {
+    std::string frame;
+    if (compress_ && !lines.empty()) {
+      frame.resize(ZSTD_compressBound(lines.size()));
+      const auto size = ZSTD_compress(frame.data(), frame.size(), lines.data(), lines.size(), 3);
+      if (ZSTD_isError(size)) return failure(Errc::bad_data_folder, std::string("zstd: ") + ZSTD_getErrorName(size));
+      lines = std::string_view(frame).substr(0, size);
+    }
+    while (!lines.empty()) {
+      const auto written = ::write(fd_, lines.data(), lines.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) return failure(Errc::bad_data_folder, std::string("cannot write: ") + std::error_code(errno, std::generic_category()).message());
+      lines.remove_prefix(static_cast<std::size_t>(written));
+      bytes_ += static_cast<std::uint64_t>(written);
+    }
+    return {};
+  }
+  std::uint64_t bytes() const { return bytes_; }
+  void begin_at(std::uint64_t bytes) { bytes_ = bytes; }
+  bool sync() { return !owned_ || ::fsync(fd_) == 0; }
+
+ private:
+  const int fd_;
+  const bool owned_, compress_;
+  std::uint64_t bytes_ = 0;
+};
+
+/// FILE.cursor: the bytes of FILE that count, and the cursor after them.
+struct Mark {
+  std::uint64_t bytes = 0;
+  std::string cursor;
+};
+std::optional<Mark> read_mark(const std::string& file) {
+  std::ifstream in(file);
+  Mark mark;
+  if (in >> mark.bytes >> mark.cursor) return mark;
+  return std::nullopt;
+}
+bool write_mark(const std::string& file, const Mark& mark) {
+  {
+    std::ofstream out(file + ".new", std::ios::trunc);
+    out << mark.bytes << ' ' << mark.cursor << '\n';
+    if (!out.flush()) return false;
+  }
+  return ::rename((file + ".new").c_str(), file.c_str()) == 0;
+}
+
+result<exporting::Filter> filter_of(const Context& context, const ExportOptions& options) {
+  exporting::Filter filter;
+  filter.types = options.types;
+  filter.session = options.session;
+  filter.flow = options.flow;
+  for (auto [text, time, name] : {std::tuple(&options.since, &filter.since, "--since"), std::tuple(&options.before, &filter.before, "--before")}) {
+    if (text->empty()) continue;
+    *time = codec::parse_time(*text);
+    if (!*time) return failure(Errc::bad_configuration, std::string(name) + " " + *text + " is no time; write e.g. 2026-11-21T08:00:00Z");
+  }
+  if (const auto unknown = exporting::unknown_type(filter)) return failure(Errc::bad_configuration, "--type " + *unknown + " is no event type; onboardctl events tail shows some");
+  if (!options.user.empty()) {
+    auto secrets = privacy::Secrets::load_or_create(context.data());
+    if (!secrets) return tl::unexpected(secrets.error());
+    filter.blinded_user = secrets->blinded_user_id(options.user);
+  }
+  return filter;
+}
+
+}  // namespace
+
+int events_export(const Context& context, const ExportOptions& options) {
+  if (options.resume && (options.output.empty() || !options.after.empty())) return complain({Errc::bad_configuration, "--resume goes with --output and without --after"});
+  auto opened = open_log(context, options.open);
+  if (!opened) return complain(opened.error());
+  auto filter = filter_of(context, options);
+  if (!filter) return complain(filter.error());
+
+  const std::string mark_file = options.output + ".cursor";
+  auto mark = options.resume ? read_mark(mark_file) : std::nullopt;
+  if (options.resume && !mark) note("there is nothing to resume: beginning");
+  auto cursor = exporting::Cursor::parse(mark ? mark->cursor : options.after, *opened->log);
+  if (!cursor) return complain({Errc::bad_configuration, cursor.error().detail});
+
+  int fd = STDOUT_FILENO;
+  if (!options.output.empty()) {
+    fd = ::open(options.output.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | (mark ? 0 : O_TRUNC), 0600);
+    if (fd < 0 || (mark && (::ftruncate(fd, static_cast<off_t>(mark->bytes)) != 0 || ::lseek(fd, 0, SEEK_END) < 0)))
+      return complain({Errc::bad_data_folder, options.output + ": " + std::error_code(errno, std::generic_category()).message()});
+  }
+  Sink sink(fd, !options.output.empty(), options.zstd);
+  if (mark) sink.begin_at(mark->bytes);
+
+  ::signal(SIGINT, [](int) { interrupted = true; });
+  ::signal(SIGTERM, [](int) { interrupted = true; });
+  ::signal(SIGPIPE, SIG_IGN);
+  std::mutex mutex;
+  std::condition_variable advanced;
+  bool moved = false;
+  std::unique_ptr<log::Subscription> subscription;
+  if (options.follow)
+    subscription = opened->log->subscribe([&](std::uint32_t) {
+      const std::lock_guard lock(mutex);
+      moved = true;
+      advanced.notify_one();
+    });
+
+  exporting::EventExport events(*opened->log, *opened->keys, std::move(*filter), std::move(*cursor), options.open ? codec::Reveal::open : codec::Reveal::sealed);
+  Progress progress("events", events.read());
+  std::string lines;
+  while (!interrupted) {
+    lines.clear();
+    const auto more = events.page(lines);
+    if (!more) return complain(more.error());
+    if (auto written = sink.write(lines); !written) return complain(written.error());
+    // The mark never runs ahead of what is on the disk.
+    if (!options.output.empty() && !lines.empty() && (!sink.sync() || !write_mark(mark_file, {sink.bytes(), events.cursor().text(opened->log->log_id())})))
+      return complain({Errc::bad_data_folder, mark_file + ": cannot be written"});
+    progress.show(events.read(), events.total());
+    if (*more) continue;
+    if (!options.follow) break;
+    std::unique_lock lock(mutex);
+    advanced.wait_for(lock, std::chrono::seconds(1), [&] { return moved; });
+    moved = false;
+  }
+  progress.done();
+  note(std::to_string(events.told()) + " events" + (interrupted && !options.follow ? ", interrupted" + std::string(options.output.empty() ? "" : "; --resume goes on") : ""));
+  return interrupted && !options.follow ? exit_failed : exit_good;
+}
+
+}  // namespace onboarding::app
