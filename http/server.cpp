@@ -371,7 +371,7 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
     connection_->answer_piece(bytes);
     core_->writer->add(stream);
     core_->in_flight.fetch_sub(1, std::memory_order_release);
-    if (core_->draining.load(std::memory_order_acquire)) stream->end();  // whoever drains may not have seen it
+    if (core_->draining.load(std::memory_order_acquire)) stream->end(true);  // whoever drains may not have seen it
     return stream;
   }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "events/codec/codec.hpp"
+#include "events/domain/assertion.hpp"
 #include "events/log/memory/memory_log.hpp"
 #include "events/privacy/memory_key_store.hpp"
 #include "events/privacy/secrets.hpp"

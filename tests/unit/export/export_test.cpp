@@ -81,7 +81,9 @@ TEST_F(Export, goes_on_behind_any_cursor_it_gave_with_exactly_the_rest) {
     ++cursors;
     const auto rest = all({}, lines[i].cursor);
     ASSERT_EQ(rest.size(), lines.size() - i - 1);
-    if (!rest.empty()) EXPECT_EQ(rest.front().id, lines[i + 1].id);
+    if (!rest.empty()) {
+      EXPECT_EQ(rest.front().id, lines[i + 1].id);
+    }
   }
   EXPECT_GE(cursors, history.log.partitions() / 2);
 }
