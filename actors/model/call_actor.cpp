@@ -190,15 +190,36 @@ void CallActor::on_grant(const LeaseGrant& grant) {
   };
   const auto& model = context_->models[plan_][grant.provider];
   if (model == context_->providers[grant.provider].model) {
-    context_->clients[grant.provider]->call(*prompt_, grant.timeout, nullptr, std::move(done));
+    context_->clients[grant.provider]->call(*prompt_, grant.timeout, open_stream(), std::move(done));
   } else {
     auto prompt = *prompt_;
     prompt.model = model;
-    context_->clients[grant.provider]->call(prompt, grant.timeout, nullptr, std::move(done));
+    context_->clients[grant.provider]->call(prompt, grant.timeout, open_stream(), std::move(done));
   }
 }
 
+TextSink CallActor::open_stream() {
+  if (!request_->on_reply) return nullptr;
+  stream_ = std::make_shared<Stream>(context_->canary, request_->on_reply, shown_);
+  return [stream = stream_](std::string_view piece) {
+    std::lock_guard lock(stream->mutex);
+    if (!stream->open) return;
+    const auto text = stream->reader.feed(piece);
+    if (text.empty()) return;
+    stream->sink(text, std::exchange(stream->restart, false));
+    stream->shown = true;
+  };
+}
+
+void CallActor::close_stream() {
+  if (!stream_) return;
+  std::lock_guard lock(stream_->mutex);
+  stream_->open = false;
+  shown_ = shown_ || stream_->shown;
+}
+
 void CallActor::on_result(CallResult result) {
+  close_stream();
   domain::ModelAnswer answer;
   if (result.error == CallError::none) {
     if (auto parsed = parse_answer(result.answer, *request_->flow, context_->canary))
@@ -311,6 +332,7 @@ void CallActor::conclude_offline(const char* failure) {
 void CallActor::on_exit() {
   context_->live->remove(address());
   if (promise_.pending()) promise_.deliver(caf::make_error(caf::exit_reason::user_shutdown));
+  close_stream();
   supervisor_ = nullptr;
   if (!address_) return;
   std::lock_guard lock(address_->mutex);

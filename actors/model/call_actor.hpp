@@ -14,6 +14,7 @@
 
 #include "actors/model/cache/answer_cache.hpp"
 #include "actors/model/metrics.hpp"
+#include "actors/model/reply_reader.hpp"
 #include "actors/model/supervisor.hpp"
 
 namespace onboarding::model {
@@ -81,7 +82,21 @@ class CallActor : public caf::event_based_actor {
     caf::actor actor;
   };
 
+  // What watches the answer being written, on the client's thread. Closed when its call has ended, so that the text of a call
+  // that was given up cannot mix with the next one's.
+  struct Stream {
+    Stream(std::string canary, ReplySink sink, bool restart) : reader(std::move(canary)), sink(std::move(sink)), restart(restart) {}
+    std::mutex mutex;
+    ReplyReader reader;
+    ReplySink sink;
+    bool restart;        // before the first text: what an earlier call wrote is void
+    bool shown = false;
+    bool open = true;
+  };
+
   void begin(RequestPtr);
+  TextSink open_stream();
+  void close_stream();
   void ask_for_lease();
   void on_grant(const LeaseGrant&);
   void on_result(CallResult);
@@ -105,6 +120,8 @@ class CallActor : public caf::event_based_actor {
   ProviderSet only_ = 0;  // the next attempt goes there, if it can; 0: anywhere
   bool shortened_ = false, asked_blank_again_ = false;
   std::uint32_t plan_ = 0;
+  std::shared_ptr<Stream> stream_;  // of the call in flight, where somebody watches
+  bool shown_ = false;              // a call before it showed text
   std::vector<domain::LlmCall> calls_;
   std::string cache_key_;  // empty: the answer is not kept
 };

@@ -120,6 +120,8 @@ class Budget {
                                    const std::map<std::string, std::chrono::milliseconds>& reset, Instant now);
   /// The provider said no: nothing before this time. The later of several counts.
   void hold_until(Instant);
+  /// Somebody who knows better ends the provider's pause.
+  void end_hold() { hold_until_ = {}; }
   /// New limits, at any time: a run-time change, or another share of a limit that several servers have together.
   void change(const ProviderSettings&, Instant now);
 

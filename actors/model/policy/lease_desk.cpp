@@ -11,6 +11,8 @@ constexpr std::chrono::milliseconds kFirstHold{1'000}, kLongestHold{60'000};
 // Before anything was learned of a provider.
 constexpr std::chrono::milliseconds kSupposedLatency{1'000};
 constexpr Cost kSupposedCost{1'000, 100, 400, 0};
+// A newcomer's forecast stands so long, and while the queue is as long within a twentieth: it is asked for with every call.
+constexpr std::chrono::milliseconds kForecastFor{100};
 constexpr std::uint32_t kGreatestWeight = 1'000'000;
 
 std::vector<std::uint32_t> shares_of(const std::vector<PlanSettings>& plans) {
@@ -179,7 +181,10 @@ bool LeaseDesk::serve(Ticket ticket, LaneSet& blocked, Instant now, Round& round
   }
   const auto chosen = routing_.choose(with_budget, request.avoid);
   if (!chosen) return false;
-  if ((request.avoid | request.exclude) != 0) tell("fallback", *chosen, "another provider failed or cannot take this request");
+  // Not when it is the same one's turn again, whether nobody else can or nobody else may.
+  const auto bit = ProviderSet{1} << *chosen;
+  if (((request.avoid | request.exclude) & ~bit) != 0 && !(request.avoid & bit) && request.exclude != ~bit)
+    tell("fallback", *chosen, "another provider failed or cannot take this request");
   round.decisions.push_back({ticket, grant(lane_of_[request.plan][*chosen], ticket, now)});
   return true;
 }
@@ -353,10 +358,13 @@ std::optional<std::string> LeaseDesk::change(const ProviderChange& c, Instant no
   set(s.input_tokens_per_minute, c.input_tokens_per_minute, "input_tokens_per_minute");
   set(s.output_tokens_per_minute, c.output_tokens_per_minute, "output_tokens_per_minute");
   set(s.spend_per_day_nanodollars, c.spend_per_day_nanodollars, "spend_per_day_nanodollars");
-  for (auto& lane : lanes_)
-    if (lane.provider == p) lane.budget.change(s, now);
-  // Who switches it on has mended it.
-  if (c.enabled.value_or(false)) desks_[p].breaker.retry_now(now);
+  const bool mended = c.enabled.value_or(false);  // by whoever switches it on
+  for (auto& lane : lanes_) {
+    if (lane.provider != p) continue;
+    lane.budget.change(s, now);
+    if (mended) lane.budget.end_hold();
+  }
+  if (mended) desks_[p].breaker.retry_now(now);
   weigh(now);
   tell("changed", p, why.empty() ? "nothing" : why);
   return std::nullopt;
@@ -411,8 +419,14 @@ QueuePlace LeaseDesk::place(std::uint64_t turn, Instant now) {
 }
 
 QueuePlace LeaseDesk::newcomer(Instant now) {
-  const auto position = queue_.newcomers_position(Priority::queued_turn, 0);
-  return {static_cast<std::uint32_t>(position), std::chrono::duration_cast<std::chrono::milliseconds>(forecast(position, 0, now))};
+  const auto position = static_cast<std::uint32_t>(queue_.newcomers_position(Priority::queued_turn, 0));
+  const auto moved = position > newcomer_.position ? position - newcomer_.position : newcomer_.position - position;
+  if (now >= newcomer_until_ || moved * 20 > position) {
+    newcomer_.eta = std::chrono::duration_cast<std::chrono::milliseconds>(forecast(position, 0, now));
+    newcomer_.position = position;
+    newcomer_until_ = now + kForecastFor;
+  }
+  return {position, newcomer_.eta};
 }
 
 void LeaseDesk::weigh(Instant now) {

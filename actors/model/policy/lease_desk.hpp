@@ -34,8 +34,8 @@ class LeaseDesk {
   static constexpr std::size_t kMaxWaiting = 10'000;
   /// What a call may take beyond its timeout before its lease expires: the client itself keeps the timeout.
   static constexpr std::chrono::milliseconds kExpiryMargin{250};
-  /// A provider that asks for a longer pause is asked again after this one.
-  static constexpr std::chrono::minutes kLongestHint{15};
+  /// A provider that asks for a longer pause is asked again after this one. A day: what a quota of requests a day needs.
+  static constexpr std::chrono::hours kLongestHint{24};
 
   LeaseDesk(std::vector<ProviderSettings>, const std::vector<std::string>& fallback_order, Instant start, std::size_t max_waiting = kMaxWaiting,
             const std::vector<PlanSettings>& plans = {}, const QueueSettings& queue = {});
@@ -165,6 +165,8 @@ class LeaseDesk {
   std::vector<Ticket> came_;      // since the last advance()
   std::vector<News> news_;
   std::vector<double> actual_over_promised_;
+  QueuePlace newcomer_;
+  Instant newcomer_until_{};
   Instant wake_ = Instant::max();  // when budget comes free or a breaker lets a probe through, for those who wait
 };
 

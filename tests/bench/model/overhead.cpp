@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "actors/model/supervisor.hpp"
@@ -30,6 +31,16 @@ class InstantClient final : public ProviderClient {
     done(std::move(r));
   }
 };
+
+// Asks on each tick; ends by itself with the last answer.
+caf::behavior pacer(caf::event_based_actor* self, caf::actor supervisor, RequestPtr request, std::size_t count, std::shared_ptr<std::vector<double>> took_us) {
+  return {[=](std::int64_t sent_ns) {
+    self->request(supervisor, caf::infinite, extract_atom::value, request).then([=](const OutcomePtr&) {
+      took_us->push_back(static_cast<double>(SteadyClock::now().time_since_epoch().count() - sent_ns) / 1e3);
+      if (took_us->size() == count) self->quit();
+    });
+  }};
+}
 
 std::shared_ptr<ExtractionRequest> make_request() {
   auto r = std::make_shared<ExtractionRequest>();
@@ -98,6 +109,43 @@ void measure(const char* name, bool network, std::size_t count, std::size_t in_f
               static_cast<double>(all.size()) / seconds, (cpu_seconds() - cpu) * 1e6 / static_cast<double>(all.size()), at(0.5), at(0.99));
 }
 
+// At a steady rate, whatever was answered: one call a millisecond, with every kind of limit in force.
+void measure_paced(const char* name, std::size_t count) {
+  caf::actor_system_config config;
+  SupervisorOptions options;
+  options.clock = &system_clock();
+  options.random = &system_random();
+  ProviderSettings s;
+  s.name = "openai";
+  s.enabled = true;
+  s.weight = 1;
+  s.requests_per_minute = 10'000'000;
+  s.tokens_per_minute = s.input_tokens_per_minute = s.output_tokens_per_minute = 1'000'000'000'000;
+  s.requests_per_day = 4'000'000'000;
+  s.max_concurrent = 1'000'000;
+  options.providers = {s};
+  options.clients = {std::make_shared<InstantClient>()};
+  auto took = std::make_shared<std::vector<double>>();
+  {
+    caf::actor_system system(config);
+    const auto supervisor = spawn_supervisor(system, options);
+    {
+      caf::scoped_actor self(system);
+      const auto asking = self->spawn(pacer, supervisor, RequestPtr(make_request()), count, took);
+      auto next = SteadyClock::now() + std::chrono::seconds(2);  // the budget starts in debt
+      for (std::size_t i = 0; i < count; ++i, next += std::chrono::milliseconds(1)) {
+        std::this_thread::sleep_until(next);
+        caf::anon_send(asking, static_cast<std::int64_t>(SteadyClock::now().time_since_epoch().count()));
+      }
+      self->wait_for(asking);
+    }
+    caf::anon_send_exit(supervisor, caf::exit_reason::user_shutdown);
+  }
+  std::sort(took->begin(), took->end());
+  const auto at = [&](double q) { return (*took)[static_cast<std::size_t>(q * static_cast<double>(took->size() - 1))]; };
+  std::printf("%-10s 1000/s, every limit in force: p50 %8.1f us  p99 %8.1f us\n", name, at(0.5), at(0.99));
+}
+
 void measure_extractor(std::size_t count) {
   const auto request = make_request();
   const auto cpu = cpu_seconds();
@@ -116,4 +164,5 @@ int main(int argc, char** argv) {
   measure("offline", false, count, in_flight);
   measure("instant", true, count, 1);
   measure("instant", true, count, in_flight);
+  measure_paced("instant", std::min(count, 20'000ul));
 }

@@ -108,6 +108,19 @@ TEST(LeaseDesk, moves_to_another_provider_rather_than_wait) {
   EXPECT_EQ(grant.provider, 1u);
 }
 
+TEST(LeaseDesk, tells_a_fallback_but_not_another_try_at_the_same_provider) {
+  LeaseDesk desk({provider("a", 1), provider("b", 1)}, {}, kStart);
+  auto elsewhere = wanted(), again = wanted();
+  elsewhere.avoid = 0b01;
+  again.exclude = ~ProviderSet{0b01};
+  desk.ask(elsewhere, kStart);
+  const auto news = desk.advance(kStart).news;
+  ASSERT_EQ(count(news, "fallback"), 1);
+  EXPECT_EQ(news[0].provider, 1u);
+  desk.ask(again, kStart);
+  EXPECT_EQ(count(desk.advance(kStart).news, "fallback"), 0);
+}
+
 TEST(LeaseDesk, five_failures_open_the_breaker_and_those_who_wait_are_told) {
   LeaseDesk desk({provider("a", 1)}, {}, kStart);
   for (int i = 0; i < 5; ++i) {
@@ -182,6 +195,181 @@ TEST(LeaseDesk, a_429_without_a_hint_pauses_longer_each_time_but_not_for_calls_a
   desk.ask(wanted(), kStart + 1s);
   desk.advance(kStart + 1s);
   EXPECT_EQ(desk.next_event(), kStart + 3s);
+}
+
+TEST(LeaseDesk, a_longer_hold_is_not_shortened_by_a_shorter_one) {
+  LeaseDesk desk({provider("a", 1)}, {}, kStart);
+  const auto first = ask_now(desk, wanted()), second = ask_now(desk, wanted());
+  auto s = ended(CallError::rate_limited);
+  s.retry_after = 20s;
+  desk.settle(first.id, s, kStart);
+  s.retry_after = 1s;
+  desk.settle(second.id, s, kStart);
+  desk.ask(wanted(Priority::waiting_client, kStart + 60s), kStart);
+  desk.advance(kStart);
+  EXPECT_EQ(desk.next_event(), kStart + 20s);
+  EXPECT_EQ(desk.status(kStart).providers[0].held_ms, 20'000);
+}
+
+TEST(LeaseDesk, ramps_a_provider_up_after_its_probe) {
+  LeaseDesk desk({provider("a", 1)}, {}, kStart);
+  for (int i = 0; i < 5; ++i) desk.settle(ask_now(desk, wanted()).id, ended(CallError::unavailable), kStart);
+  const auto now = kStart + 10s;
+  desk.settle(ask_now(desk, wanted(Priority::waiting_client, now + 60s), now).id, ended(), now);
+  for (int i = 0; i < 6; ++i) desk.ask(wanted(Priority::waiting_client, now + 60s), now);
+  EXPECT_EQ(desk.advance(now).decisions.size(), 1u);
+  EXPECT_EQ(desk.next_event(), now + 1s);
+  EXPECT_EQ(desk.advance(now + 1s).decisions.size(), 1u) << "two at once";
+  EXPECT_EQ(desk.advance(now + 2s).decisions.size(), 2u) << "four at once";
+}
+
+TEST(LeaseDesk, learns_how_long_answers_are_where_the_real_output_counts) {
+  auto settings = provider("a", 1);
+  settings.output_tokens_per_minute = 6'000;
+  settings.counting.output_cap_reserved = false;
+  LeaseDesk desk({settings}, {}, kStart);
+  auto r = wanted(Priority::waiting_client, kStart + 1h);
+  r.output_tokens = 400;
+  auto now = kStart;
+  const auto one = [&](std::int64_t output) {
+    const auto ticket = desk.ask(r, now);
+    for (;;) {
+      for (const auto& d : desk.advance(now).decisions) {
+        EXPECT_EQ(d.ticket, ticket);
+        auto s = ended();
+        s.input_tokens = 100;
+        s.output_tokens = output;
+        desk.settle(d.grant.id, s, now);
+        return;
+      }
+      now = *desk.next_event();
+    }
+  };
+  for (int i = 0; i < 30; ++i) one(50);
+  now += 5min;
+  int at_once = 0;
+  for (int i = 0; i < 20; ++i) desk.ask(r, now);
+  for (const auto& d : desk.advance(now).decisions) at_once += d.grant.status == LeaseStatus::granted;
+  EXPECT_EQ(at_once, 2) << "a second's refill is 100 tokens: two of 50, of the cap not one";
+}
+
+TEST(LeaseDesk, prefers_cheaper_providers_while_many_wait) {
+  LeaseDesk desk({provider("dear", 1, 60), provider("cheap", 1, 60)}, {}, kStart);
+  desk.set_prices(0, "", 1'000'000, 1'000'000);
+  desk.set_prices(1, "", 100'000, 100'000);
+  EXPECT_EQ(desk.status(kStart).providers[1].effective_weight, 1);
+  for (std::uint64_t i = 0; i < 300; ++i) {
+    auto r = wanted(Priority::queued_turn, kStart + 1h);
+    r.session = i;
+    desk.ask(r, kStart);
+  }
+  desk.advance(kStart);
+  EXPECT_GT(desk.status(kStart).providers[1].effective_weight, 3);
+  EXPECT_EQ(desk.status(kStart).providers[0].effective_weight, 1);
+}
+
+TEST(LeaseDesk, promises_a_place_and_a_time_that_hold) {
+  LeaseDesk desk({provider("a", 1, 60)}, {}, kStart);
+  std::map<LeaseDesk::Ticket, std::chrono::nanoseconds> promised;
+  for (std::uint64_t i = 1; i <= 100; ++i) {
+    auto r = wanted(Priority::queued_turn, kStart + 1h);
+    r.turn = r.session = i;
+    const auto ticket = desk.ask(r, kStart);
+    desk.advance(kStart);
+    promised[ticket] = desk.place(i, kStart).eta;
+    EXPECT_EQ(desk.place(i, kStart).position, i);
+  }
+  auto now = kStart;
+  while (desk.waiting() > 0) {
+    now = *desk.next_event();
+    for (const auto& d : desk.advance(now).decisions) {
+      desk.settle(d.grant.id, ended(), now + 1s);
+      EXPECT_NEAR(std::chrono::duration<double>(now + 1s - kStart).count(), std::chrono::duration<double>(promised[d.ticket]).count(), 2.0) << d.ticket;
+    }
+  }
+}
+
+TEST(LeaseDesk, ten_thousand_may_wait_and_one_more_is_told) {
+  LeaseDesk desk({provider("a", 1, 600)}, {}, kStart);
+  for (std::uint64_t i = 0; i < LeaseDesk::kMaxWaiting; ++i) {
+    auto r = wanted(Priority::queued_turn, kStart + 1h);
+    r.session = r.turn = i;
+    desk.ask(r, kStart);
+  }
+  desk.advance(kStart);
+  EXPECT_EQ(ask_now(desk, wanted(Priority::queued_turn)).status, LeaseStatus::queue_full);
+  auto now = kStart;
+  std::size_t served = 0;
+  while (desk.waiting() > 0) {
+    now = *desk.next_event();
+    for (const auto& d : desk.advance(now).decisions) {
+      ASSERT_EQ(d.grant.status, LeaseStatus::granted);
+      desk.settle(d.grant.id, ended(), now);
+      ++served;
+    }
+  }
+  EXPECT_EQ(served, LeaseDesk::kMaxWaiting);
+  EXPECT_NEAR(std::chrono::duration<double>(now - kStart).count(), 1'000, 15) << "ten a second";
+}
+
+// The same inputs lead to the same decisions, and no provider is ever asked for more than its limits, whatever the interleaving of
+// asks, settlements, expiries, changes and time.
+TEST(LeaseDeskProperties, every_interleaving_is_repeatable_and_stays_within_every_limit) {
+  struct Step {
+    int what, wait_ms, priority, tokens, error;
+  };
+  EXPECT_TRUE(rc::check([] {
+    std::vector<ProviderSettings> settings;
+    for (const char* name : {"a", "b"}) {
+      settings.push_back(provider(name, 1, static_cast<std::uint32_t>(*rc::gen::inRange(20, 120))));
+      settings.back().tokens_per_minute = static_cast<std::uint64_t>(*rc::gen::inRange(10'000, 60'000));
+      settings.back().max_concurrent = static_cast<std::uint32_t>(*rc::gen::inRange(1, 6));
+      settings.back().counting.output_cap_reserved = *rc::gen::arbitrary<bool>();
+      settings.back().timeout = 3s;
+    }
+    std::vector<Step> steps(static_cast<std::size_t>(*rc::gen::inRange(1, 250)));
+    for (auto& s : steps)
+      s = {*rc::gen::inRange(0, 5), *rc::gen::weightedOneOf<int>({{6, rc::gen::inRange(0, 400)}, {1, rc::gen::inRange(0, 30'000)}}),
+           *rc::gen::inRange(0, 3), *rc::gen::inRange(1, 900), *rc::gen::weightedOneOf<int>({{8, rc::gen::just(0)}, {1, rc::gen::inRange(1, 15)}})};
+    const auto play = [&] {
+      std::vector<std::string> told;
+      LeaseDesk desk(settings, {}, kStart);
+      std::map<LeaseId, std::pair<std::uint32_t, std::int64_t>> open;
+      std::vector<std::vector<Instant>> sent(2);
+      std::map<LeaseDesk::Ticket, std::int64_t> asked;
+      auto now = kStart;
+      for (const auto& s : steps) {
+        now += std::chrono::milliseconds(s.wait_ms);
+        if (s.what < 3) {
+          auto r = wanted(static_cast<Priority>(s.priority), now + 20s);
+          r.input_tokens = static_cast<std::uint32_t>(s.tokens);
+          asked[desk.ask(r, now)] = s.tokens + 100;
+        } else if (!open.empty()) {
+          const auto [id, lease] = *open.begin();
+          auto done = ended(static_cast<CallError>(s.error));
+          done.input_tokens = lease.second / 2;
+          done.output_tokens = 10;
+          desk.settle(id, done, now);
+          open.erase(id);
+        }
+        const auto round = desk.advance(now);
+        for (const auto& d : round.decisions) {
+          told.push_back(std::to_string(d.ticket) + ":" + std::to_string(static_cast<int>(d.grant.status)) + "@" + std::to_string(d.grant.provider));
+          if (d.grant.status != LeaseStatus::granted) continue;
+          open[d.grant.id] = {d.grant.provider, asked[d.ticket] - 100};
+          auto& times = sent[d.grant.provider];
+          times.push_back(now);
+          RC_ASSERT(std::count_if(times.begin(), times.end(), [&](auto t) { return t > now - 60s; }) <= settings[d.grant.provider].requests_per_minute);
+        }
+        for (const auto e : round.expired) open.erase(e);
+        for (std::uint32_t p = 0; p < 2; ++p) RC_ASSERT(desk.in_flight(p) <= settings[p].max_concurrent);
+        for (const auto& status : desk.status(now).providers)
+          for (const auto& limit : status.limits) RC_ASSERT(limit.used <= limit.limit);
+      }
+      return told;
+    };
+    RC_ASSERT(play() == play());
+  }));
 }
 
 TEST(LeaseDeskProperties, every_ticket_is_decided_once_and_nothing_is_outstanding_at_idle) {

@@ -47,11 +47,13 @@ class ScriptedClient final : public ProviderClient {
   std::function<std::optional<CallResult>(int call)> script;
   std::vector<std::function<void(CallResult)>> pending;
   std::vector<Prompt> prompts;
+  std::vector<TextSink> sinks;
   std::vector<std::chrono::milliseconds> timeouts;
 
-  void call(const Prompt& prompt, std::chrono::milliseconds timeout, TextSink, std::function<void(CallResult)> done) override {
+  void call(const Prompt& prompt, std::chrono::milliseconds timeout, TextSink on_text, std::function<void(CallResult)> done) override {
     prompts.push_back(prompt);
     timeouts.push_back(timeout);
+    sinks.push_back(std::move(on_text));
     if (auto r = script ? script(static_cast<int>(prompts.size())) : std::nullopt)
       done(std::move(*r));
     else
@@ -125,6 +127,7 @@ class Supervisor : public testing::Test {
     auto r = request(std::move(message));
     r->deadline = clock_.now() + time;
     r->priority = priority;
+    if (shape_) shape_(*r);
     auto asked = std::make_shared<Asked>();
     system_.spawn(
         [asked, r](caf::event_based_actor* self, const caf::actor& to) {
@@ -157,6 +160,33 @@ class Supervisor : public testing::Test {
     EXPECT_EQ(now->waiting, 0);
   }
 
+  template <class... Parts>
+  ModelStatusPtr tell(Parts... parts) {
+    auto got = std::make_shared<ModelStatusPtr>();
+    words_.clear();
+    system_.spawn(
+        [this, got, parts...](caf::event_based_actor* self, const caf::actor& to) {
+          self->request(to, caf::infinite, parts...).then([got](const ModelStatusPtr& s) { *got = s; },
+                                                          [this, self](const caf::error& e) { words_ = self->system().render(e); });
+        },
+        supervisor_);
+    run();
+    return *got;
+  }
+
+  QueuePlace place(std::string turn) {
+    auto got = std::make_shared<QueuePlace>();
+    system_.spawn(
+        [got, turn](caf::event_based_actor* self, const caf::actor& to) {
+          self->request(to, caf::infinite, place_atom::value, turn).then([got](const QueuePlace& p) { *got = p; });
+        },
+        supervisor_);
+    run();
+    return *got;
+  }
+
+  std::function<void(ExtractionRequest&)> shape_;
+  std::string words_;  // of the last error
   Config config_;
   caf::actor_system system_{config_};
   VirtualClock clock_{*this};
@@ -462,6 +492,169 @@ TEST_F(Supervisor, providers_share_calls_by_weight) {
   EXPECT_EQ(a.calls(), 20);
   EXPECT_EQ(b.calls(), 20);
   EXPECT_EQ(c.calls(), 10);
+}
+
+TEST_F(Supervisor, who_watches_sees_the_reply_as_it_is_written_and_a_fallback_begins_again) {
+  auto& a = add("a", 40);
+  auto& b = add("b", 0);
+  std::vector<std::pair<std::string, bool>> seen;
+  shape_ = [&](ExtractionRequest& r) { r.on_reply = [&](std::string_view text, bool restart) { seen.emplace_back(text, restart); }; };
+  start();
+  const auto asked = extract("x");
+  a.sinks.at(0)(R"({"reply":"Hel)");
+  a.sinks[0]("lo");
+  auto cut = bad(CallError::truncated);
+  a.pending.at(0)(cut);
+  run();
+  ASSERT_EQ(b.calls(), 1);
+  a.sinks[0](" late");
+  b.sinks.at(0)(R"({"reply":"Hi")");
+  b.sinks[0](R"(,"fields":{"full_name":"Ann"},"asks":["email"]})");
+  b.pending.at(0)(good());
+  run();
+  EXPECT_EQ(asked->outcome->source, "b");
+  std::string text;
+  int restarts = 0;
+  for (const auto& [piece, restart] : seen) {
+    if (restart) text.clear(), ++restarts;
+    text += piece;
+  }
+  EXPECT_EQ(text, "Hi");
+  EXPECT_EQ(restarts, 1);
+}
+
+TEST_F(Supervisor, a_stream_is_asked_for_only_when_somebody_watches) {
+  auto& a = add("a", 40);
+  start();
+  extract("x");
+  EXPECT_FALSE(a.sinks.at(0));
+}
+
+TEST_F(Supervisor, a_prompt_that_is_too_long_is_shortened_once_for_the_same_provider) {
+  auto& a = add("a", 40);
+  auto& b = add("b", 40);
+  a.script = [](int n) { return n < 2 ? bad(CallError::context_too_long) : good(); };
+  shape_ = [](ExtractionRequest& r) {
+    for (int i = 0; i < 8; ++i) r.history.push_back({i % 2 == 0, "line " + std::to_string(i)});
+  };
+  start();
+  const auto asked = extract("x");
+  EXPECT_EQ(asked->outcome->source, "a");
+  EXPECT_EQ(b.calls(), 0);
+  ASSERT_EQ(a.calls(), 2);
+  EXPECT_GT(a.prompts[0].history.size(), a.prompts[1].history.size());
+}
+
+TEST_F(Supervisor, a_blank_answer_is_asked_for_once_more_there_and_then_elsewhere) {
+  auto& a = add("a", 40);
+  auto& b = add("b", 1);
+  a.script = [](int) {
+    auto r = good();
+    r.answer = " \n";
+    return r;
+  };
+  b.script = [](int) { return good(); };
+  start();
+  const auto asked = extract("x");
+  EXPECT_EQ(a.calls(), 2);
+  EXPECT_EQ(asked->outcome->source, "b");
+}
+
+TEST_F(Supervisor, a_plan_has_models_of_its_own_with_a_budget_of_their_own) {
+  auto& a = add("a", 40, 60);
+  options_.plans = {{"free", 1, 0, {{"a", "small"}}}, {"paid", 3, 0, {}}};
+  a.script = [](int) { return good(); };
+  start();
+  pass(5s);
+  extract("free");
+  shape_ = [](ExtractionRequest& r) { r.plan = "paid"; };
+  extract("paid");
+  ASSERT_EQ(a.calls(), 2) << "one a second each";
+  EXPECT_EQ(a.prompts[0].model, "small");
+  EXPECT_TRUE(a.prompts[1].model.empty());
+  const auto now = status();
+  ASSERT_EQ(now->plans.size(), 3u);
+  EXPECT_EQ(now->plans[2].share, 3u);
+  ASSERT_EQ(now->providers[0].limits.size(), 2u);
+  EXPECT_EQ(now->providers[0].limits[0].used, 1);
+  EXPECT_EQ(now->providers[0].limits[1].name, "requests_per_minute of small");
+}
+
+TEST_F(Supervisor, a_plan_that_had_its_tokens_of_the_day_is_answered_offline_at_once) {
+  auto& a = add("a", 40);
+  options_.plans = {{"free", 1, 2'000, {}}};
+  a.script = [](int) { return good(); };
+  start();
+  int offline = 0;
+  for (int i = 0; i < 8; ++i) offline += extract("sure")->outcome->source == "offline";
+  EXPECT_GT(offline, 0);
+  EXPECT_LT(offline, 8);
+  EXPECT_EQ(extract("hm")->outcome->failure, "plan_limit");
+  EXPECT_NE(metrics().find(R"(onboarding_model_denied_total{reason="plan_limit"})"), std::string::npos);
+}
+
+TEST_F(Supervisor, providers_are_changed_while_it_runs) {
+  auto& a = add("a", 40);
+  auto& b = add("b", 0);
+  a.script = b.script = [](int) { return good(); };
+  start();
+  ProviderChange off;
+  off.name = "a";
+  off.enabled = false;
+  off.requests_per_minute = 7;
+  const auto now = tell(change_atom::value, off);
+  ASSERT_TRUE(now);
+  EXPECT_FALSE(now->providers[0].enabled);
+  EXPECT_EQ(now->providers[0].limits.at(0).limit, 7);
+  EXPECT_EQ(now->recent.back().what, "changed");
+  EXPECT_EQ(now->recent.back().provider, "a");
+  EXPECT_EQ(extract("x")->outcome->source, "b");
+  ProviderChange unknown;
+  unknown.name = "zed";
+  EXPECT_FALSE(tell(change_atom::value, unknown));
+  EXPECT_NE(words_.find("no provider of this name"), std::string::npos) << words_;
+}
+
+TEST_F(Supervisor, tells_the_queue_on_its_board_and_a_turn_its_place) {
+  add("a", 40, 60);
+  options_.board = std::make_shared<QueueBoard>();
+  options_.queue.active_sessions_above = 3;
+  start();
+  EXPECT_FALSE(options_.board->queueing());
+  for (int i = 0; i < 6; ++i) {
+    shape_ = [i](ExtractionRequest& r) { r.session_id = r.turn_id = "trn_" + std::to_string(i); };
+    extract("x", 60s, Priority::queued_turn);
+  }
+  EXPECT_TRUE(options_.board->queueing());
+  EXPECT_EQ(status()->queueing_why, "sessions wait for budget");
+  EXPECT_EQ(options_.board->newcomer().position, 7u);
+  EXPECT_EQ(place("trn_2").position, 3u);
+  EXPECT_NEAR(static_cast<double>(place("trn_2").eta.count()), 5'000, 500) << "one a second after the first two, and the answer's own";
+  EXPECT_EQ(place("trn_none").position, 0u);
+  pass(4'100ms);
+  EXPECT_EQ(place("trn_2").position, 0u) << "it runs";
+  const auto by_hand = tell(queue_mode_atom::value, QueueMode::off);
+  EXPECT_FALSE(by_hand->queueing);
+  EXPECT_FALSE(options_.board->queueing());
+  EXPECT_EQ(by_hand->recent.back().what, "queue_mode_off");
+}
+
+TEST_F(Supervisor, traffic_moves_within_a_second_from_a_provider_that_dies_and_comes_back_by_a_ramp) {
+  auto& a = add("a", 40);
+  auto& b = add("b", 40);
+  a.script = b.script = [](int) { return good(); };
+  start();
+  for (int i = 0; i < 10; ++i) extract("x");
+  a.script = [](int) { return bad(CallError::connection); };
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(extract("x")->outcome->source, "b") << "no time has passed";
+  EXPECT_EQ(a.calls(), 5 + 5);
+  EXPECT_EQ(status()->providers[0].breaker, "open");
+  a.script = [](int) { return good(); };
+  pass(10s);
+  for (int i = 0; i < 4; ++i) extract("x");
+  EXPECT_EQ(status()->providers[0].breaker, "ramping");
+  pass(10s);
+  EXPECT_EQ(status()->providers[0].breaker, "closed");
 }
 
 }  // namespace
