@@ -320,7 +320,9 @@ void CallActor::try_next(CallError error) {
   if (clock().now() >= deadline_) return conclude_offline("deadline");
   if (calls_.size() >= kMaxAttempts || error == CallError::cancelled) return conclude_offline("no_provider");
   const auto todo = remedy_of(error);
-  if (calls_.size() < context_->providers.size() || todo != Remedy::move_on || error == CallError::bad_request || only_ != 0) return ask_for_lease();
+  const auto all = static_cast<ProviderSet>((std::uint64_t{1} << context_->providers.size()) - 1);
+  const bool others = (all & ~(avoid_ | exclude_)) != 0;
+  if (others || todo != Remedy::move_on || error == CallError::bad_request || only_ != 0) return ask_for_lease();
   delayed_send(this, kBackoff * (1 << (calls_.size() - 1)), retry_atom::value);
 }
 

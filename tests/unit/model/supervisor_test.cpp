@@ -557,6 +557,7 @@ TEST_F(Supervisor, a_blank_answer_is_asked_for_once_more_there_and_then_elsewher
   start();
   const auto asked = extract("x");
   EXPECT_EQ(a.calls(), 2);
+  ASSERT_TRUE(asked->outcome);
   EXPECT_EQ(asked->outcome->source, "b");
 }
 
