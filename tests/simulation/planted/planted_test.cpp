@@ -15,7 +15,7 @@ namespace {
 
 using session::Plant;
 
-constexpr std::uint64_t histories_at_most = 40;
+constexpr std::uint64_t histories_at_most = 200;
 // A history takes some 30 ms: a bug that makes one hang is found by this.
 constexpr unsigned seconds_at_most = 30;
 
