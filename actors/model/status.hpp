@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "actors/model/provider.hpp"
+#include "actors/model/shares/share_store.hpp"
 #include "events/clock.hpp"
 
 namespace prometheus {
@@ -142,6 +143,9 @@ struct SupervisorOptions {
   QueueSettings queue;
   std::shared_ptr<QueueBoard> board;  // may be null
   CacheSettings cache;
+  ShareStore* shares = nullptr;             // null: every limit is this server's own. Outlives the supervisor
+  std::string server_id;                    // its name in the books, the same after a restart
+  ShareRules share_rules;
   CostOf cost;                        // may be empty: then no spend is counted, and no provider is cheaper than another
   bool offline_enabled = true;
   std::vector<std::string> fallback_order;  // empty: by weight

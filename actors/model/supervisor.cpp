@@ -6,15 +6,39 @@
 #include <algorithm>
 #include <array>
 #include <deque>
+#include <mutex>
 
 #include "actors/model/call_actor.hpp"
 #include "actors/model/policy/lease_desk.hpp"
+#include "actors/model/shares/share_holder.hpp"
 #include "events/domain/assertion.hpp"
+
+namespace onboarding::model {
+
+struct ArrivedShare {
+  ShareAnswer answer;
+  Instant asked_at;
+};
+using ShareAnswerPtr = std::shared_ptr<const ArrivedShare>;
+
+}  // namespace onboarding::model
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::ShareAnswerPtr)
 
 namespace onboarding::model {
 namespace {
 
+/// The books answer from a thread of theirs, perhaps after this actor has ended: then it is emptied.
+struct ShareAddress {
+  std::mutex mutex;
+  caf::actor actor;
+};
+constexpr std::chrono::seconds kShareLook{1};
+constexpr std::uint64_t kLooksARenewal = 5;
+
 using tick_atom = caf::atom_constant<caf::atom("mdltick")>;
+using look_at_shares_atom = caf::atom_constant<caf::atom("mdlshares")>;
+using share_answer_atom = caf::atom_constant<caf::atom("mdlshare")>;
 
 std::string make_canary(RandomSource* random) {
   std::array<std::uint8_t, 12> bytes{};
@@ -48,7 +72,10 @@ class Supervisor : public caf::event_based_actor {
   Supervisor(caf::actor_config& config, SupervisorOptions options)
       : event_based_actor(config),
         desk_(options.providers, options.fallback_order, clock().now(), LeaseDesk::kMaxWaiting, options.plans, options.queue),
-        board_(std::move(options.board)) {
+        board_(std::move(options.board)),
+        shares_(options.shares),
+        server_id_(options.server_id),
+        share_rules_(options.share_rules) {
     CallContext c;
     c.clients = std::move(options.clients);
     c.offline_enabled = options.offline_enabled;
@@ -67,6 +94,7 @@ class Supervisor : public caf::event_based_actor {
     // As many as can run at once: an extraction never waits behind another while a core is idle.
     const auto workers = std::max<std::size_t>(2, system().scheduler().num_workers());
     for (std::size_t i = 0; i < workers; ++i) offline_.push_back(spawn<caf::linked>(offline_worker, context_));
+    if (shares_) look_at_shares();
     advance();
     return {
         [this](extract_atom, RequestPtr request) { return pass_on(std::move(request)); },
@@ -84,12 +112,21 @@ class Supervisor : public caf::event_based_actor {
           tick_at_ = Instant::max();
           advance();
         },
+        [this](look_at_shares_atom) { look_at_shares(); },
+        [this](share_answer_atom, const ShareAnswerPtr& answer) {
+          holder_.take(answer->answer, answer->asked_at);
+          apply_shares();
+        },
     };
   }
 
   const char* name() const override { return "model supervisor"; }
 
   void on_exit() override {
+    if (share_address_) {
+      const std::lock_guard lock(share_address_->mutex);
+      share_address_->actor = nullptr;
+    }
     for (const auto& call : context_->live->take())
       if (const auto alive = caf::actor_cast<caf::actor>(call)) send_exit(alive, caf::exit_reason::user_shutdown);
     asking_.clear();
@@ -106,6 +143,37 @@ class Supervisor : public caf::event_based_actor {
     caf::actor actor;
     std::uint32_t provider = 0;
   };
+
+  // ---- limits that several servers share
+
+  /// Every second: a share that ends here ends in time; every fifth: it is renewed.
+  void look_at_shares() {
+    delayed_send(this, kShareLook, look_at_shares_atom::value);
+    if (share_looks_++ % kLooksARenewal == 0) renew_shares();
+    apply_shares();
+  }
+
+  void renew_shares() {
+    ShareRequest request;
+    request.server_id = server_id_;
+    const auto now = clock().now();
+    for (const auto& [name, want] : desk_.wants(now)) request.wants[name] = {want.whole, std::max<std::int64_t>(0, want.wanted - floor_of(want.whole, share_rules_))};
+    if (!share_address_) {
+      share_address_ = std::make_shared<ShareAddress>();
+      share_address_->actor = caf::actor_cast<caf::actor>(this);
+    }
+    shares_->renew(std::move(request), [address = share_address_, now](result<ShareAnswer> answer) {
+      if (!answer) return;  // what this server has ends by itself, but for its floor
+      const std::lock_guard lock(address->mutex);
+      if (address->actor) caf::anon_send(address->actor, share_answer_atom::value, ShareAnswerPtr(std::make_shared<const ArrivedShare>(ArrivedShare{std::move(*answer), now})));
+    });
+  }
+
+  void apply_shares() {
+    const auto now = clock().now();
+    desk_.share([this, now](const std::string& name, std::int64_t whole) { return holder_.allowed(name, whole, now); }, now);
+    advance();
+  }
 
   caf::delegated<OutcomePtr> pass_on(RequestPtr request) {
     // What no provider can do now needs no actor of its own: the pool answers offline, in parallel.
@@ -222,6 +290,12 @@ class Supervisor : public caf::event_based_actor {
 
   LeaseDesk desk_;
   std::shared_ptr<QueueBoard> board_;
+  ShareStore* const shares_;
+  const std::string server_id_;
+  const ShareRules share_rules_;
+  ShareHolder holder_{share_rules_};
+  std::shared_ptr<ShareAddress> share_address_;
+  std::uint64_t share_looks_ = 0;
   std::shared_ptr<const CallContext> context_;
   std::vector<caf::actor> offline_;
   std::size_t next_offline_ = 0;

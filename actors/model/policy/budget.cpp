@@ -150,6 +150,14 @@ std::string_view to_string(Dimension d) {
 
 Budget::Budget(const ProviderSettings& s, Instant start) { change(s, start); }
 
+bool Budget::fits(const Cost& cost) const {
+  for (std::size_t d = 0; d < kDimensions; ++d) {
+    const auto most = limits_[d].in_force();
+    if (most > 0 && amount(static_cast<Dimension>(d), cost) > most) return false;
+  }
+  return true;
+}
+
 void Budget::change(const ProviderSettings& s, Instant now) {
   counting_ = s.counting;
   burst_seconds_ = std::max(s.burst_seconds, kLeastBurstSeconds);

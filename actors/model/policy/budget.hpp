@@ -110,6 +110,9 @@ class Budget {
   bool admits(const Cost& cost, Instant now) { return admits_at(cost, now) <= now; }
   /// Instant::max() when only the end of a call can free a place.
   Instant admits_at(const Cost&, Instant now);
+  /// Whether a call of this cost stays within every limit by itself. Where the limit is the provider's whole, what is dearer is tried
+  /// all the same; of a share of it, it would break the others'.
+  bool fits(const Cost&) const;
   /// admits() holds.
   Reservation reserve(const Cost&, Instant now);
   void settle(const Reservation&, const Spent&, Instant now);

@@ -202,7 +202,9 @@ Cost LeaseDesk::estimate(const Lane& lane, const LeaseRequest& r) const {
 Instant LeaseDesk::admits_at(Lane& lane, const LeaseRequest& request, Instant now) {
   const auto& desk = desks_[lane.provider];
   if (desk.in_flight >= desk.breaker.most_in_flight(now)) return desk.breaker.next_step(now);
-  return lane.budget.admits_at(estimate(lane, request), now);
+  const auto cost = estimate(lane, request);
+  if (allowed_ && (lane.starved || !lane.budget.fits(cost))) return Instant::max();
+  return lane.budget.admits_at(cost, now);
 }
 
 LeaseGrant LeaseDesk::grant(std::uint32_t lane_index, Ticket ticket, Instant now) {
@@ -361,13 +363,65 @@ std::optional<std::string> LeaseDesk::change(const ProviderChange& c, Instant no
   const bool mended = c.enabled.value_or(false);  // by whoever switches it on
   for (auto& lane : lanes_) {
     if (lane.provider != p) continue;
-    lane.budget.change(s, now);
+    apply_limits(lane, now);
     if (mended) lane.budget.end_hold();
   }
   if (mended) desks_[p].breaker.retry_now(now);
   weigh(now);
   tell("changed", p, why.empty() ? "nothing" : why);
   return std::nullopt;
+}
+
+namespace {
+
+/// Visits every limit of a setting that is there, with its name.
+template <class Settings, class Visit>
+void each_limit(Settings& s, Visit&& visit) {
+  const auto one = [&](std::string_view name, auto& value) {
+    if (value > 0) visit(name, value);
+  };
+  one(to_string(Dimension::requests_per_minute), s.requests_per_minute);
+  one(to_string(Dimension::requests_per_day), s.requests_per_day);
+  one(to_string(Dimension::tokens_per_minute), s.tokens_per_minute);
+  one(to_string(Dimension::input_tokens_per_minute), s.input_tokens_per_minute);
+  one(to_string(Dimension::output_tokens_per_minute), s.output_tokens_per_minute);
+  one(to_string(Dimension::spend_per_day_nanodollars), s.spend_per_day_nanodollars);
+  one("max_concurrent", s.max_concurrent);
+}
+
+std::string limit_name(const ProviderSettings& s, const std::string& model, std::string_view limit) { return s.name + "/" + model + "/" + std::string(limit); }
+
+}  // namespace
+
+std::map<std::string, LeaseDesk::Want> LeaseDesk::wants(Instant now) {
+  std::map<std::string, Want> all;
+  for (auto& lane : lanes_) {
+    std::map<std::string_view, std::int64_t> used;
+    for (const auto& use : lane.budget.use(now)) used[use.name] = use.used;
+    each_limit(settings_[lane.provider], [&](std::string_view name, const auto& value) {
+      const auto whole = static_cast<std::int64_t>(value);
+      if (name.find("per_day") != name.npos) return;
+      all[limit_name(settings_[lane.provider], lane.model, name)] = {whole, waiting() > 0 ? whole : std::min(whole, used[name] * 3 / 2 + whole / 100)};
+    });
+  }
+  return all;
+}
+
+void LeaseDesk::share(AllowedOf allowed, Instant now) {
+  allowed_ = std::move(allowed);
+  for (auto& lane : lanes_) apply_limits(lane, now);
+}
+
+void LeaseDesk::apply_limits(Lane& lane, Instant now) {
+  auto s = settings_[lane.provider];
+  lane.starved = false;
+  if (allowed_)
+    each_limit(s, [&](std::string_view name, auto& value) {
+      const auto mine = allowed_(limit_name(s, lane.model, name), static_cast<std::int64_t>(value));
+      lane.starved = lane.starved || mine <= 0;
+      value = static_cast<std::decay_t<decltype(value)>>(std::max<std::int64_t>(mine, 1));
+    });
+  lane.budget.change(s, now);
 }
 
 std::vector<std::pair<std::uint32_t, std::string>> LeaseDesk::models() const {

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -70,6 +71,17 @@ class LeaseDesk {
   /// At run time. What is wrong with the change, if anything.
   std::optional<std::string> change(const ProviderChange&, Instant now);
   void set_queue_mode(QueueMode mode) { queue_mode_.set(mode); }
+  /// Limits that several servers share. What this one may use of a limit now, by the limit's name and whole.
+  using AllowedOf = std::function<std::int64_t(const std::string& name, std::int64_t whole)>;
+  struct Want {
+    std::int64_t whole = 0, wanted = 0;
+  };
+  /// The limits a minute and in flight by their names ("openai/gpt-6-luna/requests_per_minute"), and what this server has use for: all
+  /// of it while somebody waits, else half as much again as it used lately.
+  std::map<std::string, Want> wants(Instant now);
+  /// From now on only what `allowed` says is used of each limit; again after each change of it. A lane with a share of 0 is not used.
+  void share(AllowedOf allowed, Instant now);
+
   /// Of 1,000 tokens, as they are now; for limits of spend and for choosing cheaper ones in a spike. Unknown: 0.
   void set_prices(std::uint32_t provider, std::string_view model, std::int64_t input_nanodollars, std::int64_t output_nanodollars);
 
@@ -102,6 +114,7 @@ class LeaseDesk {
     Budget budget;
     Moments input, output, latency_ms;           // of calls that succeeded
     std::int64_t input_price = 0, output_price = 0;  // nano-dollars of 1,000 tokens
+    bool starved = false;                            // it has no share of one of its limits
   };
   struct PerProvider {
     Breaker breaker;
@@ -130,6 +143,7 @@ class LeaseDesk {
   };
 
   std::uint32_t add_lane(std::uint32_t provider, const std::string& model, Instant start);
+  void apply_limits(Lane&, Instant now);
   ProviderSet usable(Instant now) const;
   Cost estimate(const Lane&, const LeaseRequest&) const;
   Instant admits_at(Lane&, const LeaseRequest&, Instant now);
@@ -157,6 +171,7 @@ class LeaseDesk {
   Forecast forecast_;
   Estimates estimates_;
   std::size_t max_waiting_;
+  AllowedOf allowed_;  // empty: every limit is this server's own
   Ticket next_ticket_ = 1;
   LeaseId next_lease_ = 1;
   std::map<LeaseId, Lease> leases_;

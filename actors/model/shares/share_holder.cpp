@@ -10,13 +10,9 @@ void ShareHolder::take(const ShareAnswer& answer, Instant asked_at) {
   floor_until_ = asked_at + rules_.slot_lease;
 }
 
-void ShareHolder::remember(std::uint32_t slot, std::chrono::milliseconds age, Instant now) {
-  slot_ = slot;
-  floor_until_ = now + rules_.slot_lease - age;
-}
-
 std::int64_t ShareHolder::allowed(const std::string& limit_name, std::int64_t limit, Instant now) const {
   if (!slot_ || now >= floor_until_) return 0;
+  if (limit_name.find("per_day") != std::string::npos) return limit / rules_.max_servers;
   const auto found = now < share_until_ ? shares_.find(limit_name) : shares_.end();
   return floor_of(limit, rules_) + (found == shares_.end() ? 0 : found->second);
 }

@@ -15,10 +15,9 @@ class ShareHolder {
   /// The arbiter answered a renewal that was sent at `asked_at`: the share runs from then, so that it ends here before it
   /// ends there.
   void take(const ShareAnswer& answer, Instant asked_at);
-  /// A floor that an earlier process of this server had, `age` ago: it holds although nobody can be reached now.
-  void remember(std::uint32_t slot, std::chrono::milliseconds age, Instant now);
 
-  /// Of a whole limit, what this server may use now: its floor and, while it lasts, its share. 0: it has no slot.
+  /// Of a whole limit, what this server may use now: its floor and, while it lasts, its share. Of a limit a day ("…_per_day…"), whose
+  /// window is too long to lend it, always the same part. 0: it has no slot.
   std::int64_t allowed(const std::string& limit_name, std::int64_t limit, Instant now) const;
   /// When allowed() falls by itself; nullopt: it stands at the floor.
   std::optional<Instant> ends() const { return shares_.empty() ? std::nullopt : std::optional(share_until_); }

@@ -101,8 +101,7 @@ RC_GTEST_PROP(Shares, are_together_never_more_than_the_limit_in_any_window, ()) 
       if (fate == 1) on_the_way.push_back({server, answer, local, static_cast<std::int64_t>(second) + 4});
       if (fate > 1) holders[server].take(answer, local);
     } else if (dice / 8 % 11 == 0) {
-      holders[server] = ShareHolder(rules);  // died; comes back with what it remembers
-      if (dice / 128 % 2) holders[server].remember(*slots.claim(std::string(1, static_cast<char>('a' + server)), now), 1s, local);
+      holders[server] = ShareHolder(rules);  // died, and knows nothing when it comes back
     }
     for (auto& late : on_the_way)
       if (late.arrives == static_cast<std::int64_t>(second) && holders[late.server].slot()) holders[late.server].take(late.answer, late.asked_at);
