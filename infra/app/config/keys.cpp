@@ -94,6 +94,8 @@ std::vector<Key> make_keys() {
       number("queue_mode.max_wait_minutes", "30", 0.1, 1440, "how long a queued message waits for budget before the offline extractor answers", KeyType::number),
       text("model.plans", KeyType::list, "", "plans with a share of the budget against the others', tokens a day and models, e.g. [\"free share=1 tokens_per_day=200000 openai=gpt-6-luna\", \"pro share=4\"]"),
       text("model.fallback_order", KeyType::list, "", "providers to try after the chosen one; not set: by weight"),
+      text("model.shared_budget_url", KeyType::secret, "", "a PostgreSQL database in which servers that use the same provider accounts share their limits; not set: all of them are this server's"),
+      number("model.max_servers", "8", 1, 1000, "how many may share; each always has an equal part of a tenth of each limit"),
       text("model.cache.enabled", KeyType::boolean, "true", "questions are answered from the flow's FAQ, and repeated ones from what a model said"),
       number("model.cache.ttl_seconds", "3600", 1, 1e7, "how long a model's answer is kept"),
       number("model.cache.max_bytes", "16777216", 0, 1e10, "of all that is kept; the longest unused gives way"),

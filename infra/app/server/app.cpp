@@ -25,6 +25,7 @@
 #include "infra/app/server/model_changes.hpp"
 #include "infra/app/server/no_read_models.hpp"
 #include "projections/postgres/read_models.hpp"
+#include "projections/postgres/share_store.hpp"
 
 namespace onboarding::app {
 namespace {
@@ -122,6 +123,7 @@ struct App::Parts {
   NoReadModels no_read_models;
   std::unique_ptr<projections::ReadModels> read_models;
   std::unique_ptr<model::CurlLoop> curl;
+  std::unique_ptr<model::ShareStore> share_store;
   std::unique_ptr<ModelChanges> model_changes;
   std::unique_ptr<Runtime> runtime;
   std::unique_ptr<http::AccessLog> access_log;
@@ -247,6 +249,14 @@ result<void> App::Parts::start_runtime() {
   };
   runtime_options.model.cache = {c().flag("model.cache.enabled"), std::chrono::seconds(c().integer("model.cache.ttl_seconds")),
                                  static_cast<std::size_t>(c().integer("model.cache.max_bytes"))};
+  if (c().is_set("model.shared_budget_url")) {
+    runtime_options.model.share_rules.max_servers = static_cast<std::uint32_t>(c().integer("model.max_servers"));
+    auto books = projections::make_share_store(c().text("model.shared_budget_url"), runtime_options.model.share_rules);
+    if (!books) return failure(Errc::bad_configuration, c().source("model.shared_budget_url") + ": model.shared_budget_url: " + books.error().message());
+    share_store = std::move(*books);
+    runtime_options.model.shares = share_store.get();
+    runtime_options.model.server_id = log->log_id();
+  }
   model_changes->apply(*providers, runtime_options.model.queue);
   if (!providers->empty()) curl = std::make_unique<model::CurlLoop>();
   for (model::ProviderSettings& provider : *providers) {

@@ -196,6 +196,42 @@ class Supervisor : public testing::Test {
   caf::actor supervisor_;
 };
 
+class Books final : public ShareStore {
+ public:
+  void renew(ShareRequest request, Done done) override {
+    requests.push_back(std::move(request));
+    if (answer) done(*answer);
+    else done(failure(std::make_error_code(std::errc::timed_out)));
+  }
+  std::optional<ShareAnswer> answer;
+  std::vector<ShareRequest> requests;
+};
+
+TEST_F(Supervisor, that_shares_a_limit_calls_nobody_before_it_has_a_slot_and_keeps_to_its_share) {
+  Books books;
+  auto& a = add("a", 1, 600);
+  a.script = [](int) { return good(); };
+  options_.shares = &books;
+  options_.server_id = "one";
+  start();
+  auto first = extract("hello", 60s);
+  pass(2s);
+  EXPECT_EQ(a.calls(), 0);
+  ASSERT_FALSE(books.requests.empty());
+  EXPECT_EQ(books.requests[0].server_id, "one");
+  const auto name = books.requests[0].wants.begin()->first;
+  EXPECT_EQ(books.requests[0].wants.at(name).limit, 600);
+  // A tenth of 600 in eight floors is seven; with three lent beside, ten a minute and no more.
+  books.answer = ShareAnswer{2, {{name, 3}}};
+  pass(15s);
+  EXPECT_EQ(a.calls(), 1);
+  EXPECT_EQ(status()->providers[0].limits[0].limit, 10);
+  // The books are lost: it falls to its floor.
+  books.answer.reset();
+  pass(16s);
+  EXPECT_EQ(status()->providers[0].limits[0].limit, 7);
+}
+
 TEST_F(Supervisor, with_no_provider_the_offline_extractor_answers) {
   start();
   const auto a = extract("sure");
