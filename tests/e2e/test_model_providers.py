@@ -1,11 +1,13 @@
 """The four providers behind a real server: shared as configured, and nobody notices when one or all of them fail."""
 import bisect
+import http.client
+import json
 import threading
 import time
 import unittest
 
-from harness import wait_until
-from model_case import WithModels
+from harness import PATIENCE, wait_until
+from model_case import PROVIDERS, WithModels
 
 
 
@@ -69,6 +71,54 @@ class FourProviders(WithModels):
         people = self.run_crowd(15, within_seconds=1)
         self.assert_all_done(people)
         self.assert_everybody_was_heard_once(people)
+
+
+class TheReplyAsItIsWritten(WithModels):
+    def test_comes_over_the_stream_piece_by_piece_from_every_provider(self):
+        self.strict.control(latency_ms=400, jitter_ms=0)
+        for chosen in PROVIDERS:
+            with self.subTest(chosen):
+                for provider in PROVIDERS:
+                    changed = self.server.request("PATCH", f"/api/admin/llm/{provider}", {"weight": 100 if provider == chosen else 0}, admin=True)
+                    self.assertEqual(changed.status, 200, changed)
+                before = self.strict.stats(chosen)["answered"]
+                session = self.server.begin()
+                with Listener(session) as listener:
+                    answer = session.told("I'm Ann Smith")
+                    events = listener.until("turn")
+                self.assertEqual(self.strict.stats(chosen)["answered"], before + 1)
+                pieces = [data for kind, data in events if kind == "reply"]
+                self.assertGreater(len(pieces), 1, events)
+                self.assertEqual("".join(p["text"] for p in pieces), answer["response"])
+
+
+class Listener:
+    """Reads a session's server-sent events."""
+
+    def __init__(self, session) -> None:
+        self.connection = http.client.HTTPConnection(*session.server.address, timeout=PATIENCE)
+        self.connection.request("GET", session.path + "/stream", headers=session.authorization)
+        self.response = self.connection.getresponse()
+        assert self.response.status == 200, self.response.read()
+
+    def __enter__(self) -> "Listener":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.connection.close()
+
+    def until(self, last: str) -> list[tuple[str, dict]]:
+        """All events up to the first of this kind."""
+        events, kind = [], ""
+        while kind != last:
+            line = self.response.readline().decode().rstrip("\n\r")
+            name, _, value = line.partition(": ")
+            if name == "event":
+                kind_of_this = value
+            elif name == "data":
+                kind = kind_of_this
+                events.append((kind, json.loads(value)))
+        return events
 
 
 class OneThatHangs(WithModels):
