@@ -18,4 +18,9 @@ inline constexpr std::size_t kMaxValueBytes = 4'096;
 /// flow does not have, another member, another type, or the canary anywhere in it make it no answer.
 tl::expected<domain::ModelAnswer, std::string> parse_answer(std::string_view text, const domain::Flow&, std::string_view canary);
 
+/// Takes out the values that nobody said: of a name, text, company, e-mail address or link no word stands in the message or in the
+/// conversation before it. What is open because of that is asked for. How many were taken out.
+/// The model's word is not enough (api.md §3): it may invent, and our own rules would find nothing wrong with an invented name.
+std::size_t drop_unsaid(domain::ModelAnswer&, const ExtractionRequest&);
+
 }  // namespace onboarding::model

@@ -232,6 +232,7 @@ void CallActor::on_result(CallResult result) {
   const auto provider = call_.provider;
   call_ = {};
   if (result.error == CallError::none) {
+    if (drop_unsaid(answer, *request_) > 0) context_->metrics->decided("unsaid_value", context_->providers[provider].name);
     context_->cache->keep(cache_key_, answer);
     auto outcome = std::make_shared<ExtractionOutcome>();
     outcome->answer = std::move(answer);

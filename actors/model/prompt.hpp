@@ -15,7 +15,7 @@ namespace onboarding::model {
 inline constexpr std::string_view kPromptVersion = "extract-2";
 
 /// The answer's cap in tokens, reserved in full: six short values and a reply of a few sentences.
-inline constexpr std::uint32_t kMaxOutputTokens = 400;
+inline constexpr std::uint32_t kMaxOutputTokens = 256;
 
 /// What a conversation needs to be understood; longer ones cost tokens and add nothing. A prompt that was too long for a model is
 /// built again with less, at last with 0.

@@ -143,5 +143,35 @@ TEST(Tokens, the_estimate_is_an_upper_bound_for_every_script_and_not_a_wild_one)
   for (const auto* ill_formed : {"\xff\xff", "\xf0\x9f", "\x80", "a\xc3"}) EXPECT_GT(estimate_tokens(ill_formed), 0u);
 }
 
+ExtractionRequest said(const std::string& message, std::vector<HistoryLine> history = {}) {
+  ExtractionRequest request;
+  request.flow = std::shared_ptr<const domain::Flow>(&domain::default_flow(), [](auto*) {});
+  request.message = message;
+  request.history = std::move(history);
+  return request;
+}
+
+TEST(DropUnsaid, takes_out_what_no_word_of_was_said_and_asks_for_it) {
+  domain::ModelAnswer answer{"Nice to meet you.", {{"full_name", "Ann Lee"}, {"company", "Invented Inc"}, {"role", "chief dreamer"}}, {}};
+  EXPECT_EQ(drop_unsaid(answer, said("I'm Ann")), 2u);
+  ASSERT_EQ(answer.fields.size(), 1u);
+  EXPECT_EQ(answer.fields[0].first, "full_name");
+  EXPECT_EQ(answer.asks, (std::vector<std::string>{"company", "role"}));
+  EXPECT_EQ(answer.reply, "Nice to meet you. Which company are you with?");
+}
+
+TEST(DropUnsaid, believes_other_cases_endings_spellings_and_what_was_said_before) {
+  const auto kept = [](const std::string& field, const std::string& value, const ExtractionRequest& request) {
+    domain::ModelAnswer answer{"Thanks.", {{field, value}}, {}};
+    return drop_unsaid(answer, request) == 0 && answer.reply == "Thanks.";
+  };
+  EXPECT_TRUE(kept("email", "zoe@acme.io", said("zoe at acme dot io")));
+  EXPECT_TRUE(kept("role", "Software developer", said("I'm developing things")));
+  EXPECT_TRUE(kept("full_name", "\u0418\u0432\u0430\u043d", said("\u0418\u0412\u0410\u041d")));
+  EXPECT_TRUE(kept("full_name", "Ann", said("without the e, sorry", {{true, "I'm Anne"}})));
+  EXPECT_TRUE(kept("email", "ann@gmail.com", said("yes", {{false, "Did you mean ann@gmail.com?"}})));
+  EXPECT_TRUE(kept("team_size", "40", said("about forty of us"))) << "numbers are written in many ways";
+}
+
 }  // namespace
 }  // namespace onboarding::model

@@ -15,7 +15,8 @@ class Models : public ::testing::Test {
     Fold fold(projection);
     for (domain::Event& event : events) {
       codec::DecodedEvent decoded;
-      decoded.recorded = {++version_, version_, time_, std::move(event)};
+      ++version_;
+      decoded.recorded = {version_, version_, time_, std::move(event)};
       decoded.partition = 3;
       decoded.stream = "ses_1";
       decoded.meta = meta_;
