@@ -113,6 +113,13 @@ int run(int argc, char** argv) {
   set->add_flag("--json", model_json, "print the state afterwards as JSON");
   set->callback([&] { chosen = [&] { return model_set(context, provider, changes, model_json); }; });
 
+  CLI::App* projections = command(cli, "projections", "look at the read models' projections", "  onboardctl projections list --watch");
+  projections->require_subcommand(1);
+  CLI::App* list = command(*projections, "list", "state and lag of each projection of the running server", "  onboardctl projections list\n  onboardctl projections list --json");
+  list->add_flag("--json", model_json, "as JSON");
+  list->add_flag("--watch", model_watch, "again every second, until Ctrl-C");
+  list->callback([&] { chosen = [&] { return projections_list(context, model_json, model_watch); }; });
+
   CLI::App* queue_command = command(cli, "queue", "queue mode: messages are answered with 202 and worked off by budget",
                                     "  onboardctl queue            how it is\n  onboardctl queue on\n  onboardctl queue auto");
   std::string queue_mode;

@@ -45,6 +45,8 @@ int session_show(const Context&, const std::string& session_id, bool json, bool 
 int model_status(const Context&, bool json, bool watch);
 /// `changes`: NAME=VALUE as PATCH /api/admin/llm/{provider} takes them.
 int model_set(const Context&, const std::string& provider, const std::vector<std::string>& changes, bool json);
+/// The projections of the running server: state, lag. `watch` as above.
+int projections_list(const Context&, bool json, bool watch);
 /// `mode`: on, off, auto; empty: says how it is.
 int queue(const Context&, const std::string& mode, bool json);
 

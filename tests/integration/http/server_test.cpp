@@ -179,6 +179,14 @@ TEST_F(HttpServerTest, operators_see_the_model_supervisor_and_change_it) {
   EXPECT_STREQ(json(queue)["queue"]["mode"].GetString(), "on");
 }
 
+TEST_F(HttpServerTest, operators_see_how_far_each_projection_is) {
+  const auto body = json(ask(request("GET", "/api/admin/projections", {}, bearer(operator_key)), true));
+  EXPECT_STREQ(body["projections"][0]["name"].GetString(), "profile");
+  EXPECT_STREQ(body["projections"][0]["state"].GetString(), "running");
+  EXPECT_EQ(ask(request("GET", "/api/admin/projections"), true).status, 401);
+  EXPECT_EQ(ask(request("GET", "/api/admin/projections", {}, bearer(operator_key))).status, 404);
+}
+
 TEST_F(HttpServerTest, a_change_that_is_not_one_changes_nothing_and_says_what_is_wrong) {
   const auto patch = [&](const std::string& body) { return ask(request("PATCH", "/api/admin/llm/openai", body, bearer(operator_key)), true); };
   for (const std::string body : {R"({"wieght":7})", R"({"weight":-1})", R"({"weight":1.5})", R"({"weight":"7"})", R"({"enabled":1})", R"({"weight":99999999999})"}) {
@@ -485,7 +493,7 @@ TEST_F(HttpServerTest, the_document_and_the_routes_are_the_same_set) {
       EXPECT_NE(allowed.headers.at("allow").find(verb), std::string::npos) << verb << " " << target;
     }
   }
-  EXPECT_EQ(documented, 25u);
+  EXPECT_EQ(documented, 26u);
 }
 
 TEST_F(HttpServerTest, the_throttle_answers_429_with_when_to_come_back_and_spares_the_operator) {

@@ -1,4 +1,4 @@
-// model, queue: what operators see and change of the running server's model supervisor, over its admin listener.
+// model, queue, projections: what operators see and change of the running server's parts, over its admin listener.
 #include <unistd.h>
 
 #include <fstream>
@@ -113,18 +113,37 @@ void show_status(const Value& status) {
               << string_member(recent[i], "why") << "\n";
 }
 
-}  // namespace
-
-int model_status(const Context& context, bool json, bool watch) {
+/// Shows what a path of the admin listener says; with `watch` again every second, until Ctrl-C.
+int look(const Context& context, const std::string& path, bool json, bool watch, const std::function<void(const Value&)>& show) {
   HttpClient client;
   for (;;) {
-    const auto answer = ask(context, client, "/api/admin/llm");
+    const auto answer = ask(context, client, path);
     if (watch && !json && ::isatty(STDOUT_FILENO)) std::cout << "\033[H\033[2J";
-    const int code = finish(answer, json, show_status);
+    const int code = finish(answer, json, show);
     std::cout << std::flush;
     if (!watch || code != exit_good) return code;
     std::this_thread::sleep_for(std::chrono::seconds(1));
   }
+}
+
+}  // namespace
+
+int model_status(const Context& context, bool json, bool watch) { return look(context, "/api/admin/llm", json, watch, show_status); }
+
+int projections_list(const Context& context, bool json, bool watch) {
+  return look(context, "/api/admin/projections", json, watch, [](const Value& answer) {
+    const auto& all = part(answer, "projections");
+    if (!all.IsArray() || all.Empty()) std::cout << "no projections run: postgres.url is not set\n";
+    else
+      for (const auto& p : all.GetArray()) {
+        const auto* seconds = find_member(p, "lag_seconds");
+        std::cout << std::left << std::setw(16) << string_member(p, "name") << "v" << std::setw(4) << number(p, "version") << std::setw(10) << string_member(p, "state")
+                  << number(p, "lag_events") << " events, " << std::fixed << std::setprecision(1) << (seconds && seconds->IsNumber() ? seconds->GetDouble() : 0)
+                  << " s behind, " << number(p, "parked") << " parked";
+        if (const auto detail = string_member(p, "detail"); !detail.empty()) std::cout << ": " << detail;
+        std::cout << "\n";
+      }
+  });
 }
 
 int model_set(const Context& context, const std::string& provider, const std::vector<std::string>& changes, bool json) {
