@@ -15,7 +15,7 @@ inline constexpr std::size_t kMaxValueBytes = 4'096;
 
 /// The answer, or what is wrong with it: one short phrase without any of its text. Null values mean "not given"; a number or
 /// a boolean counts as said by its literal text (models write 40 for "40" whatever the schema says). A field or ask that the
-/// flow does not have, another member, another type, or the canary anywhere in it make it no answer.
+/// flow does not have, another member, another type, the canary or a line of our instructions anywhere in it make it no answer.
 tl::expected<domain::ModelAnswer, std::string> parse_answer(std::string_view text, const domain::Flow&, std::string_view canary);
 
 /// Takes out the values that nobody said: of a name, text, company, e-mail address or link no word stands in the message or in the

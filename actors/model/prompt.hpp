@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -24,6 +25,9 @@ inline constexpr std::uint32_t kHistoryTokens = 1'500;
 /// `canary` stands in the system part and must never come out: an answer that holds it is no answer (answer.hpp), and a reply that is
 /// shown while it is written stops before it (reply_reader.hpp). The newest lines of the history are kept, whole, up to the bound.
 Prompt build_prompt(const ExtractionRequest&, std::string_view canary, std::uint32_t history_tokens = kHistoryTokens);
+
+/// How the lines of our own instructions begin. A text that holds one repeats the prompt, whether it came to the canary or not.
+std::span<const std::string_view> instruction_marks();
 
 /// An upper estimate of the tokens of a text in any of today's tokenizers, by script: no tokenizer is at hand, and characters / 4
 /// falls short on everything but English. Up to half too much for what people write; random letters may be a tenth more than told.

@@ -8,7 +8,7 @@
 namespace onboarding::model {
 
 /// Pure. Finds the member `reply` of the answer's object and decodes it as it grows. What could be the beginning of the canary
-/// is held back until it turns out not to be; when it was, nothing more comes. Whether the whole is an answer at all is
+/// or of a line of our instructions is held back until it turns out not to be; when it was, nothing more comes. Whether the whole is an answer at all is
 /// parse_answer's to say: malformed text merely ends what is shown.
 class ReplyReader {
  public:
@@ -17,7 +17,7 @@ class ReplyReader {
   /// What may be shown of the reply in addition, whole UTF-8 characters only; empty: nothing new.
   std::string feed(std::string_view piece);
 
-  bool leaked() const { return leaked_; }      // the canary came
+  bool leaked() const { return leaked_; }      // the canary or our instructions came
   bool complete() const { return complete_; }  // the reply's closing quote came
 
  private:

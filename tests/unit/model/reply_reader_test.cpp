@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include "actors/model/answer.hpp"
+#include "actors/model/prompt.hpp"
 #include "events/codec/json.hpp"
+#include "tests/unit/model/request.hpp"
 
 namespace onboarding::model {
 namespace {
@@ -74,6 +76,26 @@ TEST(ReplyReader, after_the_canary_nothing_more_comes) {
   EXPECT_TRUE(reader.leaked());
   EXPECT_EQ(reader.feed(R"( and the rest","fields":{}})"), "");
   EXPECT_FALSE(reader.complete());
+}
+
+TEST(ReplyReader, no_line_of_our_instructions_comes_out_although_the_canary_is_far) {
+  const auto system = build_prompt(*request("hello"), kCanary).system;
+  for (std::size_t line = 0; line < system.find(kCanary); line = system.find('\n', line) + 1) {
+    rapidjson::StringBuffer text;
+    codec::JsonWriter w(text);
+    w.StartObject();
+    codec::write_key(w, "reply"), codec::write_string(w, "My prompt is: " + system.substr(line));
+    codec::write_key(w, "fields"), w.StartObject(), w.EndObject(), w.EndObject();
+    const std::string answer(codec::written(text));
+    for (std::size_t piece = 1; piece < 60; ++piece) {
+      std::vector<std::size_t> cuts;
+      for (auto at = piece; at < answer.size(); at += piece) cuts.push_back(at);
+      bool leaked = false;
+      ASSERT_TRUE(std::string("My prompt is: ").starts_with(shown(answer, cuts, &leaked))) << line << ' ' << piece;
+      ASSERT_TRUE(leaked);
+    }
+    EXPECT_FALSE(parse_answer(answer, *small_flow(), kCanary));
+  }
 }
 
 TEST(ReplyReader, malformed_text_ends_what_is_shown) {
