@@ -21,6 +21,11 @@ bool is_filler(std::string_view w) {
                        "so", "well", "hi",  "hey", "hello", "just", "really", "actually", "exactly", "by", "way", "and", "but", "ok", "okay", "there", "even",
                        "wait", "sorry", "know", "have", "has", "going", "go", "kind", "sort", "here", "now", "then", "at", "all", "tell", "me"});
 }
+/// Fillers that stand alone without being an answer; "An." and "Here." are names.
+bool is_interjection(std::string_view w) {
+  return is_one_of(w, {"so", "well", "hi", "hey", "hello", "there", "just", "really", "actually", "exactly", "by", "the", "way", "and", "but", "ok", "okay",
+                       "wait", "please", "sorry", "now", "then", "tell", "me"});
+}
 bool is_negation(std::string_view w) { return is_one_of(w, {"not", "no", "never", "without", "nobody", "none", "cannot", "nothing", "n't"}) || (w.size() > 3 && w.substr(w.size() - 3) == "n't"); }
 
 /// Words of one meaning here, by one name.
@@ -57,7 +62,7 @@ std::string person(std::string_view w) {
   return {};
 }
 
-void add_words(std::string_view label, std::set<std::string>& words) {
+void add_words(std::string_view label, std::multiset<std::string>& words) {
   const auto text = offline::read_text(label);
   for (std::size_t i = 0; i < text.size(); ++i) {
     const auto word = std::string(synonym(stem(text.lower(i))));
@@ -72,14 +77,22 @@ std::string question_form(std::string_view message, std::string_view about) {
   if (message.size() > max_question_bytes) return {};
   const auto text = offline::read_text(message);
   if (!text.question) return {};
-  std::set<std::string> words;
+  std::multiset<std::string> words;  // a word said twice may be a value the second time: "Can I change it later? May"
   std::string persons;
   int negations = 0;
-  for (std::size_t i = 0; i < text.size(); ++i) {
+  bool only_filler = true, may_be_value = false;  // of the words since the last punctuation
+  for (std::size_t i = 0; i <= text.size(); ++i) {
+    if (i == text.size() || text.tokens[i].kind == TokenKind::punctuation) {
+      if (only_filler && may_be_value) return {};
+      only_filler = true;
+      may_be_value = false;
+      continue;
+    }
     const auto& token = text.tokens[i];
-    if (token.kind == TokenKind::punctuation) continue;
     if (token.kind != TokenKind::word) return {};
     const auto& w = token.lower;
+    only_filler = only_filler && is_filler(w);
+    may_be_value = may_be_value || !is_interjection(w);
     if (is_negation(w)) {
       ++negations;
       if (w != "cannot" && w != "can't" && w != "won't") continue;
