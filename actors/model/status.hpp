@@ -78,6 +78,8 @@ struct ModelStatus {
 };
 using ModelStatusPtr = std::shared_ptr<const ModelStatus>;
 
+inline constexpr std::uint32_t kGreatestWeight = 1'000'000;
+
 /// A change at run time; what is not set stays.
 struct ProviderChange {
   std::string name;

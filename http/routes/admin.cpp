@@ -125,7 +125,7 @@ void patch_llm(Api& api, const Responder& responder) {
   model::ProviderChange change;
   change.name = responder->request().parameters[0];
   change.enabled = body->boolean("enabled");
-  change.weight = limit_of<std::uint32_t>(*body, "weight");
+  if (const auto weight = body->whole("weight", model::kGreatestWeight)) change.weight = static_cast<std::uint32_t>(*weight);
   change.requests_per_minute = limit_of<std::uint32_t>(*body, "requests_per_minute");
   change.requests_per_day = limit_of<std::uint32_t>(*body, "requests_per_day");
   change.max_concurrent = limit_of<std::uint32_t>(*body, "max_concurrent");

@@ -67,7 +67,11 @@ std::string BodyReader::required_text(std::string_view name, std::size_t max_byt
 
 std::string BodyReader::fingerprint() const { return privacy::sha256_hex(codec::canonical_json(document_)); }
 
-void BodyReader::note(std::string_view name, std::string detail) { errors_.push_back({"/" + std::string(name), std::move(detail)}); }
+void BodyReader::note(std::string_view name, std::string detail) {
+  std::string pointer = "/";
+  for (const char c : name) pointer += c == '~' ? std::string("~0") : c == '/' ? std::string("~1") : std::string(1, c);  // RFC 6901
+  errors_.push_back({std::move(pointer), std::move(detail)});
+}
 
 bool idempotency_key(const Responder& responder, std::optional<std::string>& key) {
   const auto& request = responder->request();

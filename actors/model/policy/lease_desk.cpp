@@ -13,7 +13,6 @@ constexpr std::chrono::milliseconds kSupposedLatency{1'000};
 constexpr Cost kSupposedCost{1'000, 100, 400, 0};
 // A newcomer's forecast stands so long, and while the queue is as long within a twentieth: it is asked for with every call.
 constexpr std::chrono::milliseconds kForecastFor{100};
-constexpr std::uint32_t kGreatestWeight = 1'000'000;
 
 std::vector<std::uint32_t> shares_of(const std::vector<PlanSettings>& plans) {
   std::vector<std::uint32_t> shares{1};

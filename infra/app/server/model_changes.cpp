@@ -90,10 +90,11 @@ struct ModelChanges::Kept {
     };
     const auto document = codec::parse_json(content.str());
     if (!document || !document->IsObject()) return wrong("is no JSON object");
+    const auto* kept_mode = codec::find_member(*document, "queue_mode");
     const auto mode = codec::string_member(*document, "queue_mode");
     for (const auto each : {model::QueueMode::automatic, model::QueueMode::on, model::QueueMode::off})
       if (mode == model::to_string(each)) queue_mode = each;
-    if (!mode.empty() && !queue_mode) return wrong("queue_mode is none of auto, on, off");
+    if (kept_mode && !queue_mode) return wrong("queue_mode is none of auto, on, off");
     const auto* all = codec::find_member(*document, "providers");
     if (!all || !all->IsObject()) return wrong("has no providers");
     bool good = true;
@@ -113,9 +114,10 @@ struct ModelChanges::Kept {
         }
         good = good && value.has_value();
       });
+      good = good && change.weight.value_or(0) <= model::kGreatestWeight;
       providers[change.name] = change;
     }
-    return good ? result<void>{} : wrong("a value has the wrong type");
+    return good ? result<void>{} : wrong("a value has the wrong type or is too great");
   }
 };
 
@@ -136,6 +138,9 @@ void ModelChanges::apply(std::vector<model::ProviderSettings>& providers, model:
 }
 
 void ModelChanges::change(ProviderChange change, Done done) {
+  // What would be refused must not be written down: it would be in force after the next start.
+  if (change.weight.value_or(0) > model::kGreatestWeight)
+    return done(failure(std::make_error_code(std::errc::invalid_argument), "a weight is at most " + std::to_string(model::kGreatestWeight)));
   {
     std::lock_guard lock(kept_->mutex);
     auto& all = kept_->providers[change.name];
