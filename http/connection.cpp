@@ -63,6 +63,7 @@ void Connection::pump(Lock& lock, std::string_view fresh) {
       finish(lock);
     } else if (reader_.state() == RequestReader::State::complete) {
       in_flight_ = true;
+      streamed_ = false;
       deadline_ms.store(never, std::memory_order_relaxed);
       auto request = reader_.take();
       phase_ = Phase::idle;
@@ -109,6 +110,7 @@ bool Connection::answer_piece(std::string_view bytes) {
   Lock lock(mutex_);
   ONBOARDING_ASSERT(in_flight_, "a piece of an answer belongs to a request");
   if (peer_gone_) return false;
+  streamed_ = true;
   write(lock, bytes);
   return fd_ >= 0;
 }
@@ -116,6 +118,11 @@ bool Connection::answer_piece(std::string_view bytes) {
 std::size_t Connection::unsent() const {
   Lock lock(mutex_);
   return out_.size() - out_at_;
+}
+
+bool Connection::gone() const {
+  Lock lock(mutex_);
+  return fd_ < 0 || peer_gone_;
 }
 
 /// A phase's time runs from its beginning, however many packets it takes.
@@ -141,7 +148,7 @@ void Connection::close_when_idle() {
 
 bool Connection::owes() const {
   Lock lock(mutex_);
-  return fd_ >= 0 && (in_flight_ || !out_.empty());
+  return fd_ >= 0 && (in_flight_ || (!out_.empty() && !streamed_));
 }
 
 void Connection::cut(std::string_view reason) {

@@ -47,6 +47,7 @@ class Connection final : public Channel, public std::enable_shared_from_this<Con
   /// A piece of an answer of which more will come. False: the peer is gone, or so slow that it was cut.
   bool answer_piece(std::string_view bytes);
   std::size_t unsent() const;
+  bool gone() const;  // the client has closed, or was cut off
   /// Answers without a request (too many connections), then closes.
   void turn_away(std::string bytes);
   void close_when_idle() override;
@@ -82,6 +83,7 @@ class Connection final : public Channel, public std::enable_shared_from_this<Con
   std::size_t out_at_ = 0;
   bool watched_ = false;
   bool in_flight_ = false;  // a request was handed over and is not answered
+  bool streamed_ = false;   // its answer came in pieces: nobody waits until the last of them is taken
   bool pumping_ = false;    // a thread is inside pump()
   bool closing_ = false;    // no further request is read
   bool close_after_ = false;  // close once the request in flight is answered

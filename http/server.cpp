@@ -291,7 +291,7 @@ class HttpStream final : public BodyStream, public Channel, public std::enable_s
   std::size_t unsent() const override { return connection_->unsent(); }
   bool over() const override {
     std::lock_guard lock(mutex_);
-    return over_;
+    return over_ || connection_->gone();
   }
   void end(bool whole) override {
     std::lock_guard lock(mutex_);

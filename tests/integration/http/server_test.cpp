@@ -134,6 +134,26 @@ TEST_F(HttpServerTest, a_stream_goes_on_behind_the_last_event_id) {
   EXPECT_NE(told.find("Heard: three"), std::string::npos);
 }
 
+TEST_F(HttpServerTest, a_last_event_id_that_is_not_reached_yet_hides_no_turn) {
+  const auto session = start();
+  Client looking(server->port());
+  looking.say(request("GET", "/api/onboarding/sessions/" + session.id + "/stream", {}, bearer(session.token) + "Last-Event-ID: 18446744073709551615\r\n"));
+  ASSERT_NE(looking.hear_until("event: status"), "");
+  ASSERT_EQ(ask(request("POST", messages(session), R"({"message":"hi"})", bearer(session.token))).status, 200);
+  EXPECT_NE(looking.hear_until("event: turn\nid: "), "");
+}
+
+TEST_F(HttpServerTest, a_drain_does_not_wait_for_whoever_never_reads_his_stream) {
+  const auto session = start();
+  Client looking(server->port(), 2'048);
+  looking.say(request("GET", "/api/onboarding/sessions/" + session.id + "/stream", {}, bearer(session.token)));
+  ASSERT_NE(looking.hear_until("event: status"), "");
+  const auto text = std::string(60'000, 'x');
+  for (int n = 0; n < 50; ++n) ask(request("POST", messages(session), R"({"message":")" + text + "\"}", bearer(session.token)));
+  server->begin_drain();
+  EXPECT_TRUE(server->finish_drain(std::chrono::seconds(10)));
+}
+
 TEST_F(HttpServerTest, a_stream_is_for_its_session_s_token_and_its_ids_only) {
   const auto ann = start("ann"), bob = start("bob");
   const auto path = "/api/onboarding/sessions/" + ann.id + "/stream";
