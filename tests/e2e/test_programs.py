@@ -73,6 +73,21 @@ class Onboardctl(unittest.TestCase):
         self.assertIn("good", self.server.ctl("events", "verify").stdout)
         self.assertGreater(json.loads(self.server.ctl("events", "stats", "--json").stdout)["events"], 3)
 
+    def test_an_export_goes_on_where_it_was_cut_but_not_in_a_file_that_is_gone(self):
+        session = self.server.begin()
+        session.told("My name is Ada Lovelace")
+        file = self.server.data / "events.ndjson"
+        self.server.ctl("events", "export", "--output", str(file))
+        session.told("ada@analytical.example")
+        with file.open("ab") as cut:
+            cut.write(b'{"half of a li')
+        self.server.ctl("events", "export", "--output", str(file), "--resume")
+        ids = [sorted(json.loads(line)["id"] for line in text.splitlines()) for text in (file.read_text(), self.server.ctl("events", "export").stdout)]
+        self.assertEqual(*ids)
+        file.unlink()
+        self.assertEqual(self.server.ctl("events", "export", "--output", str(file), "--resume", check=False).returncode, 2)
+        self.assertFalse(file.exists(), "a file of zeros would look like an export")
+
     def test_events_are_followed_as_they_come(self):
         tail = subprocess.Popen([str(BUILD / "onboardctl"), "--data-dir", str(self.server.data), "events", "tail", "--follow", "--json"], text=True,
                                 stdout=subprocess.PIPE, env=clean_environment())

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <mutex>
@@ -38,7 +39,10 @@ class Sink {
     }
     while (!lines.empty()) {
       const auto written = ::write(fd_, lines.data(), lines.size());
-      if (written < 0 && errno == EINTR) continue;
+      if (written < 0 && errno == EINTR) {
+        if (interrupted && !owned_) return failure(Errc::bad_data_folder, "interrupted");  // nobody may ever read on
+        continue;
+      }
       if (written < 0) return failure(Errc::bad_data_folder, std::string("cannot write: ") + std::error_code(errno, std::generic_category()).message());
       lines.remove_prefix(static_cast<std::size_t>(written));
       bytes_ += static_cast<std::uint64_t>(written);
@@ -105,6 +109,9 @@ int events_export(const Context& context, const ExportOptions& options) {
 
   const std::string mark_file = options.output + ".cursor";
   auto mark = options.resume ? read_mark(mark_file) : std::nullopt;
+  std::error_code unknown;
+  if (const auto size = std::filesystem::file_size(options.output, unknown); mark && (unknown || size < mark->bytes))
+    return complain({Errc::bad_configuration, options.output + " is gone or shorter than " + mark_file + " says; without --resume it begins anew"});
   if (options.resume && !mark) note("there is nothing to resume: beginning");
   auto cursor = exporting::Cursor::parse(mark ? mark->cursor : options.after, *opened->log);
   if (!cursor) return complain({Errc::bad_configuration, cursor.error().detail});
@@ -115,11 +122,14 @@ int events_export(const Context& context, const ExportOptions& options) {
     if (fd < 0 || (mark && (::ftruncate(fd, static_cast<off_t>(mark->bytes)) != 0 || ::lseek(fd, 0, SEEK_END) < 0)))
       return complain({Errc::bad_data_folder, options.output + ": " + std::error_code(errno, std::generic_category()).message()});
   }
+  // The mark of an earlier export must not outlive its file.
+  if (!options.output.empty() && !mark) std::filesystem::remove(mark_file, unknown);
   Sink sink(fd, !options.output.empty(), options.zstd);
   if (mark) sink.begin_at(mark->bytes);
 
-  ::signal(SIGINT, [](int) { interrupted = true; });
-  ::signal(SIGTERM, [](int) { interrupted = true; });
+  struct sigaction on_end{};  // no SA_RESTART: a write into a pipe that nobody reads must end, too
+  on_end.sa_handler = [](int) { interrupted = true; };
+  for (const int signal : {SIGINT, SIGTERM}) ::sigaction(signal, &on_end, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
   std::mutex mutex;
   std::condition_variable advanced;
