@@ -108,7 +108,8 @@ class Supervisor : public caf::event_based_actor {
           return status();
         },
         [this](place_atom, const std::string& turn_id) { return desk_.place(turn_key(turn_id), clock().now()); },
-        [this](tick_atom) {
+        [this](tick_atom, std::int64_t due) {
+          if (due != tick_at_.time_since_epoch().count()) return;
           tick_at_ = Instant::max();
           advance();
         },
@@ -243,12 +244,14 @@ class Supervisor : public caf::event_based_actor {
     asked.mapped().promise.deliver(grant);
   }
 
-  // CAF's delayed messages cannot be taken back: one that is no longer needed finds nothing to do.
+  // CAF's delayed messages cannot be taken back: one that an earlier one has overtaken does nothing: if it set
+  // the timer again, every one ever sent would live for ever.
   void set_timer() {
     const auto next = desk_.next_event();
     if (!next || *next >= tick_at_) return;
     tick_at_ = *next;
-    delayed_send(this, std::max<std::chrono::nanoseconds>(*next - clock().now(), std::chrono::nanoseconds(1)), tick_atom::value);
+    delayed_send(this, std::max<std::chrono::nanoseconds>(*next - clock().now(), std::chrono::nanoseconds(1)), tick_atom::value,
+                 static_cast<std::int64_t>(tick_at_.time_since_epoch().count()));
   }
 
   void tell(const LeaseDesk::News& news) {

@@ -42,7 +42,9 @@ RateLimit::RateLimit(std::int64_t limit, std::chrono::nanoseconds window, double
 void RateLimit::derive() {
   ONBOARDING_ASSERT(limit_ > 0, "a limit of zero is no limit and has no RateLimit");
   per_ns_ = static_cast<double>(limit_) / static_cast<double>(window_);
-  capacity_ = burst_seconds_ <= 0 ? 0 : std::clamp(per_ns_ * 1e9 * std::max(burst_seconds_, kLeastBurstSeconds), 1.0, static_cast<double>(limit_));
+  if (burst_seconds_ <= 0) return;
+  capacity_ = std::clamp(per_ns_ * 1e9 * std::max(burst_seconds_, kLeastBurstSeconds), 1.0, static_cast<double>(limit_));
+  if (dearest_ > capacity_) capacity_ = std::max(capacity_, std::min(2 * dearest_, static_cast<double>(limit_) / 4));
 }
 
 void RateLimit::change(std::int64_t limit, Instant now) {
@@ -79,8 +81,12 @@ Instant RateLimit::admits_at(std::int64_t amount, Instant now) {
   amount = clamp(amount);
   auto at = std::max(now, last_);
   if (capacity_ > 0) {
-    // A call dearer than the bucket waits for a full one and leaves it in debt; so may the last one of the process before, and
+    const auto before = capacity_;
+    dearest_ = std::max(dearest_, static_cast<double>(amount));
+    derive();
+    // A call dearer than even this waits for a full bucket and leaves it in debt; so may the last one of the process before, and
     // the one before a minute is over.
+    if (!fresh_ && (last_ - start_).count() < window_) level_ -= capacity_ - before;  // the process before had such a bucket, too
     if (fresh_) {
       const auto debt = std::clamp(2 * (static_cast<double>(amount) - capacity_), 0.0, static_cast<double>(limit_) / 2);
       level_ = std::min(capacity_, per_ns_ * static_cast<double>((last_ - start_).count()) - capacity_ - debt);
@@ -115,14 +121,22 @@ void RateLimit::give_back(std::int64_t amount, Instant taken_at, Instant now) {
   used_ -= amount;
 }
 
-// What somebody else took leaves the window when the provider says that all is there again, at the latest after a window.
+// What the process before took leaves the window as it came into it: at a bucket's pace, thought to have gone on until our start.
+// What somebody else took leaves when the provider says that all is there again, at the latest after a window.
 void RateLimit::at_most_remaining(std::int64_t remaining, std::chrono::nanoseconds reset, Instant now) {
   advance(now);
-  const auto foreign = (limit_ - used_) - std::max<std::int64_t>(remaining, 0);
+  auto foreign = (limit_ - used_) - std::max<std::int64_t>(remaining, 0);
   if (foreign <= 0) return;
+  used_ += foreign;
+  const auto begun = slot_of(start_);
+  for (auto i = begun; foreign > 0 && i > newest_ - kSlots; --i) {
+    const auto n = begun - i;
+    const auto before = std::clamp<std::int64_t>(limit_ * (n + 1) / kSlotsPerWindow - limit_ * n / kSlotsPerWindow - slot(i), 0, foreign);
+    slot(i) += before;
+    foreign -= before;
+  }
   const auto stays = reset.count() > 0 ? std::min(reset.count() / slot_ + 1, kSlots - 1) : kSlots - 1;
   slot(newest_ - (kSlots - 1) + stays) += foreign;
-  used_ += foreign;
 }
 
 std::int64_t RateLimit::used(Instant now) {
@@ -148,7 +162,7 @@ std::string_view to_string(Dimension d) {
   return "unknown";
 }
 
-Budget::Budget(const ProviderSettings& s, Instant start) { change(s, start); }
+Budget::Budget(const ProviderSettings& s, Instant start) : start_(start) { change(s, start); }
 
 bool Budget::fits(const Cost& cost) const {
   for (std::size_t d = 0; d < kDimensions; ++d) {
@@ -208,10 +222,21 @@ std::int64_t Budget::amount(Dimension d, const Cost& c, const Spent& s) const {
 Instant Budget::admits_at(const Cost& cost, Instant now) {
   if (max_concurrent_ > 0 && in_flight_ >= max_concurrent_) return Instant::max();
   auto at = std::max(now, hold_until_);
+  if (max_concurrent_ > 0) at = std::max(at, start_ + std::chrono::nanoseconds(kPredecessorsCalls) * (in_flight_ + 1) / max_concurrent_);
   for (std::size_t d = 0; d < kDimensions; ++d)
     if (auto& rate = limits_[d].rate) at = std::max(at, rate->admits_at(amount(static_cast<Dimension>(d), cost), now));
   if (produced_) at = std::max(at, produced_->admits_at(cost.output_tokens, now));
   return at;
+}
+
+double Budget::left_after(const Cost& cost, Instant now) {
+  double least = 1;
+  for (std::size_t d = 0; d < kDimensions; ++d)
+    if (auto& rate = limits_[d].rate) {
+      const auto left = rate->limit() - rate->used(now) - rate->clamp(amount(static_cast<Dimension>(d), cost));
+      least = std::min(least, static_cast<double>(left) / static_cast<double>(rate->limit()));
+    }
+  return least;
 }
 
 Reservation Budget::reserve(const Cost& cost, Instant now) {

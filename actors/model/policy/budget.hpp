@@ -1,13 +1,15 @@
 // A provider's budget for one model: how much may be asked of it now. Pure: no clock, no thread; time is handed in and never
 // goes back.
 //
-// Each limit a minute is kept twice. A bucket with continuous refill smooths (at most `burst_seconds` of it at once), and a
+// Each limit a minute is kept twice. A bucket with continuous refill smooths (at most `burst_seconds` of it at once; where one
+// call is dearer than that, two such calls, or the window's and the bucket's waits would add up), and a
 // sliding window counts what was really taken, so that no window of a minute ever holds more than the limit, not even the one
 // that begins with a burst. A day has the window only (any 24 hours): its budget may be used at any speed.
 //
-// After a restart nobody knows what was used before. The bucket starts one burst in debt, and where one call is dearer than
-// a burst (judged by the first one), twice by what it is dearer (at most half a minute's limit): since the process before kept to the same bucket, what both took in
-// any minute stays within the limit, without a wait of a whole minute.
+// After a restart nobody knows what was used before. The bucket starts in debt by all that it holds, and where one call is dearer
+// than that, twice by what it is dearer (at most half a minute's limit): since the process before kept to the same bucket, what both took in
+// any minute stays within the limit, without a wait of a whole minute. Its calls in flight are thought to end evenly within
+// kPredecessorsCalls: as many places are there.
 #pragma once
 
 #include <array>
@@ -59,6 +61,7 @@ class RateLimit {
   double burst_seconds_;
   double per_ns_ = 0;    // refill
   double capacity_ = 0;  // 0: no bucket
+  double dearest_ = 0;   // asked for so far
   double level_ = 0;
   bool fresh_ = true;    // nothing was asked for yet
   Instant start_, last_;
@@ -105,6 +108,8 @@ struct Reservation {
 /// the estimate is reserved, and what was produced within the last minute is kept too, since that is what the provider sees.
 class Budget {
  public:
+  static constexpr std::chrono::seconds kPredecessorsCalls{3};
+
   Budget(const ProviderSettings&, Instant start);
 
   bool admits(const Cost& cost, Instant now) { return admits_at(cost, now) <= now; }
@@ -113,6 +118,8 @@ class Budget {
   /// Whether a call of this cost stays within every limit by itself. Where the limit is the provider's whole, what is dearer is tried
   /// all the same; of a share of it, it would break the others'.
   bool fits(const Cost&) const;
+  /// What its windows will have left after such a call, of the limit that is shortest, as a part of it; negative: it does not fit.
+  double left_after(const Cost&, Instant now);
   /// admits() holds.
   Reservation reserve(const Cost&, Instant now);
   void settle(const Reservation&, const Spent&, Instant now);
@@ -152,6 +159,7 @@ class Budget {
   void apply(Dimension, Instant now);
 
   Counting counting_;
+  Instant start_;
   double burst_seconds_ = 1;
   std::array<Limit, kDimensions> limits_;
   std::optional<RateLimit> produced_;  // real output by the time it was there

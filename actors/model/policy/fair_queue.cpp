@@ -24,7 +24,7 @@ const FairQueue::Entry* FairQueue::find(Ticket ticket) const {
 
 void FairQueue::add(Ticket ticket, const LeaseRequest& request, Instant now, std::chrono::nanoseconds promised) {
   auto& plan = plans_[request.plan];
-  Entry e{request, now, request.priority, plan.virtual_time, now, 0, promised};
+  Entry e{request, now, request.priority, plan.virtual_time, now, 0, 0, promised};
   if (request.again) {
     e.tag = 0;
   } else if (const auto had = plan.finish.find(request.session); had != plan.finish.end()) {
@@ -101,7 +101,12 @@ std::vector<FairQueue::ClassKey> FairQueue::classes(Priority priority) const {
   return found;
 }
 
-FairQueue::Ticket FairQueue::head(const ClassKey& key) const { return classes_.at(key).begin()->second; }
+std::vector<FairQueue::Ticket> FairQueue::first(const ClassKey& key, std::size_t at_most) const {
+  std::vector<Ticket> tickets;
+  const auto& order = classes_.at(key);
+  for (auto it = order.begin(); it != order.end() && tickets.size() < at_most; ++it) tickets.push_back(it->second);
+  return tickets;
+}
 
 std::size_t FairQueue::next_of(const std::vector<ClassKey>& keys) const {
   const auto rank = [&](const ClassKey& k) { return std::tuple(plans_[k.plan].pass, *classes_.at(k).begin()); };

@@ -7,7 +7,7 @@
 // message at a time meets a queue in order of arrival. Turns that lost their provider stand before all of their plan.
 //
 // Waiters of one priority, plan and set of excluded providers form a class: what holds back its head holds back all of it, so a
-// round looks at heads only. Every operation is O(log n) in the number that waits.
+// round looks at its first few only. Every operation is O(log n) in the number that waits.
 #pragma once
 
 #include <cstdint>
@@ -38,6 +38,7 @@ class FairQueue {
     Priority priority = Priority::waiting_client;  // as it has aged to
     double tag = 0;                                // virtual time at which it begins
     Instant ages;                                  // when it moves up
+    std::uint32_t overtaken = 0;                   // times that somebody behind went first, since it fitted better
     std::uint64_t refused = 0;                     // lanes whose budget made it wait
     std::chrono::nanoseconds promised{0};          // the forecast when it came; 0: none was made
   };
@@ -66,7 +67,8 @@ class FairQueue {
   /// The non-empty classes of a priority.
   std::vector<ClassKey> classes(Priority) const;
   bool has(const ClassKey& key) const { return classes_.contains(key); }
-  Ticket head(const ClassKey&) const;
+  /// Its first ones, in order; at least one.
+  std::vector<Ticket> first(const ClassKey&, std::size_t at_most) const;
   /// Of these classes the one whose head is next.
   std::size_t next_of(const std::vector<ClassKey>&) const;
 

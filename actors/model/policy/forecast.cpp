@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace onboarding::model {
 namespace {
 
-// A step of the factor a turn: some fifty turns correct an error of two.
-constexpr double kStep = 0.02;
+// What is learned of a turn comes late by as long as it waited: all that is learned within such a time moves the factor by no more
+// than kGain, or it would swing for ever. A single turn moves it by kStep at most.
+constexpr double kGain = 0.5, kStep = 0.02;
 constexpr int kHalvings = 20;  // of an hour: 4 ms
 
 }  // namespace
@@ -28,8 +30,9 @@ std::chrono::nanoseconds Forecast::wait(std::size_t position, const std::functio
   return std::min<std::chrono::nanoseconds>(kHorizon, std::chrono::nanoseconds(static_cast<std::int64_t>(scaled)));
 }
 
-void Forecast::learn(std::chrono::nanoseconds promised, std::chrono::nanoseconds actual) {
-  factor_ *= std::exp(kStep * ((actual > promised ? 1.0 : 0.0) - kToldTooShort));
+void Forecast::learn(std::chrono::nanoseconds promised, std::chrono::nanoseconds actual, Instant now) {
+  const auto since = std::chrono::duration<double>(now - std::exchange(last_, now)) / std::chrono::duration<double>(std::max(actual, std::chrono::nanoseconds(1)));
+  factor_ *= std::exp(std::min(kStep, kGain * since) * ((actual > promised ? 1.0 : 0.0) - kToldTooShort));
   factor_ = std::clamp(factor_, kLeastFactor, kGreatestFactor);
 }
 

@@ -20,11 +20,12 @@ class Forecast {
   /// `admitted(t)`: calls that all providers together admit within t, never falling.
   std::chrono::nanoseconds wait(std::size_t position, const std::function<double(std::chrono::nanoseconds)>& admitted,
                                 std::chrono::nanoseconds latency) const;
-  void learn(std::chrono::nanoseconds promised, std::chrono::nanoseconds actual);
+  void learn(std::chrono::nanoseconds promised, std::chrono::nanoseconds actual, Instant now);
   double factor() const { return factor_; }
 
  private:
   double factor_ = 1;
+  Instant last_{};
 };
 
 }  // namespace onboarding::model

@@ -93,7 +93,7 @@ void LeaseDesk::deny(Ticket ticket, LeaseStatus status) { denied_.push_back({tic
 void LeaseDesk::leave(Ticket ticket, LeaseStatus status, Instant now) {
   // Who waited in vain waited longer than was said, if that was less.
   const auto& e = queue_.at(ticket);
-  if (status == LeaseStatus::deadline && e.promised.count() > 0) forecast_.learn(e.promised, now - e.asked);
+  if (status == LeaseStatus::deadline && e.promised.count() > 0) forecast_.learn(e.promised, now - e.asked, now);
   deny(ticket, status);
   queue_.remove(ticket);
 }
@@ -142,7 +142,10 @@ void LeaseDesk::serve_queue(Instant now, Round& round) {
       const auto next = queue_.next_of(classes);
       const auto key = classes[next];
       const auto before = queue_.size();
-      const bool decided = serve(queue_.head(key), blocked, now, round);
+      const auto first = queue_.first(key, kLookAhead);
+      const auto fits = fitting(key, first, blocked, now);
+      const bool decided = serve(first[fits], blocked, now, round);
+      for (std::size_t i = 0; decided && i < fits; ++i) ++queue_.at(first[i]).overtaken;
       ONBOARDING_ASSERT(decided == (queue_.size() < before), "who is decided waits no more");
       if (!decided || !queue_.has(key)) classes.erase(classes.begin() + static_cast<std::ptrdiff_t>(next));
     }
@@ -150,6 +153,28 @@ void LeaseDesk::serve_queue(Instant now, Round& round) {
   if (queue_.size() > 0)
     for (const auto& d : desks_)
       if (!d.breaker.closed() && d.breaker.open_until() > now) wake_ = std::min(wake_, d.breaker.open_until());
+}
+
+// A window that holds few calls would stay unused by half a call on average, if it always had to be the next one's turn.
+std::size_t LeaseDesk::fitting(const FairQueue::ClassKey& key, const std::vector<Ticket>& first, LaneSet blocked, Instant now) {
+  if (first.size() == 1 || queue_.at(first.front()).overtaken >= kMostOvertaken) return 0;
+  const auto allowed = usable(now) & ~key.exclude;
+  std::size_t best = 0;
+  double best_left = -1;
+  for (std::uint32_t p = 0; p < desks_.size(); ++p) {
+    const auto lane = lane_of_[key.plan][p];
+    if (!((allowed >> p) & 1u) || ((blocked >> lane) & 1u)) continue;
+    for (std::size_t i = 0; i < first.size(); ++i) {
+      const auto cost = estimate(lanes_[lane], queue_.at(first[i]).request);
+      if (allowed_ && (lanes_[lane].starved || !lanes_[lane].budget.fits(cost))) continue;
+      const Cost twice{2 * cost.input_tokens, 2 * cost.output_tokens, 2 * cost.output_cap, 2 * cost.nanodollars};
+      if (i == 0 && lanes_[lane].budget.left_after(twice, now) >= 0) return 0;
+      const auto left = lanes_[lane].budget.left_after(cost, now);
+      // The least that is left; while nothing fits, what will fit first.
+      if (best_left < 0 ? left > best_left : left >= 0 && left < best_left) best = i, best_left = left;
+    }
+  }
+  return best;
 }
 
 // False: it goes on waiting.
@@ -269,7 +294,7 @@ void LeaseDesk::learn(const Lease& lease, const Settlement& s, Instant now) {
   lane.latency_ms.learn(std::chrono::duration<double, std::milli>(now - lease.reservation.taken_at).count());
   if (lease.promised.count() == 0) return;
   const auto actual = now - lease.asked;
-  forecast_.learn(lease.promised, actual);
+  forecast_.learn(lease.promised, actual, now);
   actual_over_promised_.push_back(static_cast<double>(actual.count()) / static_cast<double>(lease.promised.count()));
 }
 

@@ -33,6 +33,10 @@ class LeaseDesk {
  public:
   using Ticket = FairQueue::Ticket;
   static constexpr std::size_t kMaxWaiting = 10'000;
+  /// Of so many who are next, the one goes first that leaves the least of a nearly full window unused; nobody is overtaken more often
+  /// than kMostOvertaken times for that.
+  static constexpr std::size_t kLookAhead = 8;
+  static constexpr std::uint32_t kMostOvertaken = 8;
   /// What a call may take beyond its timeout before its lease expires: the client itself keeps the timeout.
   static constexpr std::chrono::milliseconds kExpiryMargin{250};
   /// A provider that asks for a longer pause is asked again after this one. A day: what a quota of requests a day needs.
@@ -151,6 +155,7 @@ class LeaseDesk {
   void leave(Ticket, LeaseStatus, Instant now);
   void expire(Instant now, Round&);
   void serve_queue(Instant now, Round&);
+  std::size_t fitting(const FairQueue::ClassKey&, const std::vector<Ticket>& first, LaneSet blocked, Instant now);
   bool serve(Ticket, LaneSet& blocked, Instant now, Round&);
   LeaseGrant grant(std::uint32_t lane, Ticket, Instant now);
   void learn(const Lease&, const Settlement&, Instant now);

@@ -61,7 +61,7 @@ TEST(Budget, starts_one_burst_in_debt_and_fills_continuously) {
 
 TEST(Budget, a_first_call_dearer_than_a_burst_waits_for_what_the_process_before_may_have_owed) {
   Budget budget(limits(0, 30'000), kStart);  // 500 tokens a second
-  EXPECT_EQ(budget.admits_at(cost(1'500), kStart), kStart + 2s + 4s);
+  EXPECT_EQ(budget.admits_at(cost(1'500), kStart), kStart + 6s + 3s) << "two such calls in debt";
 }
 
 TEST(Budget, without_limits_admits_everything) {
@@ -172,11 +172,33 @@ TEST(Budget, a_request_larger_than_the_limit_is_tried_instead_of_starved) {
 
 TEST(Budget, a_full_house_waits_for_the_end_of_a_call) {
   Budget budget(limits(0, 0, 2), kStart);
-  const auto first = budget.reserve({}, kStart);
-  budget.reserve({}, kStart);
-  EXPECT_EQ(budget.admits_at({}, kStart), Instant::max());
-  budget.settle(first, spent(1, 1), kStart);
-  EXPECT_TRUE(budget.admits({}, kStart));
+  const auto now = kStart + Budget::kPredecessorsCalls;
+  const auto first = budget.reserve({}, now);
+  budget.reserve({}, now);
+  EXPECT_EQ(budget.admits_at({}, now), Instant::max());
+  budget.settle(first, spent(1, 1), now);
+  EXPECT_TRUE(budget.admits({}, now));
+}
+
+TEST(Budget, has_places_as_the_calls_of_the_process_before_end) {
+  Budget budget(limits(0, 0, 3), kStart);
+  EXPECT_EQ(budget.admits_at({}, kStart), kStart + 1s);
+  budget.reserve({}, kStart + 1s);
+  EXPECT_EQ(budget.admits_at({}, kStart + 1s), kStart + 2s);
+}
+
+TEST(Budget, what_the_process_before_took_leaves_as_it_came) {
+  Budget budget(limits(0, 60'000), kStart);
+  budget.correct({{"tokens", 9'999}}, {}, {}, kStart + 10s);
+  EXPECT_EQ(budget.use(kStart + 10s)[0].used, 50'001);
+  EXPECT_NEAR(static_cast<double>(budget.use(kStart + 40s)[0].used), 20'000, 500);
+  EXPECT_EQ(budget.use(kStart + 71s)[0].used, 0);
+}
+
+TEST(Budget, what_somebody_else_took_beside_the_process_before_stays_for_a_window) {
+  Budget budget(limits(0, 60'000), kStart);
+  budget.correct({{"tokens", 1}}, {}, {}, kStart + 30s);
+  EXPECT_NEAR(static_cast<double>(budget.use(kStart + 65s)[0].used), 30'000, 500);
 }
 
 TEST(Budget, a_days_limit_may_be_used_at_once_and_comes_back_a_day_later) {

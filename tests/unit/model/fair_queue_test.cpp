@@ -25,7 +25,7 @@ FairQueue::Ticket serve_one(FairQueue& q) {
   for (int p = 0; p < FairQueue::kPriorities; ++p) {
     const auto classes = q.classes(static_cast<Priority>(p));
     if (classes.empty()) continue;
-    const auto ticket = q.head(classes[q.next_of(classes)]);
+    const auto ticket = q.first(classes[q.next_of(classes)], 1).front();
     q.served(ticket);
     return ticket;
   }

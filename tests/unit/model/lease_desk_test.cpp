@@ -1,6 +1,9 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
+#include <map>
+#include <set>
+
 #include "actors/model/policy/lease_desk.hpp"
 
 namespace onboarding::model {
@@ -45,6 +48,47 @@ LeaseGrant ask_now(LeaseDesk& desk, const LeaseRequest& request, Instant now = k
     if (d.ticket == ticket) return d.grant;
   ADD_FAILURE() << "still waiting";
   return {};
+}
+
+// A window of 10,000 tokens of which 7,000 are taken, and nothing to smooth.
+class NearlyFullWindow : public testing::Test {
+ protected:
+  NearlyFullWindow() : desk_({settings()}, {}, kStart) { granted(ask(7'000)); }
+  static ProviderSettings settings() {
+    auto s = provider("a", 1);
+    s.tokens_per_minute = 10'000;
+    s.burst_seconds = 60;
+    return s;
+  }
+  LeaseDesk::Ticket ask(std::uint32_t tokens) {
+    auto r = wanted(Priority::waiting_client, now_ + 30s);
+    r.input_tokens = tokens;
+    r.output_tokens = 0;
+    return desk_.ask(r, now_);
+  }
+  bool granted(LeaseDesk::Ticket ticket) {
+    for (const auto& d : desk_.advance(now_).decisions) decided_.insert(d.ticket);
+    return decided_.contains(ticket);
+  }
+
+  const Instant now_ = kStart + 200s;
+  LeaseDesk desk_;
+  std::set<LeaseDesk::Ticket> decided_;
+};
+
+TEST_F(NearlyFullWindow, goes_to_the_one_of_the_next_few_that_leaves_the_least_unused) {
+  const auto too_dear = ask(5'000), cheap = ask(2'900), fits = ask(3'000);
+  EXPECT_TRUE(granted(fits));
+  EXPECT_FALSE(granted(cheap));
+  EXPECT_FALSE(granted(too_dear));
+}
+
+TEST_F(NearlyFullWindow, is_kept_for_who_was_overtaken_often_enough) {
+  const auto dear = ask(5'000);
+  for (int i = 0; i < 12; ++i) ask(100);
+  EXPECT_FALSE(granted(dear));
+  EXPECT_EQ(decided_.size(), 1 + LeaseDesk::kMostOvertaken);
+  EXPECT_EQ(desk_.waiting(), 5u);
 }
 
 TEST(LeaseDesk, decides_at_once_while_there_is_budget) {

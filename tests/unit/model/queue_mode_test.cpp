@@ -72,9 +72,21 @@ TEST(Forecast, corrects_itself_until_four_of_ten_take_longer_than_was_said) {
     // Really twice as long as the budgets say, give or take half of it.
     const auto actual = std::chrono::milliseconds(20'000 + (i * 7'919) % 10'000 - 5'000);
     if (i >= 1'000 && actual > promised) ++longer;
-    f.learn(promised, actual);
+    f.learn(promised, actual, kStart + i * 1s);
   }
   EXPECT_NEAR(longer, 400, 60);
+}
+
+TEST(Forecast, does_not_swing_though_what_it_learns_comes_late) {
+  Forecast f;
+  const auto admitted = [](std::chrono::nanoseconds t) { return std::chrono::duration<double>(t).count(); };
+  std::vector<std::chrono::nanoseconds> promised;
+  for (int i = 0; i < 60'000; ++i) {  // twenty turns a second, each answered a minute after it came
+    promised.push_back(f.wait(30, admitted, 0s));
+    if (i < 1'200) continue;
+    f.learn(promised[static_cast<std::size_t>(i - 1'200)], 60s + std::chrono::milliseconds((i * 7'919) % 10'000 - 5'000), kStart + i * 50ms);
+    if (i > 30'000) ASSERT_NEAR(f.factor(), 2, 0.5);
+  }
 }
 
 TEST(Script, is_that_of_most_characters_beyond_ascii_where_they_are_many) {
