@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "events/domain/assertion.hpp"
 
@@ -17,6 +18,8 @@ constexpr std::chrono::minutes kMinute{1};
 constexpr std::chrono::hours kDay{24};
 // Below this the bucket would be a metronome that timers cannot follow.
 constexpr double kLeastBurstSeconds = 0.05;
+// Of what the dearest call took, with each later one: a few cheaper ones make the bucket small again.
+constexpr double kRemembered = 0.8;
 // Providers round what remains (Anthropic: to thousands of tokens).
 constexpr std::int64_t kRounding = 1'000;
 
@@ -81,16 +84,17 @@ Instant RateLimit::admits_at(std::int64_t amount, Instant now) {
   amount = clamp(amount);
   auto at = std::max(now, last_);
   if (capacity_ > 0) {
-    const auto before = capacity_;
     dearest_ = std::max(dearest_, static_cast<double>(amount));
     derive();
     // A call dearer than even this waits for a full bucket and leaves it in debt; so may the last one of the process before, and
     // the one before a minute is over.
-    if (!fresh_ && (last_ - start_).count() < window_) level_ -= capacity_ - before;  // the process before had such a bucket, too
     if (fresh_) {
       const auto debt = std::clamp(2 * (static_cast<double>(amount) - capacity_), 0.0, static_cast<double>(limit_) / 2);
       level_ = std::min(capacity_, per_ns_ * static_cast<double>((last_ - start_).count()) - capacity_ - debt);
       fresh_ = false;
+      owed_ = capacity_;
+    } else if (capacity_ > owed_ && (last_ - start_).count() < window_) {
+      level_ -= capacity_ - std::exchange(owed_, capacity_);  // the process before may have had such a bucket, too
     }
     const auto missing = std::min(static_cast<double>(amount), capacity_) - level_;
     if (missing > 1e-6) at += std::chrono::nanoseconds(static_cast<std::int64_t>(std::ceil(missing / per_ns_)));
@@ -107,7 +111,9 @@ Instant RateLimit::admits_at(std::int64_t amount, Instant now) {
 void RateLimit::take(std::int64_t amount, Instant now) {
   advance(now);
   amount = clamp(amount);
-  level_ -= static_cast<double>(amount);
+  dearest_ = std::max(kRemembered * dearest_, static_cast<double>(amount));
+  derive();
+  level_ = std::min(level_, capacity_) - static_cast<double>(amount);
   slot(newest_) += amount;
   used_ += amount;
 }

@@ -61,7 +61,8 @@ class RateLimit {
   double burst_seconds_;
   double per_ns_ = 0;    // refill
   double capacity_ = 0;  // 0: no bucket
-  double dearest_ = 0;   // asked for so far
+  double dearest_ = 0;   // call asked for lately
+  double owed_ = 0;      // bucket thought to have been used by the process before
   double level_ = 0;
   bool fresh_ = true;    // nothing was asked for yet
   Instant start_, last_;

@@ -7,9 +7,9 @@
 namespace onboarding::model {
 namespace {
 
-// What is learned of a turn comes late by as long as it waited: all that is learned within such a time moves the factor by no more
-// than kGain, or it would swing for ever. A single turn moves it by kStep at most.
-constexpr double kGain = 0.5, kStep = 0.02;
+// What is learned of a turn comes late by as long as it waited: all that is learned within the time that was promised moves the
+// factor by no more than kGain, or it would swing for ever. A single turn moves it by kStep at most.
+constexpr double kGain = 0.25, kStep = 0.02;
 constexpr int kHalvings = 20;  // of an hour: 4 ms
 
 }  // namespace
@@ -31,7 +31,7 @@ std::chrono::nanoseconds Forecast::wait(std::size_t position, const std::functio
 }
 
 void Forecast::learn(std::chrono::nanoseconds promised, std::chrono::nanoseconds actual, Instant now) {
-  const auto since = std::chrono::duration<double>(now - std::exchange(last_, now)) / std::chrono::duration<double>(std::max(actual, std::chrono::nanoseconds(1)));
+  const auto since = std::chrono::duration<double>(now - std::exchange(last_, now)) / std::chrono::duration<double>(std::max(promised, std::chrono::nanoseconds(1)));
   factor_ *= std::exp(std::min(kStep, kGain * since) * ((actual > promised ? 1.0 : 0.0) - kToldTooShort));
   factor_ = std::clamp(factor_, kLeastFactor, kGreatestFactor);
 }

@@ -85,7 +85,9 @@ TEST(Forecast, does_not_swing_though_what_it_learns_comes_late) {
     promised.push_back(f.wait(30, admitted, 0s));
     if (i < 1'200) continue;
     f.learn(promised[static_cast<std::size_t>(i - 1'200)], 60s + std::chrono::milliseconds((i * 7'919) % 10'000 - 5'000), kStart + i * 50ms);
-    if (i > 30'000) ASSERT_NEAR(f.factor(), 2, 0.5);
+    if (i > 30'000) {
+      ASSERT_NEAR(f.factor(), 2, 0.5);
+    }
   }
 }
 
