@@ -177,6 +177,17 @@ std::size_t LeaseDesk::fitting(const FairQueue::ClassKey& key, const std::vector
   return best;
 }
 
+// Every budget that it may use is used up beyond its deadline, by more than the minute in which a limit a minute frees: a limit a day,
+// or a provider's long pause. Where the end of a call may free a place, nobody knows when.
+bool LeaseDesk::hopeless(const LeaseRequest& request, ProviderSet allowed, Instant now) {
+  for (std::uint32_t p = 0; p < desks_.size(); ++p) {
+    if (!((allowed >> p) & 1u)) continue;
+    const auto at = admits_at(lanes_[lane_of_[request.plan][p]], request, now);
+    if (at <= request.deadline + std::chrono::minutes(1) || at == Instant::max()) return false;
+  }
+  return true;
+}
+
 // False: it goes on waiting.
 bool LeaseDesk::serve(Ticket ticket, LaneSet& blocked, Instant now, Round& round) {
   auto& e = queue_.at(ticket);
@@ -204,6 +215,8 @@ bool LeaseDesk::serve(Ticket ticket, LaneSet& blocked, Instant now, Round& round
     }
   }
   const auto chosen = routing_.choose(with_budget, request.avoid);
+  // Nothing comes free before the answer is of no use: told now, the offline extractor can answer now.
+  if (!chosen && hopeless(request, allowed, now)) return leave(ticket, LeaseStatus::deadline, now), true;
   if (!chosen) return false;
   // Not when it is the same one's turn again, whether nobody else can or nobody else may.
   const auto bit = ProviderSet{1} << *chosen;

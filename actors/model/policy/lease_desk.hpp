@@ -156,6 +156,7 @@ class LeaseDesk {
   void expire(Instant now, Round&);
   void serve_queue(Instant now, Round&);
   std::size_t fitting(const FairQueue::ClassKey&, const std::vector<Ticket>& first, LaneSet blocked, Instant now);
+  bool hopeless(const LeaseRequest&, ProviderSet allowed, Instant now);
   bool serve(Ticket, LaneSet& blocked, Instant now, Round&);
   LeaseGrant grant(std::uint32_t lane, Ticket, Instant now);
   void learn(const Lease&, const Settlement&, Instant now);

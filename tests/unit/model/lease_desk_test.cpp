@@ -255,6 +255,17 @@ TEST(LeaseDesk, a_longer_hold_is_not_shortened_by_a_shorter_one) {
   EXPECT_EQ(desk.status(kStart).providers[0].held_ms, 20'000);
 }
 
+TEST(LeaseDesk, tells_at_once_whoever_could_only_wait_beyond_the_deadline) {
+  auto a = provider("a", 1);
+  a.requests_per_day = 1;
+  LeaseDesk desk({a}, {}, kStart);
+  EXPECT_EQ(ask_now(desk, wanted()).status, LeaseStatus::granted);
+  EXPECT_EQ(ask_now(desk, wanted()).status, LeaseStatus::deadline);
+  EXPECT_EQ(desk.waiting(), 0u);
+  LeaseDesk two({a, provider("b", 0)}, {}, kStart);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(ask_now(two, wanted()).status, LeaseStatus::granted) << "another one has budget";
+}
+
 TEST(LeaseDesk, ramps_a_provider_up_after_its_probe) {
   LeaseDesk desk({provider("a", 1)}, {}, kStart);
   for (int i = 0; i < 5; ++i) desk.settle(ask_now(desk, wanted()).id, ended(CallError::unavailable), kStart);
