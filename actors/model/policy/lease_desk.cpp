@@ -7,6 +7,8 @@
 namespace onboarding::model {
 namespace {
 
+// What a limit a minute may keep somebody waiting, debts at a start included.
+constexpr std::chrono::minutes kSoon{5};
 constexpr std::chrono::milliseconds kFirstHold{1'000}, kLongestHold{60'000};
 // Before anything was learned of a provider.
 constexpr std::chrono::milliseconds kSupposedLatency{1'000};
@@ -177,13 +179,13 @@ std::size_t LeaseDesk::fitting(const FairQueue::ClassKey& key, const std::vector
   return best;
 }
 
-// Every budget that it may use is used up beyond its deadline, by more than the minute in which a limit a minute frees: a limit a day,
+// Every budget that it may use is used up far beyond its deadline, as no limit a minute ever is: a limit a day,
 // or a provider's long pause. Where the end of a call may free a place, nobody knows when.
 bool LeaseDesk::hopeless(const LeaseRequest& request, ProviderSet allowed, Instant now) {
   for (std::uint32_t p = 0; p < desks_.size(); ++p) {
     if (!((allowed >> p) & 1u)) continue;
     const auto at = admits_at(lanes_[lane_of_[request.plan][p]], request, now);
-    if (at <= request.deadline + std::chrono::minutes(1) || at == Instant::max()) return false;
+    if (at <= request.deadline + kSoon || at == Instant::max()) return false;
   }
   return true;
 }
