@@ -92,14 +92,15 @@ class ModelControl final : public model::Control {
  private:
   template <class... Question>
   void ask(Done done, Question... question) {
-    system_.spawn([supervisor = supervisor_, done = std::move(done), question...](caf::event_based_actor* self) {
+    // With an argument: without one, CAF 0.17 dereferences a null pointer to none (UBSan).
+    system_.spawn([done = std::move(done), question...](caf::event_based_actor* self, const caf::actor& supervisor) {
       self->request(supervisor, std::chrono::seconds(5), question...)
           .then([=](const model::ModelStatusPtr& status) { done(status); },
                 [=](const caf::error& error) {
                   const bool wrong = error == caf::sec::invalid_argument;
                   done(failure(std::make_error_code(wrong ? std::errc::invalid_argument : std::errc::timed_out), self->system().render(error)));
                 });
-    });
+    }, supervisor_);
   }
 
   caf::actor_system& system_;
