@@ -112,9 +112,13 @@ class FakeGateway final : public Gateway {
   void watch(std::string id, std::uint32_t generation, std::shared_ptr<SessionWatcher> watcher, Done<SessionSnapshot> done) override {
     get_session(id, generation, [&](result<SessionSnapshot> session) {
       done(session);
-      if (!session || !watcher->changed(*session)) return;
-      std::lock_guard lock(mutex_);
-      watchers_[id].push_back(watcher);
+      if (!session) return;
+      {
+        // First: whoever sees the first event may cause the next.
+        std::lock_guard lock(mutex_);
+        watchers_[id].push_back(watcher);
+      }
+      watcher->changed(*session);
     });
   }
 
