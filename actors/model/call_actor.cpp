@@ -7,7 +7,7 @@
 
 #include "actors/model/answer.hpp"
 #include "actors/model/prompt.hpp"
-#include "actors/model/providers/defaults.hpp"
+#include "events/pricing/pricing.hpp"
 
 namespace onboarding::model {
 
@@ -300,7 +300,7 @@ void CallActor::record(const CallResult& result) {
   call.provider = settings.name;
   call.model = result.served_model.empty() ? context_->models[plan_][call_.provider] : result.served_model;
   call.prompt_version = kPromptVersion;
-  call.price_version = kProviderDataDate;
+  call.price_version = pricing::price_version();
   call.usage = result.usage;
   call.started_at = call_.started_at;
   call.latency_ms = result.latency_ms > 0

@@ -13,18 +13,6 @@ namespace {
 
 constexpr std::uint64_t most_a_minute = 1'000'000'000'000;
 
-template <class Items, class Write>
-void write_objects(JsonWriter& w, std::string_view name, const Items& items, Write&& write) {
-  write_key(w, name);
-  w.StartArray();
-  for (const auto& item : items) {
-    w.StartObject();
-    write(item);
-    w.EndObject();
-  }
-  w.EndArray();
-}
-
 double share(std::int64_t part, std::int64_t whole) { return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0; }
 
 void write_provider(JsonWriter& w, const model::ProviderStatus& p) {

@@ -57,17 +57,12 @@ void health(Api& api, const Responder& responder) {
     write_key(w, "llm_api");
     w.StartObject();
     write_member(w, "status", any_provider ? (all_providers ? "ok" : "degraded") : report.offline_extractor ? "offline" : "down");
-    write_key(w, "providers");
-    w.StartArray();
-    for (const auto& provider : report.providers) {
-      w.StartObject();
+    write_objects(w, "providers", report.providers, [&](const auto& provider) {
       write_member(w, "name", provider.name);
       write_member(w, "model", provider.model);
       write_member(w, "enabled", provider.enabled);
       write_member(w, "healthy", provider.healthy);
-      w.EndObject();
-    }
-    w.EndArray();
+    });
     write_member(w, "offline_extractor", report.offline_extractor);
     write_member(w, "waiting", report.calls_waiting);
     w.EndObject();
@@ -125,15 +120,10 @@ void completion(Api& api, const Responder& responder, std::uint32_t days) {
       };
       write_member(w, "days", completion->days);
       figures(*completion);
-      write_key(w, "by_day");
-      w.StartArray();
-      for (const auto& day : completion->by_day) {
-        w.StartObject();
+      write_objects(w, "by_day", completion->by_day, [&](const auto& day) {
         write_member(w, "day", day.day);
         figures(day);
-        w.EndObject();
-      }
-      w.EndArray();
+      });
     }));
   });
 }
@@ -143,18 +133,13 @@ void abandonment(Api& api, const Responder& responder, std::uint32_t days) {
     if (!fields) return responder->fail(fields.error());
     responder->send(json_response(200, [&](JsonWriter& w) {
       write_member(w, "days", days);
-      write_key(w, "fields");
-      w.StartArray();
-      for (const auto& field : *fields) {
-        w.StartObject();
+      write_objects(w, "fields", *fields, [&](const auto& field) {
         write_member(w, "field", field.field);
         write_member(w, "count", field.count);
         write_member(w, "asked", field.asked);
         write_member(w, "share_of_abandoned", field.share_of_abandoned);
         write_member(w, "share_of_asked", field.share_of_asked);
-        w.EndObject();
-      }
-      w.EndArray();
+      });
     }));
   });
 }
@@ -212,18 +197,13 @@ void usage(Api& api, const Responder& responder, std::uint32_t days) {
       w.StartObject();
       figures(total);
       w.EndObject();
-      write_key(w, "usage");
-      w.StartArray();
-      for (const auto& row : *rows) {
-        w.StartObject();
+      write_objects(w, "usage", *rows, [&](const auto& row) {
         write_member(w, "day", row.day);
         write_member(w, "provider", row.provider);
         write_member(w, "model", row.model);
         write_member(w, "plan", row.plan);
         figures(row.figures);
-        w.EndObject();
-      }
-      w.EndArray();
+      });
     }));
   });
 }
@@ -254,15 +234,10 @@ void quality(Api& api, const Responder& responder, std::uint32_t days) {
       };
       write_member(w, "days", days);
       rates(total);
-      write_key(w, "by_day");
-      w.StartArray();
-      for (const auto& day : *by_day) {
-        w.StartObject();
+      write_objects(w, "by_day", *by_day, [&](const auto& day) {
         write_member(w, "day", day.day);
         rates(day.figures);
-        w.EndObject();
-      }
-      w.EndArray();
+      });
     }));
   });
 }

@@ -36,6 +36,19 @@ void write_member(JsonWriter& w, std::string_view name, Integer value) {
   else w.Uint64(value);
 }
 
+/// A list of objects; `write` fills each from its item.
+template <class Items, class Write>
+void write_objects(JsonWriter& w, std::string_view name, const Items& items, Write&& write) {
+  write_key(w, name);
+  w.StartArray();
+  for (const auto& item : items) {
+    w.StartObject();
+    write(item);
+    w.EndObject();
+  }
+  w.EndArray();
+}
+
 /// A response whose body is one object; `write` fills it.
 template <class Write>
 Response json_response(int status, Write&& write) {

@@ -8,7 +8,7 @@
 
 namespace onboarding::model {
 
-/// The day on which the figures of defaults.cpp were collected (ISO 8601), and the price list in force with them.
+/// The day on which the figures of defaults.cpp were collected (ISO 8601).
 inline constexpr std::string_view kProviderDataDate = "2026-11-20";
 
 /// In the order of the settings.

@@ -64,4 +64,19 @@ result<OpenedLog> open_log(const Context& context, bool open_texts) {
   return out;
 }
 
+LogGrowth::LogGrowth(log::EventLog& log)
+    : subscription_(log.subscribe([this](std::uint32_t) {
+        const std::lock_guard lock(mutex_);
+        has_grown_ = true;
+        grew_.notify_one();
+      })) {}
+
+LogGrowth::~LogGrowth() = default;
+
+void LogGrowth::wait(std::chrono::milliseconds at_most) {
+  std::unique_lock lock(mutex_);
+  grew_.wait_for(lock, at_most, [this] { return has_grown_; });
+  has_grown_ = false;
+}
+
 }  // namespace onboarding::app

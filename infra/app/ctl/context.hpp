@@ -2,8 +2,11 @@
 // opened beside it. Data goes to standard output, notes and progress to standard error.
 #pragma once
 
+#include <chrono>
+#include <condition_variable>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
@@ -37,5 +40,19 @@ struct OpenedLog {
 };
 result<OpenedLog> open_log(const Context&, bool open_texts);
 result<std::string> log_path(const Context&);
+
+/// For whoever follows a log: waits until it grew since the last wait.
+class LogGrowth {
+ public:
+  explicit LogGrowth(log::EventLog&);
+  ~LogGrowth();
+  void wait(std::chrono::milliseconds at_most);
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable grew_;
+  bool has_grown_ = false;
+  std::unique_ptr<log::Subscription> subscription_;  // ends first: its calls come to the members above
+};
 
 }  // namespace onboarding::app

@@ -5,11 +5,9 @@
 #include <zstd.h>
 
 #include <atomic>
-#include <condition_variable>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
-#include <mutex>
 
 #include "events/codec/json.hpp"
 #include "events/export/event_export.hpp"
@@ -131,16 +129,8 @@ int events_export(const Context& context, const ExportOptions& options) {
   on_end.sa_handler = [](int) { interrupted = true; };
   for (const int signal : {SIGINT, SIGTERM}) ::sigaction(signal, &on_end, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
-  std::mutex mutex;
-  std::condition_variable advanced;
-  bool moved = false;
-  std::unique_ptr<log::Subscription> subscription;
-  if (options.follow)
-    subscription = opened->log->subscribe([&](std::uint32_t) {
-      const std::lock_guard lock(mutex);
-      moved = true;
-      advanced.notify_one();
-    });
+  std::optional<LogGrowth> growth;
+  if (options.follow) growth.emplace(*opened->log);
 
   exporting::EventExport events(*opened->log, *opened->keys, std::move(*filter), std::move(*cursor), options.open ? codec::Reveal::open : codec::Reveal::sealed);
   Progress progress("events", events.read());
@@ -156,9 +146,7 @@ int events_export(const Context& context, const ExportOptions& options) {
     progress.show(events.read(), events.total());
     if (*more) continue;
     if (!options.follow) break;
-    std::unique_lock lock(mutex);
-    advanced.wait_for(lock, std::chrono::seconds(1), [&] { return moved; });
-    moved = false;
+    growth->wait(std::chrono::seconds(1));  // Ctrl-C is looked for in between
   }
   progress.done();
   note(std::to_string(events.told()) + " events" + (interrupted && !options.follow ? ", interrupted" + std::string(options.output.empty() ? "" : "; --resume goes on") : ""));

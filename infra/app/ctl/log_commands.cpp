@@ -136,23 +136,13 @@ int events_tail(const Context& context, const TailOptions& options) {
       const std::uint64_t head = opened->log->head(p);
       seen[p] = head > *options.last ? head - *options.last : 0;
     }
-  std::mutex mutex;
-  std::condition_variable advanced;
-  bool moved = false;
-  std::unique_ptr<log::Subscription> subscription;
-  if (options.follow)
-    subscription = opened->log->subscribe([&](std::uint32_t) {
-      const std::lock_guard lock(mutex);
-      moved = true;
-      advanced.notify_one();
-    });
+  std::optional<LogGrowth> growth;
+  if (options.follow) growth.emplace(*opened->log);
   for (;;) {
     for (std::uint32_t p = 0; p < partitions; ++p)
       if (auto printed = print_partition(*opened, log_id, p, seen[p], options); !printed) return complain(printed.error());
     if (!options.follow) return exit_good;
-    std::unique_lock lock(mutex);
-    advanced.wait(lock, [&] { return moved; });
-    moved = false;
+    growth->wait(std::chrono::hours(1));
   }
 }
 
