@@ -84,6 +84,7 @@ class TheReplyAsItIsWritten(WithModels):
                 before = self.strict.stats(chosen)["answered"]
                 session = self.server.begin()
                 with Listener(session) as listener:
+                    listener.until("status")  # from here on it looks on
                     answer = session.told("I'm Ann Smith")
                     events = listener.until("turn")
                 self.assertEqual(self.strict.stats(chosen)["answered"], before + 1)
