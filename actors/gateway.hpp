@@ -23,18 +23,18 @@ enum class GatewayErrc {
   stale_token,          // the token's generation was replaced
   unknown_turn,
   unknown_flow,
-  key_reused,           // Idempotency-Key with another request
-  closed,               // completed, and the time for corrections is over
-  too_many_waiting,     // as many messages of the session wait as may; retry later
-  too_many_messages,    // the session's message limit
+  key_reused,         // Idempotency-Key with another request
+  closed,             // completed, and the time for corrections is over
+  too_many_waiting,   // as many messages of the session wait as may; retry later
+  too_many_messages,  // the session's message limit
   message_empty,
   message_too_long,
   message_not_text,
-  overloaded,           // queues are full; retry later
-  draining,             // the server is shutting down; retry later
-  not_writable,         // the log cannot be written (disk full …); retry later
-  keys_unreachable,     // the key store cannot be reached; retry later
-  in_doubt              // the outcome could not be determined in time; repeat with the same Idempotency-Key
+  overloaded,        // queues are full; retry later
+  draining,          // the server is shutting down; retry later
+  not_writable,      // the log cannot be written (disk full …); retry later
+  keys_unreachable,  // the key store cannot be reached; retry later
+  in_doubt           // the outcome could not be determined in time; repeat with the same Idempotency-Key
 };
 std::error_code make_error_code(GatewayErrc);
 
@@ -125,9 +125,11 @@ class Gateway {
   /// One turn, with its place in the queue while it waits.
   virtual void get_turn(std::string session_id, std::uint32_t token_generation, std::string turn_id, Done<TurnAnswer>) = 0;
   /// From now on the watcher is told; a session keeps its eight newest watchers. `done` before its first changed().
-  virtual void watch(std::string session_id, std::uint32_t token_generation, std::shared_ptr<SessionWatcher>, Done<SessionSnapshot>) = 0;
+  virtual void watch(std::string session_id, std::uint32_t token_generation, std::shared_ptr<SessionWatcher>,
+                     Done<SessionSnapshot>) = 0;
   /// A fresh token, the old one void.
-  virtual void resume(RequestContext, std::string session_id, std::optional<std::uint32_t> token_generation, Done<ResumeAnswer>) = 0;
+  virtual void resume(RequestContext, std::string session_id, std::optional<std::uint32_t> token_generation,
+                      Done<ResumeAnswer>) = 0;
 
   /// Stop taking new work; `done` when every accepted request was answered (or refused as draining).
   virtual void drain(std::function<void()> done) = 0;

@@ -24,16 +24,16 @@ namespace onboarding {
 /// Periods and bounds of the sessions. Each bound ends in a visible answer (GatewayErrc), never in a growing queue.
 struct SessionSettings {
   domain::Limits limits;
-  std::chrono::milliseconds passivate_after{60'000};   // idle sessions leave the memory
-  std::chrono::milliseconds request_deadline{25'000};  // then a message is answered as queued
-  std::chrono::milliseconds model_deadline{120'000};   // then a turn gets the offline extractor's answer, or fails
+  std::chrono::milliseconds passivate_after{60'000};       // idle sessions leave the memory
+  std::chrono::milliseconds request_deadline{25'000};      // then a message is answered as queued
+  std::chrono::milliseconds model_deadline{120'000};       // then a turn gets the offline extractor's answer, or fails
   std::chrono::milliseconds queued_deadline{30 * 60'000};  // the same, for a turn that was queued
-  std::chrono::milliseconds poll_every{5'000};         // how often due timers and forgotten turns are looked for
-  std::size_t max_requests = 20'000;                   // accepted and not yet answered, all sessions together
-  std::size_t max_requests_per_session = 16;           // the same, one session; beyond: overloaded
-  std::size_t max_activations = 192;                   // sessions being read from the log at the same time
-  std::size_t poll_page = 256;                         // streams that one look at a partition's index brings
-  std::size_t history_lines = 20;                      // of the conversation, told to the model
+  std::chrono::milliseconds poll_every{5'000};             // how often due timers and forgotten turns are looked for
+  std::size_t max_requests = 20'000;                       // accepted and not yet answered, all sessions together
+  std::size_t max_requests_per_session = 16;               // the same, one session; beyond: overloaded
+  std::size_t max_activations = 192;                       // sessions being read from the log at the same time
+  std::size_t poll_page = 256;                             // streams that one look at a partition's index brings
+  std::size_t history_lines = 20;                          // of the conversation, told to the model
   std::size_t history_bytes = 16'384;
 };
 
@@ -55,10 +55,10 @@ struct RuntimeOptions {
 struct RuntimeStatus {
   domain::Timestamp ready_since;
   bool draining = false;
-  bool fenced = false;               // another owner writes one of our partitions: this process must go
-  std::uint64_t requests = 0;        // accepted and not yet answered
+  bool fenced = false;         // another owner writes one of our partitions: this process must go
+  std::uint64_t requests = 0;  // accepted and not yet answered
   std::uint64_t sessions_in_memory = 0;
-  std::uint64_t turns_total = 0;     // concluded
+  std::uint64_t turns_total = 0;        // concluded
   std::uint64_t turn_errors_total = 0;  // of these, without an answer
 };
 

@@ -24,10 +24,8 @@ class RandomPage {
   RandomPage() {
     void* const made = ::mmap(nullptr, sizeof(Page), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (made == MAP_FAILED) return;
-    if (::madvise(made, sizeof(Page), MADV_WIPEONFORK) == 0)
-      page_ = static_cast<Page*>(made);
-    else
-      ::munmap(made, sizeof(Page));
+    if (::madvise(made, sizeof(Page), MADV_WIPEONFORK) == 0) page_ = static_cast<Page*>(made);
+    else ::munmap(made, sizeof(Page));
   }
   ~RandomPage() {
     if (!page_) return;

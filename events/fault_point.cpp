@@ -119,7 +119,8 @@ bool FaultPoint::hit_slow() {
   {
     const std::lock_guard lock(all.mutex);
     if (!std::exchange(all.names_checked, true))
-      for (const Rule& rule : all.rules) ONBOARDING_ASSERT(all.knows(rule.name), "ONBOARD_FAULT names no fault point of this program");
+      for (const Rule& rule : all.rules)
+        ONBOARDING_ASSERT(all.knows(rule.name), "ONBOARD_FAULT names no fault point of this program");
     for (Rule& rule : all.rules) {
       if (rule.name != name_) continue;
       ++rule.passes;

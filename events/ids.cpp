@@ -18,7 +18,8 @@ void append_base32(std::string& out, const std::uint8_t* bytes) {
   for (int i = 0; i < 8; ++i) high = high << 8 | bytes[i];
   for (int i = 8; i < 16; ++i) low = low << 8 | bytes[i];
   for (int shift = 125; shift >= 0; shift -= 5) {
-    const std::uint64_t bits = shift >= 64 ? high >> (shift - 64) : (shift > 59 ? high << (64 - shift) | low >> shift : low >> shift);
+    const std::uint64_t bits =
+        shift >= 64 ? high >> (shift - 64) : (shift > 59 ? high << (64 - shift) | low >> shift : low >> shift);
     out += alphabet[bits & 31];
   }
 }
@@ -32,9 +33,7 @@ bool read_decimal(std::string_view text, Number& number) {
 
 }  // namespace
 
-std::string to_string(Position position) {
-  return std::to_string(position.partition) + ':' + std::to_string(position.sequence);
-}
+std::string to_string(Position position) { return std::to_string(position.partition) + ':' + std::to_string(position.sequence); }
 
 std::optional<Position> parse_position(std::string_view text) {
   const auto colon = text.find(':');
@@ -58,7 +57,8 @@ std::string make_session_id(std::uint32_t partition, std::string_view random16) 
 }
 
 std::optional<std::uint32_t> partition_of_session(std::string_view id) {
-  if (id.size() != session_prefix.size() + 4 + text_length || !id.starts_with(session_prefix) || id[7] != '_') return std::nullopt;
+  if (id.size() != session_prefix.size() + 4 + text_length || !id.starts_with(session_prefix) || id[7] != '_')
+    return std::nullopt;
   std::uint32_t partition = 0;
   for (const char digit : id.substr(4, 3)) {
     if (digit < '0' || digit > '9') return std::nullopt;
@@ -72,7 +72,8 @@ std::optional<std::uint32_t> partition_of_session(std::string_view id) {
 std::string make_id(std::string_view prefix, const Clock& clock, RandomSource& random) {
   std::uint8_t bytes[16];
   random.fill(bytes);
-  const auto ms = static_cast<std::uint64_t>(std::chrono::floor<std::chrono::milliseconds>(clock.now()).time_since_epoch().count());
+  const auto ms =
+      static_cast<std::uint64_t>(std::chrono::floor<std::chrono::milliseconds>(clock.now()).time_since_epoch().count());
   for (int i = 0; i < 6; ++i) bytes[i] = static_cast<std::uint8_t>(ms >> (40 - 8 * i));
   bytes[6] = static_cast<std::uint8_t>((bytes[6] & 0x0f) | 0x70);  // UUID version 7
   bytes[8] = static_cast<std::uint8_t>((bytes[8] & 0x3f) | 0x80);  // RFC 9562 variant

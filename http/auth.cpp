@@ -26,7 +26,9 @@ result<Credential> Authority::credential(const Request& request) const {
   return failure(Errc::bad_credential);
 }
 
-bool Authority::is_operator_key(std::string_view presented) const { return !operator_key_.empty() && privacy::equal_secret(presented, operator_key_); }
+bool Authority::is_operator_key(std::string_view presented) const {
+  return !operator_key_.empty() && privacy::equal_secret(presented, operator_key_);
+}
 
 bool Authority::is_operator(const Request& request) const {
   const auto presented = presented_token(request);
@@ -37,7 +39,8 @@ std::optional<privacy::SessionToken> Authority::session_token(const Responder& r
   auto found = credential(responder->request());
   if (!found) return responder->fail(found.error()), std::nullopt;
   if (!found->token) return responder->fail(Errc::bad_credential, "This route takes the session's token."), std::nullopt;
-  if (found->token->session_id != session_id) return responder->fail(Errc::not_found), std::nullopt;  // somebody else's: as if it were not there
+  if (found->token->session_id != session_id)
+    return responder->fail(Errc::not_found), std::nullopt;  // somebody else's: as if it were not there
   return std::move(found->token);
 }
 
@@ -53,12 +56,13 @@ void for_user(const Authority& authority, Gateway& gateway, const Responder& res
   const auto found = authority.credential(responder->request());
   if (!found) return responder->fail(found.error());
   if (found->operator_key) return then({.user_key = {}, .user_id = user_id});
-  gateway.get_session(found->token->session_id, found->token->generation, [responder, user_id, then = std::move(then)](result<SessionSnapshot> session) {
-    if (!session) return responder->fail(session.error());
-    const auto& owner = session->state->user_id;
-    if (owner.erased || owner.text != user_id) return responder->fail(Errc::not_found);
-    then({.user_key = session->user_key, .user_id = user_id});
-  });
+  gateway.get_session(found->token->session_id, found->token->generation,
+                      [responder, user_id, then = std::move(then)](result<SessionSnapshot> session) {
+                        if (!session) return responder->fail(session.error());
+                        const auto& owner = session->state->user_id;
+                        if (owner.erased || owner.text != user_id) return responder->fail(Errc::not_found);
+                        then({.user_key = session->user_key, .user_id = user_id});
+                      });
 }
 
 }  // namespace onboarding::http

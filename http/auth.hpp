@@ -20,7 +20,8 @@ struct Credential {
 
 class Authority {
  public:
-  Authority(const privacy::Secrets& secrets, std::string operator_key) : secrets_(secrets), operator_key_(std::move(operator_key)) {}
+  Authority(const privacy::Secrets& secrets, std::string operator_key)
+      : secrets_(secrets), operator_key_(std::move(operator_key)) {}
 
   /// The credential that came with the request. Errc::no_credential without one, Errc::bad_credential for one that is
   /// malformed, forged or wrong. Comparisons take constant time.
@@ -41,6 +42,7 @@ class Authority {
 
 /// The operator or application key, or the token of a session of that user (U). `then` gets whose rows may be read; anything
 /// else is answered here: 401, or 404 for somebody else's.
-void for_user(const Authority&, Gateway&, const Responder&, const std::string& user_id, std::function<void(projections::UserSelector)> then);
+void for_user(const Authority&, Gateway&, const Responder&, const std::string& user_id,
+              std::function<void(projections::UserSelector)> then);
 
 }  // namespace onboarding::http

@@ -67,7 +67,9 @@ class Connection final : public Channel, public std::enable_shared_from_this<Con
   void time_phase();
   void cut_locked(Lock&, std::string_view reason);
   void close_descriptor(Lock&);
-  void set_deadline(std::chrono::milliseconds from_now) { deadline_ms.store(monotonic_ms() + from_now.count(), std::memory_order_relaxed); }
+  void set_deadline(std::chrono::milliseconds from_now) {
+    deadline_ms.store(monotonic_ms() + from_now.count(), std::memory_order_relaxed);
+  }
 
   const std::string client_;
   Writer& writer_;
@@ -78,16 +80,16 @@ class Connection final : public Channel, public std::enable_shared_from_this<Con
   int fd_;
   RequestReader reader_;
   enum class Phase { idle, head, body } phase_ = Phase::idle;  // which one the deadline belongs to
-  std::string pending_in_;  // bytes behind the request in flight
-  std::string out_;         // what the socket did not take yet
+  std::string pending_in_;                                     // bytes behind the request in flight
+  std::string out_;                                            // what the socket did not take yet
   std::size_t out_at_ = 0;
   bool watched_ = false;
-  bool in_flight_ = false;  // a request was handed over and is not answered
-  bool streamed_ = false;   // its answer came in pieces: nobody waits until the last of them is taken
-  bool pumping_ = false;    // a thread is inside pump()
-  bool closing_ = false;    // no further request is read
+  bool in_flight_ = false;    // a request was handed over and is not answered
+  bool streamed_ = false;     // its answer came in pieces: nobody waits until the last of them is taken
+  bool pumping_ = false;      // a thread is inside pump()
+  bool closing_ = false;      // no further request is read
   bool close_after_ = false;  // close once the request in flight is answered
-  bool lingering_ = false;  // all is sent, FIN too
+  bool lingering_ = false;    // all is sent, FIN too
   bool peer_gone_ = false;
 };
 

@@ -29,10 +29,14 @@ class OnboardingServer final : public HttpServer {
         trusted_(std::move(trusted)),
         api_{ports, Authority(ports.secrets, options.operator_key), options.version, nullptr},
         starts_(options.throttle.requests_per_minute_per_ip, options.throttle.max_clients),
-        messages_(options.throttle.messages_per_minute_per_ip < 0 ? options.throttle.requests_per_minute_per_ip
-                                                                  : static_cast<std::uint32_t>(options.throttle.messages_per_minute_per_ip),
+        messages_(options.throttle.messages_per_minute_per_ip < 0
+                      ? options.throttle.requests_per_minute_per_ip
+                      : static_cast<std::uint32_t>(options.throttle.messages_per_minute_per_ip),
                   options.throttle.max_clients),
-        throttled_(prometheus::BuildCounter().Name("http_throttled_total").Help("Requests refused because their client asked too often").Register(ports.metrics)) {}
+        throttled_(prometheus::BuildCounter()
+                       .Name("http_throttled_total")
+                       .Help("Requests refused because their client asked too often")
+                       .Register(ports.metrics)) {}
   ~OnboardingServer() override { stop(); }
 
   result<void> start() {
@@ -58,11 +62,15 @@ class OnboardingServer final : public HttpServer {
     openapi_json();  // built now, not by the first who asks
     ServerHooks hooks;
     hooks.admit = [this](const Responder& responder) { return admit(responder); };
-    if (!options_.cors_origins.empty()) hooks.decorate = [this](const Request& request, Response& response) { allow_origin(request, response); };
+    if (!options_.cors_origins.empty())
+      hooks.decorate = [this](const Request& request, Response& response) { allow_origin(request, response); };
     if (!trusted_.empty())
-      hooks.client_of = [this](const std::string& peer, const RawRequest& request) { return client_behind(trusted_, peer, request.header("x-forwarded-for").value_or("")); };
-    auto started = Server::start(std::move(sites), options_.limits, std::move(hooks), api_.ports.metrics, api_.ports.clock, api_.ports.random, api_.ports.access_log,
-                                 [this](const Server& server) { api_.server = &server; });
+      hooks.client_of = [this](const std::string& peer, const RawRequest& request) {
+        return client_behind(trusted_, peer, request.header("x-forwarded-for").value_or(""));
+      };
+    auto started =
+        Server::start(std::move(sites), options_.limits, std::move(hooks), api_.ports.metrics, api_.ports.clock,
+                      api_.ports.random, api_.ports.access_log, [this](const Server& server) { api_.server = &server; });
     if (!started) return tl::unexpected(started.error());
     server_ = std::move(*started);
     return {};
@@ -84,7 +92,8 @@ class OnboardingServer final : public HttpServer {
   bool admit(const Responder& responder) {
     const auto& request = responder->request();
     const auto& route = *request.route;
-    if ((route.body == Body::json || (route.body == Body::optional_json && !request.raw.body.empty())) && !is_json(request.header("content-type"))) {
+    if ((route.body == Body::json || (route.body == Body::optional_json && !request.raw.body.empty())) &&
+        !is_json(request.header("content-type"))) {
       responder->fail(Errc::unsupported_media_type);
       return false;
     }
@@ -96,7 +105,9 @@ class OnboardingServer final : public HttpServer {
     throttled_.Add({{"route", route.path}}).Increment();
     auto problem = problem_of(Errc::throttled);
     problem.kind.retry_after_seconds = std::max(verdict.reset_seconds, 1U);
-    problem.headers = {{"RateLimit-Limit", std::to_string(verdict.limit)}, {"RateLimit-Remaining", "0"}, {"RateLimit-Reset", std::to_string(verdict.reset_seconds)}};
+    problem.headers = {{"RateLimit-Limit", std::to_string(verdict.limit)},
+                       {"RateLimit-Remaining", "0"},
+                       {"RateLimit-Reset", std::to_string(verdict.reset_seconds)}};
     responder->fail(problem);
     return false;
   }
@@ -104,12 +115,15 @@ class OnboardingServer final : public HttpServer {
   void allow_origin(const Request& request, Response& response) const {
     response.with("Vary", "Origin");
     const auto origin = request.header("origin");
-    if (!origin || std::find(options_.cors_origins.begin(), options_.cors_origins.end(), *origin) == options_.cors_origins.end()) return;
+    if (!origin || std::find(options_.cors_origins.begin(), options_.cors_origins.end(), *origin) == options_.cors_origins.end())
+      return;
     response.with("Access-Control-Allow-Origin", std::string(*origin));
-    response.with("Access-Control-Expose-Headers", "Location, Retry-After, ETag, X-Request-Id, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset");
+    response.with("Access-Control-Expose-Headers",
+                  "Location, Retry-After, ETag, X-Request-Id, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset");
     if (request.method != Method::options) return;
     response.with("Access-Control-Allow-Methods", "GET, POST");
-    response.with("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, If-None-Match, Prefer, Traceparent, X-Request-Id");
+    response.with("Access-Control-Allow-Headers",
+                  "Authorization, Content-Type, Idempotency-Key, If-None-Match, Prefer, Traceparent, X-Request-Id");
     response.with("Access-Control-Max-Age", "600");
   }
 

@@ -55,10 +55,10 @@ struct ThrottleOptions {
 
 /// Every period and size a client can make the server wait for or hold.
 struct HttpLimits {
-  std::chrono::milliseconds head_timeout{10'000};  // from a request's first byte to the end of its head
-  std::chrono::milliseconds body_timeout{20'000};  // from the end of the head to the end of the body
-  std::chrono::milliseconds idle_timeout{75'000};  // between two requests
-  std::chrono::milliseconds write_timeout{30'000}; // without progress on an answer
+  std::chrono::milliseconds head_timeout{10'000};   // from a request's first byte to the end of its head
+  std::chrono::milliseconds body_timeout{20'000};   // from the end of the head to the end of the body
+  std::chrono::milliseconds idle_timeout{75'000};   // between two requests
+  std::chrono::milliseconds write_timeout{30'000};  // without progress on an answer
   std::size_t max_head_bytes = 16 * 1024;
   std::size_t max_body_bytes = 64 * 1024;
   std::size_t max_unsent_bytes = 4 * 1024 * 1024;  // of one connection; beyond it, the connection is cut
@@ -73,9 +73,9 @@ struct HttpOptions {
   std::uint32_t threads = 2;                    // workers of the public listener; the admin one has one
   std::string operator_key;                     // of the admin listener, and of client applications
   ThrottleOptions throttle;
-  std::vector<std::string> cors_origins;        // exact origins ("https://app.example.org"); none: no CORS
+  std::vector<std::string> cors_origins;  // exact origins ("https://app.example.org"); none: no CORS
   HttpLimits limits;
-  std::string version;                          // shown by /api/metrics/health and the OpenAPI document
+  std::string version;  // shown by /api/metrics/health and the OpenAPI document
 };
 
 /// What health shows beside what the server can ask by itself. Called on an HTTP thread: must be cheap and not block.

@@ -28,9 +28,9 @@ struct Request {
   Method method = Method::get;
   std::string path;  // without its query, still encoded: what a problem names as its instance
   const Route* route = nullptr;
-  std::vector<std::string> parameters;                         // of the route's template, decoded, in order
-  std::vector<std::pair<std::string, std::string>> query;      // decoded; no name twice
-  std::string client;                                          // address, behind trusted proxies the one they name
+  std::vector<std::string> parameters;                     // of the route's template, decoded, in order
+  std::vector<std::pair<std::string, std::string>> query;  // decoded; no name twice
+  std::string client;                                      // address, behind trusted proxies the one they name
   std::string request_id;
   std::string traceparent;  // W3C; empty: none, or not well-formed
 
@@ -47,7 +47,7 @@ inline constexpr std::string_view text = "text/plain; charset=utf-8";
 struct Response {
   int status = 200;
   std::string body;
-  std::string_view content_type = media::json;  // static storage; empty: no body
+  std::string_view content_type = media::json;                    // static storage; empty: no body
   std::vector<std::pair<std::string_view, std::string>> headers;  // names in static storage
   std::string_view cache_control = "no-store";
   std::string_view content_security_policy = "default-src 'none'; frame-ancestors 'none'";
@@ -85,7 +85,8 @@ class Exchange {
   virtual void send(Response) = 0;
   /// Answers with this head; the body follows in pieces. `idle_piece` is written whenever nothing else was for `idle`, so that
   /// nobody on the way takes the silence for an end. Null: the answer is complete (HEAD, or the server is full of streams).
-  virtual std::shared_ptr<BodyStream> begin_stream(Response head, std::string_view idle_piece, std::chrono::milliseconds idle) = 0;
+  virtual std::shared_ptr<BodyStream> begin_stream(Response head, std::string_view idle_piece,
+                                                   std::chrono::milliseconds idle) = 0;
   void fail(const Problem&);
   void fail(const Failure& failure) { fail(problem_of(failure)); }
   void fail(Errc code, std::string detail = {}) { fail(problem_of(code, std::move(detail))); }

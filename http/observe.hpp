@@ -19,8 +19,8 @@ namespace onboarding::http {
 /// One route's series. A request costs an atomic load and two increments; a label map is looked up once per status.
 class RouteMetrics {
  public:
-  RouteMetrics(prometheus::Family<prometheus::Counter>& requests, prometheus::Family<prometheus::Histogram>& durations, std::string route,
-               std::string method);
+  RouteMetrics(prometheus::Family<prometheus::Counter>& requests, prometheus::Family<prometheus::Histogram>& durations,
+               std::string route, std::string method);
   void observe(int status, double seconds);
 
  private:
@@ -36,10 +36,10 @@ struct Metrics {
   prometheus::Family<prometheus::Counter>& requests;
   prometheus::Family<prometheus::Histogram>& durations;
   prometheus::Gauge& in_flight;
-  prometheus::Family<prometheus::Gauge>& connections;     // by listener
-  prometheus::Family<prometheus::Counter>& refused;       // by reason: what the reader did not take
-  prometheus::Family<prometheus::Counter>& cut;           // by reason: answers that were owed and dropped
-  prometheus::Family<prometheus::Counter>& turned_away;   // by reason: too many connections or requests
+  prometheus::Family<prometheus::Gauge>& connections;    // by listener
+  prometheus::Family<prometheus::Counter>& refused;      // by reason: what the reader did not take
+  prometheus::Family<prometheus::Counter>& cut;          // by reason: answers that were owed and dropped
+  prometheus::Family<prometheus::Counter>& turned_away;  // by reason: too many connections or requests
 };
 
 struct AccessLine {

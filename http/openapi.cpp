@@ -48,7 +48,9 @@ class YamlParser {
   }
 
  private:
-  [[noreturn]] void fail(std::string what) const { throw Malformed{at_ < lines_.size() ? lines_[at_].number : 0, std::move(what)}; }
+  [[noreturn]] void fail(std::string what) const {
+    throw Malformed{at_ < lines_.size() ? lines_[at_].number : 0, std::move(what)};
+  }
 
   static std::string_view without_comment(std::string_view line) {
     bool quoted = false;
@@ -187,12 +189,15 @@ class YamlParser {
       if (text == "true" || text == "false") return Value(text == "true");
       if (text == "null") return Value(rapidjson::kNullType);
       std::int64_t whole = 0;
-      if (const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), whole); error == std::errc() && end == text.data() + text.size())
+      if (const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), whole);
+          error == std::errc() && end == text.data() + text.size())
         return Value(whole);
       double real = 0;
-      if (const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), real); error == std::errc() && end == text.data() + text.size())
+      if (const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), real);
+          error == std::errc() && end == text.data() + text.size())
         return Value(real);
-      if (!text.empty() && std::string_view("&*!|>'%@`").find(text.front()) != std::string_view::npos) fail("uses YAML that is not understood here");
+      if (!text.empty() && std::string_view("&*!|>'%@`").find(text.front()) != std::string_view::npos)
+        fail("uses YAML that is not understood here");
     }
     return Value(text.data(), static_cast<rapidjson::SizeType>(text.size()), allocator_);
   }
@@ -208,9 +213,7 @@ result<rapidjson::Document> parse_yaml(std::string_view text) {
   rapidjson::Document document;
   try {
     static_cast<Value&>(document) = YamlParser(text, document.GetAllocator()).document();
-  } catch (const Malformed& error) {
-    return failure(Errc::internal, "line " + std::to_string(error.line) + " " + error.what);
-  }
+  } catch (const Malformed& error) { return failure(Errc::internal, "line " + std::to_string(error.line) + " " + error.what); }
   return document;
 }
 

@@ -111,7 +111,8 @@ bool lookup(const std::error_code& code, ProblemKind& found) {
 /// What a 401 must ask for. Who showed no token is not told that it is a wrong one (RFC 6750 §3).
 std::vector<std::pair<std::string_view, std::string>> challenge(const ProblemKind& kind, std::error_code code) {
   if (kind.status != 401) return {};
-  return {{"WWW-Authenticate", code == Errc::no_credential ? R"(Bearer realm="onboarding")" : R"(Bearer realm="onboarding", error="invalid_token")"}};
+  return {{"WWW-Authenticate",
+           code == Errc::no_credential ? R"(Bearer realm="onboarding")" : R"(Bearer realm="onboarding", error="invalid_token")"}};
 }
 
 class HttpCategory final : public std::error_category {

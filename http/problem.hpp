@@ -15,21 +15,21 @@ namespace onboarding::http {
 /// What can go wrong before anybody below is asked.
 enum class Errc {
   malformed_json = 1,
-  malformed_request,        // percent-encoding, query, Idempotency-Key …
-  invalid,                  // well-formed, but members are missing or wrong; errors[] says which
+  malformed_request,  // percent-encoding, query, Idempotency-Key …
+  invalid,            // well-formed, but members are missing or wrong; errors[] says which
   unsupported_media_type,
   no_credential,
   bad_credential,
   forbidden,
   not_found,
   method_not_allowed,
-  not_implemented,          // a method that HTTP does not know here
+  not_implemented,  // a method that HTTP does not know here
   throttled,
   overloaded,
   draining,
   too_many_connections,
   request_timeout,
-  internal                  // a bug, or damage that only an operator can mend
+  internal  // a bug, or damage that only an operator can mend
 };
 inline constexpr Errc last_errc = Errc::internal;
 std::error_code make_error_code(Errc);
@@ -37,7 +37,7 @@ std::error_code make_error_code(Errc);
 /// One line of the table.
 struct ProblemKind {
   int status;
-  std::string_view slug;   // the type is `urn:onboarding:problem:<slug>`
+  std::string_view slug;  // the type is `urn:onboarding:problem:<slug>`
   std::string_view title;
   std::uint32_t retry_after_seconds = 0;  // 0: no Retry-After
   bool shows_detail = true;               // false: the detail is for the log only

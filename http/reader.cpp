@@ -49,7 +49,8 @@ constexpr std::size_t max_method_and_version = 64;  // what a request line may h
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
 
 bool equal_ignoring_case(std::string_view a, std::string_view lower_case) {
-  return a.size() == lower_case.size() && std::equal(a.begin(), a.end(), lower_case.begin(), [](char x, char y) { return lower(x) == y; });
+  return a.size() == lower_case.size() &&
+         std::equal(a.begin(), a.end(), lower_case.begin(), [](char x, char y) { return lower(x) == y; });
 }
 
 std::string_view trimmed(std::string_view text) {
@@ -107,7 +108,8 @@ std::size_t RequestReader::feed_head(std::string_view bytes) {
     head.append(bytes.substr(consumed, end - consumed));
     consumed = end;
     if (newline == bytes.npos) {
-      if (!seen_request_line_ && head.size() - line_begin_ > limits_.max_target_bytes + max_method_and_version) fail(ReaderErrc::target_too_long);
+      if (!seen_request_line_ && head.size() - line_begin_ > limits_.max_target_bytes + max_method_and_version)
+        fail(ReaderErrc::target_too_long);
       break;
     }
     const auto line_end = head.size() - 2;
@@ -139,7 +141,8 @@ void RequestReader::request_line(std::size_t begin, std::size_t end) {
   if (line.size() > limits_.max_target_bytes + max_method_and_version) return fail(ReaderErrc::target_too_long);
   const auto first = line.find(' ');
   const auto last = line.rfind(' ');
-  if (first == line.npos || first == last || first == 0 || !all(line.substr(0, first), token_char)) return fail(ReaderErrc::bad_request_line);
+  if (first == line.npos || first == last || first == 0 || !all(line.substr(0, first), token_char))
+    return fail(ReaderErrc::bad_request_line);
   const auto version = line.substr(last + 1);
   auto target = line.substr(first + 1, last - first - 1);
   if (version.size() != 8 || version.substr(0, 5) != "HTTP/" || version[6] != '.' || version[5] < '0' || version[5] > '9' ||
@@ -154,10 +157,12 @@ void RequestReader::request_line(std::size_t begin, std::size_t end) {
   if (target.front() != '/' && !(target == "*" && method == "OPTIONS")) {
     // Absolute form must be understood (RFC 9112 3.2.2); its path is what counts.
     const auto scheme = target.find("://");
-    if (scheme == target.npos || (!equal_ignoring_case(target.substr(0, scheme), "http") && !equal_ignoring_case(target.substr(0, scheme), "https")))
+    if (scheme == target.npos ||
+        (!equal_ignoring_case(target.substr(0, scheme), "http") && !equal_ignoring_case(target.substr(0, scheme), "https")))
       return fail(ReaderErrc::bad_target);
     const auto path = target.find('/', scheme + 3);
-    if (path == target.npos || path == scheme + 3 || !all(target.substr(scheme + 3, path - scheme - 3), host_char)) return fail(ReaderErrc::bad_target);
+    if (path == target.npos || path == scheme + 3 || !all(target.substr(scheme + 3, path - scheme - 3), host_char))
+      return fail(ReaderErrc::bad_target);
     target_at += path;
     target.remove_prefix(path);
   }
@@ -174,13 +179,15 @@ void RequestReader::field_line(std::size_t begin, std::size_t end) {
   if (request_.fields_.size() == limits_.max_fields) return fail(ReaderErrc::head_too_large);
   const auto value = trimmed(line.substr(colon + 1));
   std::transform(head.begin() + begin, head.begin() + begin + colon, head.begin() + begin, lower);
-  request_.fields_.push_back({{static_cast<std::uint32_t>(begin), static_cast<std::uint32_t>(colon)},
-                              {static_cast<std::uint32_t>(value.data() - head.data()), static_cast<std::uint32_t>(value.size())}});
+  request_.fields_.push_back(
+      {{static_cast<std::uint32_t>(begin), static_cast<std::uint32_t>(colon)},
+       {static_cast<std::uint32_t>(value.data() - head.data()), static_cast<std::uint32_t>(value.size())}});
 }
 
 void RequestReader::finish_head() {
   const auto host = request_.header("host");
-  if ((!host && (!request_.http10 || request_.repeats("host"))) || (host && !all(*host, host_char))) return fail(ReaderErrc::bad_host);
+  if ((!host && (!request_.http10 || request_.repeats("host"))) || (host && !all(*host, host_char)))
+    return fail(ReaderErrc::bad_host);
 
   bool has_length = false, has_coding = false, closes = false, persists = false;
   for (const auto& field : request_.fields_) {
@@ -191,12 +198,14 @@ void RequestReader::finish_head() {
         return fail(ReaderErrc::bad_content_length);
       has_length = true;
       content_length_ = 0;
-      for (const char c : value) content_length_ = std::min<std::uint64_t>(content_length_ * 10 + static_cast<std::uint64_t>(c - '0'), 1ULL << 50);
+      for (const char c : value)
+        content_length_ = std::min<std::uint64_t>(content_length_ * 10 + static_cast<std::uint64_t>(c - '0'), 1ULL << 50);
     } else if (name == "transfer-encoding") {
       if (has_coding || request_.http10) return fail(ReaderErrc::bad_transfer_encoding);
       has_coding = true;
       if (!equal_ignoring_case(value, "chunked"))
-        return fail(lists(value, "chunked") || value.empty() ? ReaderErrc::bad_transfer_encoding : ReaderErrc::unsupported_transfer_coding);
+        return fail(lists(value, "chunked") || value.empty() ? ReaderErrc::bad_transfer_encoding
+                                                             : ReaderErrc::unsupported_transfer_coding);
     } else if (name == "connection") {
       closes = closes || lists(value, "close");
       persists = persists || lists(value, "keep-alive");
@@ -301,7 +310,8 @@ void RequestReader::chunk_line() {
     size = std::min<std::uint64_t>(size * 16 + static_cast<std::uint64_t>(value), 1ULL << 50);
   }
   const auto rest = line.substr(digits);
-  if (digits == 0 || digits > 16 || (!rest.empty() && (rest.front() != ';' || !all(rest, value_char)))) return fail(ReaderErrc::bad_chunk);
+  if (digits == 0 || digits > 16 || (!rest.empty() && (rest.front() != ';' || !all(rest, value_char))))
+    return fail(ReaderErrc::bad_chunk);
   if (request_.body.size() + size > max_body_) return fail(ReaderErrc::body_too_large);
   line_.clear();
   chunk_left_ = size;

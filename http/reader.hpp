@@ -58,9 +58,9 @@ class RawRequest {
 
   std::string body;
   bool http10 = false;
-  bool keep_alive = true;        // what the client wants, by version and Connection
+  bool keep_alive = true;  // what the client wants, by version and Connection
   bool expects_continue = false;
-  bool has_body = false;         // a length or a coding was given
+  bool has_body = false;  // a length or a coding was given
 
  private:
   friend class RequestReader;
@@ -113,14 +113,14 @@ class RequestReader {
   State state_ = State::head;
   ReaderErrc error_{};
   RawRequest request_;
-  std::size_t line_begin_ = 0;     // in head_
+  std::size_t line_begin_ = 0;  // in head_
   bool seen_request_line_ = false;
-  bool seen_blank_line_ = false;   // one empty line may come before a request
+  bool seen_blank_line_ = false;  // one empty line may come before a request
   bool chunked_ = false;
   std::uint64_t content_length_ = 0;
   std::size_t max_body_ = 0;
   Step step_ = Step::size;
-  std::string line_;               // of a chunk's size or a trailer
+  std::string line_;  // of a chunk's size or a trailer
   std::size_t trailer_bytes_ = 0;
   std::uint64_t chunk_left_ = 0;
 };

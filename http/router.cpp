@@ -69,7 +69,8 @@ std::optional<std::string> percent_decode(std::string_view text, bool plus_is_sp
 std::string percent_encode(std::string_view text) {
   std::string encoded;
   for (const char c : text) {
-    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' || c == '~') {
+    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' ||
+        c == '~') {
       encoded.push_back(c);
     } else {
       constexpr char digits[] = "0123456789ABCDEF";
@@ -113,7 +114,8 @@ Router::Match Router::match(Method method, std::string_view path) const {
     const auto& parts = templates_[i].segments;
     if (parts.size() != segments.size()) continue;
     bool fits = true;
-    for (std::size_t k = 0; fits && k < parts.size(); ++k) fits = is_parameter(parts[k]) ? !segments[k].empty() : parts[k] == segments[k];
+    for (std::size_t k = 0; fits && k < parts.size(); ++k)
+      fits = is_parameter(parts[k]) ? !segments[k].empty() : parts[k] == segments[k];
     if (!fits) continue;
     if (routes_[i].method != wanted) {
       if (!match.allowed.empty()) match.allowed += ", ";

@@ -21,8 +21,8 @@ class Router {
   struct Match {
     const Route* route = nullptr;  // nullptr: see the others
     std::vector<std::string> parameters;
-    bool malformed = false;   // the path cannot be decoded: 400
-    std::string allowed;      // not empty: the path is there, the method is not: 405 with this Allow
+    bool malformed = false;  // the path cannot be decoded: 400
+    std::string allowed;     // not empty: the path is there, the method is not: 405 with this Allow
   };
 
   void add(Route);

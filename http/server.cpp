@@ -63,8 +63,9 @@ std::string_view http_date(domain::Timestamp now) {
     ::gmtime_r(&second, &parts);
     static constexpr const char* days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
     static constexpr const char* months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-    std::snprintf(text, sizeof text, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[parts.tm_wday], parts.tm_mday % 100, months[parts.tm_mon],
-                  (parts.tm_year + 1900) % 10000, parts.tm_hour % 100, parts.tm_min % 100, parts.tm_sec % 100);
+    std::snprintf(text, sizeof text, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[parts.tm_wday], parts.tm_mday % 100,
+                  months[parts.tm_mon], (parts.tm_year + 1900) % 10000, parts.tm_hour % 100, parts.tm_min % 100,
+                  parts.tm_sec % 100);
     cached = second;
   }
   return {text, 29};
@@ -84,7 +85,11 @@ std::string to_bytes(const Response& response, const Framing& framing, domain::T
   const auto field = [&out](std::string_view name, std::string_view value) {
     out.append(name).append(": ").append(value).append("\r\n");
   };
-  out.append("HTTP/1.1 ").append(std::to_string(response.status)).append(" ").append(reason_phrase(response.status)).append("\r\n");
+  out.append("HTTP/1.1 ")
+      .append(std::to_string(response.status))
+      .append(" ")
+      .append(reason_phrase(response.status))
+      .append("\r\n");
   field("Date", http_date(now));
   const bool bodyless = response.status == 204 || response.status == 304;
   if (!bodyless) {
@@ -207,9 +212,13 @@ struct ListeningSite final : ConnectionOwner, std::enable_shared_from_this<Liste
   std::uint16_t port = 0;
 
   ListeningSite(std::shared_ptr<ServerCore> c, Site site)
-      : core(std::move(c)), name(std::move(site.name)), router(std::move(site.router)), connections_gauge(core->metrics.connections.Add({{"listener", name}})) {
+      : core(std::move(c)),
+        name(std::move(site.name)),
+        router(std::move(site.router)),
+        connections_gauge(core->metrics.connections.Add({{"listener", name}})) {
     for (const auto& route : router.routes())
-      site_metrics.by_route.push_back(std::make_unique<RouteMetrics>(core->metrics.requests, core->metrics.durations, route.path, std::string(to_string(route.method))));
+      site_metrics.by_route.push_back(std::make_unique<RouteMetrics>(core->metrics.requests, core->metrics.durations, route.path,
+                                                                     std::string(to_string(route.method))));
     site_metrics.unmatched = std::make_unique<RouteMetrics>(core->metrics.requests, core->metrics.durations, "none", "any");
   }
 
@@ -265,9 +274,15 @@ using Finished = std::function<void(std::size_t bytes)>;
 
 class HttpStream final : public BodyStream, public Channel, public std::enable_shared_from_this<HttpStream> {
  public:
-  HttpStream(std::shared_ptr<ServerCore> core, std::shared_ptr<Connection> connection, bool chunked, bool then_close, std::string_view idle_piece,
-             std::chrono::milliseconds idle, Finished finished)
-      : core_(std::move(core)), connection_(std::move(connection)), chunked_(chunked), then_close_(then_close), idle_piece_(idle_piece), idle_(idle), finished_(std::move(finished)) {
+  HttpStream(std::shared_ptr<ServerCore> core, std::shared_ptr<Connection> connection, bool chunked, bool then_close,
+             std::string_view idle_piece, std::chrono::milliseconds idle, Finished finished)
+      : core_(std::move(core)),
+        connection_(std::move(connection)),
+        chunked_(chunked),
+        then_close_(then_close),
+        idle_piece_(idle_piece),
+        idle_(idle),
+        finished_(std::move(finished)) {
     deadline_ms.store(monotonic_ms() + idle_.count(), std::memory_order_relaxed);
   }
 
@@ -325,8 +340,12 @@ class HttpStream final : public BodyStream, public Channel, public std::enable_s
 
 class HttpExchange final : public Exchange, public std::enable_shared_from_this<HttpExchange> {
  public:
-  HttpExchange(std::shared_ptr<ServerCore> core, std::shared_ptr<ListeningSite> site, std::shared_ptr<Connection> connection, RawRequest raw)
-      : core_(std::move(core)), site_(std::move(site)), connection_(std::move(connection)), began_(std::chrono::steady_clock::now()) {
+  HttpExchange(std::shared_ptr<ServerCore> core, std::shared_ptr<ListeningSite> site, std::shared_ptr<Connection> connection,
+               RawRequest raw)
+      : core_(std::move(core)),
+        site_(std::move(site)),
+        connection_(std::move(connection)),
+        began_(std::chrono::steady_clock::now()) {
     request_.raw = std::move(raw);
   }
   ~HttpExchange() override {
@@ -344,7 +363,8 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
     }
     if (core_->hooks.decorate) core_->hooks.decorate(request_, response);
     const bool close = closes();
-    auto bytes = to_bytes(response, {.head_only = request_.method == Method::head, .http10 = request_.raw.http10, .close = close}, core_->clock.now(), request_.request_id);
+    auto bytes = to_bytes(response, {.head_only = request_.method == Method::head, .http10 = request_.raw.http10, .close = close},
+                          core_->clock.now(), request_.request_id);
     const auto size = bytes.size();
     const auto elapsed = count(response.status);
     connection_->answer(std::move(bytes), close);
@@ -362,7 +382,8 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
     if (core_->hooks.decorate) core_->hooks.decorate(request_, head);
     // HTTP/1.0 knows the end of such a body by the connection's.
     const bool chunked = !request_.raw.http10, close = closes() || !chunked;
-    const auto bytes = to_bytes(head, {.http10 = !chunked, .close = close, .stream = true}, core_->clock.now(), request_.request_id);
+    const auto bytes =
+        to_bytes(head, {.http10 = !chunked, .close = close, .stream = true}, core_->clock.now(), request_.request_id);
     count(head.status);
     auto stream = std::make_shared<HttpStream>(core_, connection_, chunked, close, idle_piece, idle,
                                                [self = shared_from_this(), status = head.status](std::size_t size) {
@@ -387,9 +408,10 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
   }
   void log(int status, Elapsed elapsed, std::size_t bytes) const {
     if (core_->access_log == nullptr) return;
-    core_->access_log->write(to_json(AccessLine{core_->clock.now(), site_->name, request_.route != nullptr ? std::string_view(request_.route->path) : "none",
-                                                to_string(request_.method), status, std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count(),
-                                                bytes, request_.request_id, session_id_, turn_id_}));
+    core_->access_log->write(to_json(
+        AccessLine{core_->clock.now(), site_->name, request_.route != nullptr ? std::string_view(request_.route->path) : "none",
+                   to_string(request_.method), status, std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count(),
+                   bytes, request_.request_id, session_id_, turn_id_}));
   }
 
   std::shared_ptr<ServerCore> core_;
@@ -449,25 +471,26 @@ void ListeningSite::on_request(const std::shared_ptr<Connection>& connection, Ra
   std::string normalised;
   normalised.reserve(request.path.size() + request.raw.body.size() + 64);
   normalised.append(request.raw.method()).append(" ").append(request.path).append(" HTTP/1.1\r\n");
-  if (!request.raw.body.empty()) normalised.append("Content-Length: ").append(std::to_string(request.raw.body.size())).append("\r\n");
+  if (!request.raw.body.empty())
+    normalised.append("Content-Length: ").append(std::to_string(request.raw.body.size())).append("\r\n");
   normalised.append("\r\n").append(request.raw.body);
   try {
     Pistache::Http::RequestParser parser(normalised.size() + 1);
-    if (!parser.feed(normalised.data(), normalised.size()) || parser.parse() != Pistache::Http::Private::State::Done) return exchange->fail(Errc::internal);
+    if (!parser.feed(normalised.data(), normalised.size()) || parser.parse() != Pistache::Http::Private::State::Done)
+      return exchange->fail(Errc::internal);
     const Pistache::Http::Request& parsed = parser.request;
     const auto method = from_pistache(parsed.method());
     if (!method) return exchange->fail(Errc::not_implemented);
     request.method = *method;
     request.path = parsed.resource();
     request.raw.body = parsed.body();
-  } catch (const std::exception&) {
-    return exchange->fail(Errc::internal);
-  }
+  } catch (const std::exception&) { return exchange->fail(Errc::internal); }
 
   auto match = router.match(request.method, request.path);
   request.route = match.route;
   request.parameters = std::move(match.parameters);
-  if (core->draining.load(std::memory_order_acquire) && (request.route == nullptr || !request.route->while_draining)) return exchange->fail(Errc::draining);
+  if (core->draining.load(std::memory_order_acquire) && (request.route == nullptr || !request.route->while_draining))
+    return exchange->fail(Errc::draining);
   if (core->in_flight.load(std::memory_order_relaxed) > core->limits.max_in_flight) {
     core->metrics.turned_away.Add({{"reason", "requests"}}).Increment();
     return exchange->fail(Errc::overloaded);
@@ -485,7 +508,8 @@ void ListeningSite::on_request(const std::shared_ptr<Connection>& connection, Ra
     response.with("Allow", std::move(match.allowed));
     return exchange->send(std::move(response));
   }
-  auto query = question_mark < target.size() ? parse_query(target.substr(question_mark + 1)) : std::vector<std::pair<std::string, std::string>>();
+  auto query = question_mark < target.size() ? parse_query(target.substr(question_mark + 1))
+                                             : std::vector<std::pair<std::string, std::string>>();
   if (!query) return exchange->fail(Errc::malformed_request, "The query is not well-formed.");
   request.query = std::move(*query);
   const Responder responder = exchange;
@@ -528,13 +552,16 @@ struct HostPort {
 
 std::optional<HostPort> parse_address(const std::string& text) {
   const auto colon = text.rfind(':');
-  if (colon == text.npos || colon + 1 == text.size() || text.find_first_not_of("0123456789", colon + 1) != text.npos || text.size() - colon > 6) return std::nullopt;
+  if (colon == text.npos || colon + 1 == text.size() || text.find_first_not_of("0123456789", colon + 1) != text.npos ||
+      text.size() - colon > 6)
+    return std::nullopt;
   const auto port = std::stoul(text.substr(colon + 1));
   auto host = text.substr(0, colon);
   if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
   if (host == "localhost") host = "127.0.0.1";
   in6_addr scratch{};
-  if (port > 65'535 || (::inet_pton(AF_INET, host.c_str(), &scratch) != 1 && ::inet_pton(AF_INET6, host.c_str(), &scratch) != 1)) return std::nullopt;
+  if (port > 65'535 || (::inet_pton(AF_INET, host.c_str(), &scratch) != 1 && ::inet_pton(AF_INET6, host.c_str(), &scratch) != 1))
+    return std::nullopt;
   return HostPort{host, static_cast<std::uint16_t>(port)};
 }
 
@@ -551,7 +578,8 @@ int find_listening_socket(std::uint16_t port) {
     sockaddr_storage address{};
     length = sizeof address;
     if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) continue;
-    const auto bound = address.ss_family == AF_INET ? reinterpret_cast<sockaddr_in&>(address).sin_port : reinterpret_cast<sockaddr_in6&>(address).sin6_port;
+    const auto bound = address.ss_family == AF_INET ? reinterpret_cast<sockaddr_in&>(address).sin_port
+                                                    : reinterpret_cast<sockaddr_in6&>(address).sin6_port;
     if (ntohs(bound) == port) found = fd;
   }
   ::closedir(folder);
@@ -562,10 +590,12 @@ int find_listening_socket(std::uint16_t port) {
 
 result<void> ListeningSite::listen(const std::string& address, std::uint32_t threads) {
   const auto parsed = parse_address(address);
-  if (!parsed) return failure(std::make_error_code(std::errc::invalid_argument), "listen address of the " + name + " listener: " + address);
+  if (!parsed)
+    return failure(std::make_error_code(std::errc::invalid_argument), "listen address of the " + name + " listener: " + address);
   try {
     using Pistache::Tcp::Options;
-    const Pistache::Address where(parsed->host.find(':') != std::string::npos ? "[" + parsed->host + "]" : parsed->host, Pistache::Port(parsed->port));
+    const Pistache::Address where(parsed->host.find(':') != std::string::npos ? "[" + parsed->host + "]" : parsed->host,
+                                  Pistache::Port(parsed->port));
     endpoint = std::make_unique<Pistache::Http::Endpoint>(where);
     constexpr auto for_ever = std::chrono::hours(24 * 20);  // its time-outs would cut deferred answers; ours hold
     endpoint->init(Pistache::Http::Endpoint::options()
@@ -589,7 +619,8 @@ result<void> ListeningSite::listen(const std::string& address, std::uint32_t thr
     port = endpoint->getPort();
   } catch (const std::exception& error) {
     endpoint.reset();
-    return failure(std::make_error_code(std::errc::address_not_available), "listen address of the " + name + " listener: " + address + ": " + error.what());
+    return failure(std::make_error_code(std::errc::address_not_available),
+                   "listen address of the " + name + " listener: " + address + ": " + error.what());
   }
   listen_fd = find_listening_socket(port);
   if (listen_fd >= 0) ::listen(listen_fd, 4'096);  // Pistache asks for 128, too few for a thousand clients that come at once
@@ -599,9 +630,9 @@ result<void> ListeningSite::listen(const std::string& address, std::uint32_t thr
 Server::Server() = default;
 Server::~Server() { stop(); }
 
-result<std::unique_ptr<Server>> Server::start(std::vector<Site> sites, HttpLimits limits, ServerHooks hooks, prometheus::Registry& registry,
-                                              const Clock& clock, RandomSource& random, AccessLog* access_log,
-                                              const std::function<void(const Server&)>& before_serving) {
+result<std::unique_ptr<Server>> Server::start(std::vector<Site> sites, HttpLimits limits, ServerHooks hooks,
+                                              prometheus::Registry& registry, const Clock& clock, RandomSource& random,
+                                              AccessLog* access_log, const std::function<void(const Server&)>& before_serving) {
   auto core = std::make_shared<ServerCore>(limits, std::move(hooks), registry, clock, random, access_log);
   const auto descriptors = raise_descriptor_limit();
   core->descriptor_base = static_cast<int>(descriptors / 2);
@@ -619,7 +650,8 @@ result<std::unique_ptr<Server>> Server::start(std::vector<Site> sites, HttpLimit
     const auto address = site.address;
     const auto threads = std::max<std::uint32_t>(site.threads, 1);
     server->listening_.push_back(std::make_shared<ListeningSite>(core, std::move(site)));
-    if (auto listening = server->listening_.back()->listen(address, threads); !listening) return tl::unexpected(listening.error());
+    if (auto listening = server->listening_.back()->listen(address, threads); !listening)
+      return tl::unexpected(listening.error());
   }
   return server;
 }

@@ -37,8 +37,9 @@ struct ListeningSite;
 class Server {
  public:
   /// `before_serving` gets the server before the first request can come.
-  static result<std::unique_ptr<Server>> start(std::vector<Site>, HttpLimits, ServerHooks, prometheus::Registry&, const Clock&, RandomSource&,
-                                               AccessLog*, const std::function<void(const Server&)>& before_serving = {});
+  static result<std::unique_ptr<Server>> start(std::vector<Site>, HttpLimits, ServerHooks, prometheus::Registry&, const Clock&,
+                                               RandomSource&, AccessLog*,
+                                               const std::function<void(const Server&)>& before_serving = {});
   ~Server();
 
   std::uint16_t port(std::size_t site) const;

@@ -98,12 +98,14 @@ Throttle::Verdict Throttle::take(std::string_view client, std::int64_t now_ms) {
     recent_.splice(recent_.begin(), recent_, found->second);
   }
   auto& bucket = *found->second;
-  bucket.tokens = std::min(capacity, bucket.tokens + static_cast<double>(std::max<std::int64_t>(now_ms - bucket.at_ms, 0)) * per_ms);
+  bucket.tokens =
+      std::min(capacity, bucket.tokens + static_cast<double>(std::max<std::int64_t>(now_ms - bucket.at_ms, 0)) * per_ms);
   bucket.at_ms = std::max(bucket.at_ms, now_ms);
   const bool admitted = bucket.tokens >= 1;
   if (admitted) bucket.tokens -= 1;
   const double missing = admitted ? capacity - bucket.tokens : 1 - bucket.tokens;
-  return {admitted, per_minute_, static_cast<std::uint32_t>(bucket.tokens), static_cast<std::uint32_t>(std::ceil(missing / per_ms / 1000))};
+  return {admitted, per_minute_, static_cast<std::uint32_t>(bucket.tokens),
+          static_cast<std::uint32_t>(std::ceil(missing / per_ms / 1000))};
 }
 
 std::size_t Throttle::clients() const {

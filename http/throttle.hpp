@@ -53,7 +53,7 @@ class Throttle {
   const std::uint32_t per_minute_;
   const std::size_t max_clients_;
   mutable std::mutex mutex_;
-  std::list<Bucket> recent_;  // latest in front
+  std::list<Bucket> recent_;                                                     // latest in front
   std::unordered_map<std::string_view, std::list<Bucket>::iterator> by_client_;  // views into recent_
 };
 

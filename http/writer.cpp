@@ -8,7 +8,6 @@
 #include <array>
 #include <cerrno>
 
-
 namespace onboarding::http {
 namespace {
 constexpr int sweep_ms = 100;  // how late a time-out may be noticed
@@ -23,7 +22,8 @@ result<std::shared_ptr<Writer>> Writer::start() {
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.u64 = wake_id;
-  if (epoll < 0 || wake < 0 || ::epoll_ctl(epoll, EPOLL_CTL_ADD, wake, &event) != 0) return failure(error, "the writer's event loop");
+  if (epoll < 0 || wake < 0 || ::epoll_ctl(epoll, EPOLL_CTL_ADD, wake, &event) != 0)
+    return failure(error, "the writer's event loop");
   writer->thread_ = std::thread([w = writer.get()] {
     ::pthread_setname_np(::pthread_self(), "http-writer");
     w->run();

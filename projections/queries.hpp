@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "events/domain/result.hpp"
 #include "events/domain/personal.hpp"
+#include "events/domain/result.hpp"
 #include "events/ids.hpp"
 
 namespace onboarding::projections {
@@ -19,9 +19,9 @@ enum class Errc {
   foreign_log,      // the database belongs to another log
   beyond_end,       // a checkpoint lies beyond the log's end
   not_found,
-  bad_migration,    // a migration was edited after it was applied, or is missing
-  poison,           // an event could not be applied
-  fenced            // another runner moved a checkpoint: read it again
+  bad_migration,  // a migration was edited after it was applied, or is missing
+  poison,         // an event could not be applied
+  fenced          // another runner moved a checkpoint: read it again
 };
 std::error_code make_error_code(Errc);
 

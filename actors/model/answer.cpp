@@ -77,7 +77,8 @@ bool was_said(std::string_view value, const std::string& said) {
 
 bool is_wording(domain::FieldType type) {
   using domain::FieldType;
-  return type == FieldType::person_name || type == FieldType::text || type == FieldType::company || type == FieldType::email || type == FieldType::url;
+  return type == FieldType::person_name || type == FieldType::text || type == FieldType::company || type == FieldType::email ||
+         type == FieldType::url;
 }
 
 }  // namespace
@@ -97,7 +98,8 @@ std::size_t drop_unsaid(domain::ModelAnswer& answer, const ExtractionRequest& re
   });
 }
 
-tl::expected<domain::ModelAnswer, std::string> parse_answer(std::string_view text, const domain::Flow& flow, std::string_view canary) {
+tl::expected<domain::ModelAnswer, std::string> parse_answer(std::string_view text, const domain::Flow& flow,
+                                                            std::string_view canary) {
   const auto document = codec::parse_json(text, {.max_bytes = kMaxAnswerBytes, .max_depth = 4, .max_values = 1'000});
   if (!document) return Wrong("not one JSON document");
   if (!document->IsObject()) return Wrong("no object");
@@ -107,14 +109,10 @@ tl::expected<domain::ModelAnswer, std::string> parse_answer(std::string_view tex
   for (const auto& m : document->GetObject()) {
     const auto name = text_of(m.name);
     std::optional<std::string> wrong;
-    if (name == "reply")
-      reply = &m.value;
-    else if (name == "fields")
-      fields = &m.value, wrong = read_fields(m.value, flow, answer);
-    else if (name == "asks")
-      wrong = read_asks(m.value, flow, answer);
-    else
-      wrong = "an unknown member";
+    if (name == "reply") reply = &m.value;
+    else if (name == "fields") fields = &m.value, wrong = read_fields(m.value, flow, answer);
+    else if (name == "asks") wrong = read_asks(m.value, flow, answer);
+    else wrong = "an unknown member";
     if (wrong) return Wrong(std::move(*wrong));
   }
   if (!reply || !reply->IsString() || !fields) return Wrong("reply or fields missing");
@@ -122,7 +120,8 @@ tl::expected<domain::ModelAnswer, std::string> parse_answer(std::string_view tex
   if (answer.reply.empty() || answer.reply.size() > kMaxReplyBytes) return Wrong("reply empty or too long");
   const auto leaks = [&](const std::string& s) {
     const auto marks = instruction_marks();
-    return (!canary.empty() && s.find(canary) != s.npos) || std::any_of(marks.begin(), marks.end(), [&](auto mark) { return s.find(mark) != s.npos; });
+    return (!canary.empty() && s.find(canary) != s.npos) ||
+           std::any_of(marks.begin(), marks.end(), [&](auto mark) { return s.find(mark) != s.npos; });
   };
   if (leaks(answer.reply)) return Wrong("the prompt came out");
   for (const auto& [name, value] : answer.fields)

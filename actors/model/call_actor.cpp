@@ -1,7 +1,7 @@
 #include "actors/model/call_actor.hpp"
 
-#include <caf/all.hpp>
 #include <spdlog/spdlog.h>
+#include <caf/all.hpp>
 
 #include <exception>
 
@@ -76,15 +76,11 @@ OutcomePtr offline_outcome(const CallContext& context, const ExtractionRequest& 
   if (context.offline_enabled) {
     try {
       outcome->answer = extract_offline(request);
-    } catch (const std::exception& e) {
-      spdlog::error("offline extractor: turn {}: {}", request.turn_id, e.what());
-    }
+    } catch (const std::exception& e) { spdlog::error("offline extractor: turn {}: {}", request.turn_id, e.what()); }
     context.metrics->extracted_offline(outcome->answer.has_value());
   }
-  if (outcome->answer)
-    outcome->source = "offline";
-  else
-    outcome->failure = std::move(failure);
+  if (outcome->answer) outcome->source = "offline";
+  else outcome->failure = std::move(failure);
   return outcome;
 }
 
@@ -186,7 +182,8 @@ void CallActor::on_grant(const LeaseGrant& grant) {
   }
   auto done = [address = address_, lease = grant.id](CallResult result) {
     std::lock_guard lock(address->mutex);
-    if (address->actor) caf::anon_send(address->actor, call_done_atom::value, lease, std::make_shared<CallResult>(std::move(result)));
+    if (address->actor)
+      caf::anon_send(address->actor, call_done_atom::value, lease, std::make_shared<CallResult>(std::move(result)));
   };
   const auto& model = context_->models[plan_][grant.provider];
   if (model == context_->providers[grant.provider].model) {
@@ -222,10 +219,8 @@ void CallActor::on_result(CallResult result) {
   close_stream();
   domain::ModelAnswer answer;
   if (result.error == CallError::none) {
-    if (auto parsed = parse_answer(result.answer, *request_->flow, context_->canary))
-      answer = std::move(*parsed);
-    else
-      result.error = CallError::invalid_answer, result.detail = std::move(parsed.error());
+    if (auto parsed = parse_answer(result.answer, *request_->flow, context_->canary)) answer = std::move(*parsed);
+    else result.error = CallError::invalid_answer, result.detail = std::move(parsed.error());
   }
   record(result);
   settle(result);

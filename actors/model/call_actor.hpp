@@ -45,13 +45,14 @@ struct CallContext {
   std::map<std::string, std::uint32_t, std::less<>> plans;  // name → LeaseRequest::plan
   std::vector<std::vector<std::string>> models;             // of each such plan, of each provider
   CostOf cost;                                              // may be empty
-  std::shared_ptr<AnswerCache> cache;  // never null
+  std::shared_ptr<AnswerCache> cache;                       // never null
   std::shared_ptr<ModelMetrics> metrics;
   std::shared_ptr<LiveCalls> live = std::make_shared<LiveCalls>();
 };
 
 /// The extractor's answer, or none with `failure` as the reason.
-OutcomePtr offline_outcome(const CallContext&, const ExtractionRequest&, std::string failure, std::vector<domain::LlmCall> calls = {});
+OutcomePtr offline_outcome(const CallContext&, const ExtractionRequest&, std::string failure,
+                           std::vector<domain::LlmCall> calls = {});
 
 /// What the flow's FAQ says to the message; null: it must be read.
 OutcomePtr faq_outcome(const CallContext&, const ExtractionRequest&);
@@ -85,11 +86,12 @@ class CallActor : public caf::event_based_actor {
   // What watches the answer being written, on the client's thread. Closed when its call has ended, so that the text of a call
   // that was given up cannot mix with the next one's.
   struct Stream {
-    Stream(std::string canary, ReplySink sink, bool restart) : reader(std::move(canary)), sink(std::move(sink)), restart(restart) {}
+    Stream(std::string canary, ReplySink sink, bool restart)
+        : reader(std::move(canary)), sink(std::move(sink)), restart(restart) {}
     std::mutex mutex;
     ReplyReader reader;
     ReplySink sink;
-    bool restart;        // before the first text: what an earlier call wrote is void
+    bool restart;  // before the first text: what an earlier call wrote is void
     bool shown = false;
     bool open = true;
   };
@@ -115,7 +117,7 @@ class CallActor : public caf::event_based_actor {
   std::shared_ptr<const Prompt> prompt_;
   Instant deadline_;
   std::shared_ptr<ReturnAddress> address_;  // none before the first call
-  Call call_;  // the one in flight; lease 0: none
+  Call call_;                               // the one in flight; lease 0: none
   ProviderSet avoid_ = 0, exclude_ = 0;
   ProviderSet only_ = 0;  // the next attempt goes there, if it can; 0: anywhere
   bool shortened_ = false, asked_blank_again_ = false;

@@ -34,18 +34,21 @@ struct ModelMetrics::Families {
                             "Calls refused by a provider's 429, or made to wait by our own budget")),
         denied(family(r, prometheus::BuildCounter(), "onboarding_model_denied_total", "Leases refused by our own rules")),
         decisions(family(r, prometheus::BuildCounter(), "onboarding_model_decisions_total", "What the supervisor decided")),
-        cache(family(r, prometheus::BuildCounter(), "onboarding_model_cache_total", "Look-ups for an answer that needs no model")),
+        cache(
+            family(r, prometheus::BuildCounter(), "onboarding_model_cache_total", "Look-ups for an answer that needs no model")),
         in_flight(family(r, prometheus::BuildGauge(), "onboarding_model_in_flight", "Leases not yet settled")),
         queue_depth(family(r, prometheus::BuildGauge(), "onboarding_model_queue_depth", "Extractions that wait for budget")),
         honesty(family(r, prometheus::BuildHistogram(), "onboarding_model_wait_actual_over_promised",
                        "Time until the answer over the time that was forecast, of those who waited for budget")),
         duration(family(r, prometheus::BuildHistogram(), "gen_ai_client_operation_duration_seconds", "Duration of a model call")),
-        first_chunk(family(r, prometheus::BuildHistogram(), "gen_ai_client_operation_time_to_first_chunk_seconds", "Time until a streamed answer began")),
+        first_chunk(family(r, prometheus::BuildHistogram(), "gen_ai_client_operation_time_to_first_chunk_seconds",
+                           "Time until a streamed answer began")),
         tokens(family(r, prometheus::BuildHistogram(), "gen_ai_client_token_usage", "Tokens of a model call, as billed")),
         offline_ok(calls.Add({{"provider", "offline"}, {"outcome", "ok"}})),
         offline_unsure(calls.Add({{"provider", "offline"}, {"outcome", "unsure"}})),
         waiting(queue_depth.Add({})),
-        actual_over_promised(honesty.Add({}, prometheus::Histogram::BucketBoundaries{0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10})) {}
+        actual_over_promised(
+            honesty.Add({}, prometheus::Histogram::BucketBoundaries{0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10})) {}
 
   prometheus::Family<prometheus::Counter>&calls, &rate_limited, &denied, &decisions, &cache;
   prometheus::Family<prometheus::Gauge>&in_flight, &queue_depth;

@@ -31,7 +31,7 @@ struct ProviderSettings {
   std::uint64_t spend_per_day_nanodollars = 0;
   Counting counting;
   double burst_seconds = 1;
-  std::chrono::milliseconds timeout{20'000};             // of the whole call
+  std::chrono::milliseconds timeout{20'000};              // of the whole call
   std::chrono::milliseconds first_token_timeout{10'000};  // keep-alives do not count; 0: none
   std::chrono::milliseconds idle_timeout{5'000};          // between two pieces of a stream; 0: none
 };
@@ -43,27 +43,27 @@ struct Prompt {
   std::string system;                // ours, all of it: begins with system_stable
   std::vector<HistoryLine> history;  // trimmed
   std::string user_message;
-  std::string schema_json;           // JSON schema of the answer
+  std::string schema_json;  // JSON schema of the answer
   std::uint32_t max_output_tokens = 400;
   std::uint32_t estimated_input_tokens = 0;
-  std::string safety_identifier;     // hashed user
+  std::string safety_identifier;  // hashed user
 };
 
 enum class CallError {
   none,
-  rate_limited,      // a limit a minute, a day or in flight
-  slow_down,         // the provider wants a slower ramp
-  quota_exhausted,   // no money, or a spend limit
-  too_large,         // dearer than the limit by itself: never again as it is
+  rate_limited,     // a limit a minute, a day or in flight
+  slow_down,        // the provider wants a slower ramp
+  quota_exhausted,  // no money, or a spend limit
+  too_large,        // dearer than the limit by itself: never again as it is
   bad_request,
   context_too_long,  // a shorter prompt may go
   unauthorised,
   unavailable,
   overloaded,
-  timeout,           // the whole call's, the first token's or between two pieces
+  timeout,  // the whole call's, the first token's or between two pieces
   connection,
-  truncated,         // a stream that ended, or told an error, before it was whole
-  invalid_answer,    // not the JSON of api.md §3, or over the size bound
+  truncated,       // a stream that ended, or told an error, before it was whole
+  invalid_answer,  // not the JSON of api.md §3, or over the size bound
   cancelled
 };
 std::string_view to_string(CallError);
@@ -81,17 +81,17 @@ Remedy remedy_of(CallError);
 
 struct CallResult {
   CallError error = CallError::none;
-  std::string detail;           // for logs: status and error code, never texts
-  std::string answer;           // the model's text (not yet parsed), bounded; also on invalid_answer
+  std::string detail;  // for logs: status and error code, never texts
+  std::string answer;  // the model's text (not yet parsed), bounded; also on invalid_answer
   domain::Usage usage;
-  std::string served_model;     // what the provider says it used
+  std::string served_model;  // what the provider says it used
   std::int64_t latency_ms = 0;
-  std::chrono::milliseconds retry_after{0};            // 0: the provider gave no hint
-  std::map<std::string, std::int64_t> remaining;       // rate headers: "requests", "tokens", "input-tokens", "output-tokens"
-  std::map<std::string, std::int64_t> limits;          // the same names: what the provider says the limit is
+  std::chrono::milliseconds retry_after{0};                // 0: the provider gave no hint
+  std::map<std::string, std::int64_t> remaining;           // rate headers: "requests", "tokens", "input-tokens", "output-tokens"
+  std::map<std::string, std::int64_t> limits;              // the same names: what the provider says the limit is
   std::map<std::string, std::chrono::milliseconds> reset;  // … until it is full again
-  std::int64_t first_token_ms = -1;                    // -1: not streamed, or none came
-  bool was_sent = false;                               // the provider may have counted it
+  std::int64_t first_token_ms = -1;                        // -1: not streamed, or none came
+  bool was_sent = false;                                   // the provider may have counted it
 };
 
 /// Takes the model's text piece by piece, as it is written. Must not block.

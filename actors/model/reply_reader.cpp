@@ -64,10 +64,8 @@ void ReplyReader::take(char c) {
     case State::outside: return take_outside(c);
     case State::text:
       if (c == '"') return end_text();
-      if (c == '\\')
-        state_ = State::escape;
-      else
-        append(c);
+      if (c == '\\') state_ = State::escape;
+      else append(c);
       return;
     case State::escape: {
       state_ = State::text;
@@ -78,10 +76,8 @@ void ReplyReader::take(char c) {
       }
       constexpr std::string_view kEscapes = "\"\\/bfnrt", kMeanings = "\"\\/\b\f\n\r\t";
       const auto at = kEscapes.find(c);
-      if (at == kEscapes.npos)
-        state_ = State::over;
-      else
-        append(kMeanings[at]);
+      if (at == kEscapes.npos) state_ = State::over;
+      else append(kMeanings[at]);
       return;
     }
     case State::code_unit: return take_code_unit(c);
@@ -127,7 +123,10 @@ void ReplyReader::end_text() {
 }
 
 void ReplyReader::take_code_unit(char c) {
-  const auto digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+  const auto digit = c >= '0' && c <= '9'   ? c - '0'
+                     : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                     : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                            : -1;
   if (digit < 0) {
     state_ = State::over;
     return;

@@ -31,13 +31,13 @@ struct LimitStatus {
 struct ProviderStatus {
   std::string name, model;
   bool enabled = false;
-  bool healthy = true;  // breaker closed
-  std::string breaker = "closed";  // "closed", "open", "probing", "ramping"
-  std::int64_t breaker_opens_in_ms = 0;   // until a probe may go
-  std::int64_t held_ms = 0;               // the provider said wait: for this long
-  std::string last_error;                 // class of the newest failure; empty: none yet
-  std::uint32_t weight = 0;               // as configured
-  double effective_weight = 0;            // as in force: a spike raises cheaper ones
+  bool healthy = true;                   // breaker closed
+  std::string breaker = "closed";        // "closed", "open", "probing", "ramping"
+  std::int64_t breaker_opens_in_ms = 0;  // until a probe may go
+  std::int64_t held_ms = 0;              // the provider said wait: for this long
+  std::string last_error;                // class of the newest failure; empty: none yet
+  std::uint32_t weight = 0;              // as configured
+  double effective_weight = 0;           // as in force: a spike raises cheaper ones
   std::vector<LimitStatus> limits;
   std::int64_t in_flight = 0, waiting = 0;
   std::int64_t calls_total = 0, failures_total = 0, rate_limited_total = 0;  // by the provider
@@ -69,7 +69,7 @@ struct ModelStatus {
   std::vector<PlanStatus> plans;
   CacheStatus cache;
   bool offline_enabled = true;
-  std::int64_t waiting = 0;  // extractions that wait for budget
+  std::int64_t waiting = 0;                     // extractions that wait for budget
   QueueMode queue_mode = QueueMode::automatic;  // as set
   bool queueing = false;                        // whether it is on now
   std::string queueing_why;
@@ -129,7 +129,8 @@ struct QueueSettings {
 };
 
 /// Nano-dollars of a call at a time, by the dated price table; -1: no price is known.
-using CostOf = std::function<std::int64_t(std::string_view provider, std::string_view model, const domain::Usage&, domain::Timestamp)>;
+using CostOf =
+    std::function<std::int64_t(std::string_view provider, std::string_view model, const domain::Usage&, domain::Timestamp)>;
 
 /// Of answers that need no model (actors/model/cache).
 struct CacheSettings {
@@ -139,16 +140,16 @@ struct CacheSettings {
 };
 
 struct SupervisorOptions {
-  std::vector<ProviderSettings> providers;  // enabled ones, with limits and weights
+  std::vector<ProviderSettings> providers;               // enabled ones, with limits and weights
   std::vector<std::shared_ptr<ProviderClient>> clients;  // same order
-  std::vector<PlanSettings> plans;  // a plan that is not here: share 1, no limit, the providers' own models
+  std::vector<PlanSettings> plans;                       // a plan that is not here: share 1, no limit, the providers' own models
   QueueSettings queue;
   std::shared_ptr<QueueBoard> board;  // may be null
   CacheSettings cache;
-  ShareStore* shares = nullptr;             // null: every limit is this server's own. Outlives the supervisor
-  std::string server_id;                    // its name in the books, the same after a restart
+  ShareStore* shares = nullptr;  // null: every limit is this server's own. Outlives the supervisor
+  std::string server_id;         // its name in the books, the same after a restart
   ShareRules share_rules;
-  CostOf cost;                        // may be empty: then no spend is counted, and no provider is cheaper than another
+  CostOf cost;  // may be empty: then no spend is counted, and no provider is cheaper than another
   bool offline_enabled = true;
   std::vector<std::string> fallback_order;  // empty: by weight
   const Clock* clock = nullptr;

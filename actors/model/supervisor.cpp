@@ -1,7 +1,7 @@
 #include "actors/model/supervisor.hpp"
 
-#include <caf/all.hpp>
 #include <spdlog/spdlog.h>
+#include <caf/all.hpp>
 
 #include <algorithm>
 #include <array>
@@ -158,7 +158,8 @@ class Supervisor : public caf::event_based_actor {
     ShareRequest request;
     request.server_id = server_id_;
     const auto now = clock().now();
-    for (const auto& [name, want] : desk_.wants(now)) request.wants[name] = {want.whole, std::max<std::int64_t>(0, want.wanted - floor_of(want.whole, share_rules_))};
+    for (const auto& [name, want] : desk_.wants(now))
+      request.wants[name] = {want.whole, std::max<std::int64_t>(0, want.wanted - floor_of(want.whole, share_rules_))};
     if (!share_address_) {
       share_address_ = std::make_shared<ShareAddress>();
       share_address_->actor = caf::actor_cast<caf::actor>(this);
@@ -166,7 +167,9 @@ class Supervisor : public caf::event_based_actor {
     shares_->renew(std::move(request), [address = share_address_, now](result<ShareAnswer> answer) {
       if (!answer) return;  // what this server has ends by itself, but for its floor
       const std::lock_guard lock(address->mutex);
-      if (address->actor) caf::anon_send(address->actor, share_answer_atom::value, ShareAnswerPtr(std::make_shared<const ArrivedShare>(ArrivedShare{std::move(*answer), now})));
+      if (address->actor)
+        caf::anon_send(address->actor, share_answer_atom::value,
+                       ShareAnswerPtr(std::make_shared<const ArrivedShare>(ArrivedShare{std::move(*answer), now})));
     });
   }
 
@@ -256,14 +259,13 @@ class Supervisor : public caf::event_based_actor {
 
   void tell(const LeaseDesk::News& news) {
     const std::string provider = news.provider ? context_->providers[*news.provider].name : "";
-    if (news.alert)
-      spdlog::error("alert: model {}: provider {}: {}", news.what, provider, news.why);
+    if (news.alert) spdlog::error("alert: model {}: provider {}: {}", news.what, provider, news.why);
     else if (news.what == "breaker_opened" || news.what == "held")
       spdlog::warn("model {}: provider {}: {}", news.what, provider, news.why);
-    else
-      spdlog::info("model {}: {}{}", news.what, provider.empty() ? "" : "provider " + provider + ": ", news.why);
+    else spdlog::info("model {}: {}{}", news.what, provider.empty() ? "" : "provider " + provider + ": ", news.why);
     context_->metrics->decided(news.what, provider);
-    recent_.push_back({context_->clock ? context_->clock->now() : domain::Timestamp(), std::string(news.what), provider, news.why});
+    recent_.push_back(
+        {context_->clock ? context_->clock->now() : domain::Timestamp(), std::string(news.what), provider, news.why});
     if (recent_.size() > kRecentDecisions) recent_.pop_front();
   }
 
@@ -281,7 +283,9 @@ class Supervisor : public caf::event_based_actor {
     }
   }
 
-  void show_in_flight(std::uint32_t provider) { context_->metrics->in_flight(context_->providers[provider].name, desk_.in_flight(provider)); }
+  void show_in_flight(std::uint32_t provider) {
+    context_->metrics->in_flight(context_->providers[provider].name, desk_.in_flight(provider));
+  }
 
   ModelStatusPtr status() {
     auto s = std::make_shared<ModelStatus>(desk_.status(clock().now()));

@@ -22,16 +22,19 @@ std::string hex(std::string_view bytes) {
 
 /// What the log keeps of a request's body, only to tell another request with the same key: keyed, because a short message
 /// could be found from a plain hash; nothing where no key was sent.
-std::string blinded_fingerprint(const privacy::Secrets& secrets, const std::optional<std::string>& key, const std::string& fingerprint) {
+std::string blinded_fingerprint(const privacy::Secrets& secrets, const std::optional<std::string>& key,
+                                const std::string& fingerprint) {
   return key ? secrets.key_hash("request " + *key + '\0' + fingerprint) : std::string();
 }
 
 class HostedGateway final : public SessionGateway {
  public:
-  HostedGateway(caf::actor_system& system, GatewayOptions options) : environment_(std::make_shared<Environment>(std::move(options))) {
+  HostedGateway(caf::actor_system& system, GatewayOptions options)
+      : environment_(std::make_shared<Environment>(std::move(options))) {
     const std::uint32_t partitions = environment_->options.log->partitions();
     hosts_.reserve(partitions);
-    for (std::uint32_t partition = 0; partition < partitions; ++partition) hosts_.push_back(spawn_host(system, environment_, partition));
+    for (std::uint32_t partition = 0; partition < partitions; ++partition)
+      hosts_.push_back(spawn_host(system, environment_, partition));
   }
 
   ~HostedGateway() override { stop(); }
@@ -46,19 +49,20 @@ class HostedGateway final : public SessionGateway {
     auto flow = environment_->options.flows->newest(request.flow);
     if (!flow) return refuse(GatewayErrc::unknown_flow);
     const std::string& key = request.idempotency_key ? *request.idempotency_key : std::string();
-    std::string user_id = request.user_id ? *request.user_id
-                          : request.idempotency_key
-                              ? "usr_" + hex(secrets.derived16("user", key))
-                              : make_id("usr", *environment_->options.clock, *environment_->options.random);
+    std::string user_id = request.user_id           ? *request.user_id
+                          : request.idempotency_key ? "usr_" + hex(secrets.derived16("user", key))
+                                                    : make_id("usr", *environment_->options.clock, *environment_->options.random);
     StartJob start{{}, {}, secrets.blinded_user_id(user_id), {}, nullptr, std::move(reply)};
 
-    auto job = std::make_shared<Job>(Job{{}, 0, std::move(request.context), std::nullopt, !request.idempotency_key, {}, std::move(start)});
+    auto job = std::make_shared<Job>(
+        Job{{}, 0, std::move(request.context), std::nullopt, !request.idempotency_key, {}, std::move(start)});
     StartJob& starting = std::get<StartJob>(job->what);
     job->partition = partition_of_user(starting.blinded_user_id, static_cast<std::uint32_t>(hosts_.size()));
     // Vouched for or not is part of the derivation: whoever only names a person must not find a session of theirs.
     job->session_id = make_session_id(
-        job->partition, request.idempotency_key ? secrets.derived16(request.vouched ? "vouched session" : "session", key + '\0' + user_id)
-                                                : random16());
+        job->partition, request.idempotency_key
+                            ? secrets.derived16(request.vouched ? "vouched session" : "session", key + '\0' + user_id)
+                            : random16());
     starting.user_key = secrets.user_key(user_id, request.vouched, job->session_id);
     starting.token = secrets.session_token(job->session_id, 1);
     starting.command = {std::move(user_id),
@@ -94,7 +98,12 @@ class HostedGateway final : public SessionGateway {
         make_id("trn", *environment.options.clock, *environment.options.random), std::move(request.text),
         request.idempotency_key ? environment.options.secrets->key_hash(*request.idempotency_key) : std::string(),
         blinded_fingerprint(*environment.options.secrets, request.idempotency_key, request.fingerprint)};
-    dispatch({std::move(request.session_id), 0, std::move(request.context), request.token_generation, false, {},
+    dispatch({std::move(request.session_id),
+              0,
+              std::move(request.context),
+              request.token_generation,
+              false,
+              {},
               MessageJob{std::move(command), request.respond_async, std::move(*reply)}});
   }
 
@@ -125,9 +134,12 @@ class HostedGateway final : public SessionGateway {
 
   RuntimeStatus status() const override {
     const Environment& e = *environment_;
-    return {e.ready_since,          draining(),
-            e.fenced.load(),        e.admission->inside(),
-            e.instruments.sessions_in_memory(), e.instruments.turns(),
+    return {e.ready_since,
+            draining(),
+            e.fenced.load(),
+            e.admission->inside(),
+            e.instruments.sessions_in_memory(),
+            e.instruments.turns(),
             e.instruments.turn_errors()};
   }
 

@@ -9,8 +9,10 @@ namespace onboarding::session {
 namespace {
 
 // From an instant offline answer to the deadline of a request.
-const prometheus::Histogram::BucketBoundaries turn_buckets = {0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60};
-const prometheus::Histogram::BucketBoundaries append_buckets = {0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2};
+const prometheus::Histogram::BucketBoundaries turn_buckets = {0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
+                                                              0.5,   1,     2.5,  5,     10,   25,  60};
+const prometheus::Histogram::BucketBoundaries append_buckets = {0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01,
+                                                                0.025,  0.05,   0.1,   0.5,   2};
 
 prometheus::Counter& counter(prometheus::Registry& registry, const char* name, const char* help) {
   return prometheus::BuildCounter().Name(name).Help(help).Register(registry).Add({});
@@ -46,7 +48,8 @@ void log_fields(std::string_view event, const std::string& session_id, const std
 
 }  // namespace
 
-LabelledCounter::LabelledCounter(prometheus::Registry& registry, const char* name, const char* help, std::vector<std::string> labels)
+LabelledCounter::LabelledCounter(prometheus::Registry& registry, const char* name, const char* help,
+                                 std::vector<std::string> labels)
     : family_(prometheus::BuildCounter().Name(name).Help(help).Register(registry)), labels_(std::move(labels)) {}
 
 void LabelledCounter::increment(const std::string& first, const std::string& second) {
@@ -76,8 +79,10 @@ Instruments::Instruments(prometheus::Registry& registry)
       abandoned_(counter(registry, "onboarding_sessions_abandoned_total", "Sessions abandoned.")),
       open_(gauge(registry, "onboarding_active_sessions", "Sessions that are active in the log.")),
       memory_gauge_(gauge(registry, "onboarding_sessions_in_memory", "Session actors alive.")),
-      turn_seconds_(histogram(registry, "onboarding_turn_duration_seconds", "From a message's durable receipt to its durable answer.", turn_buckets)),
-      append_seconds_(histogram(registry, "onboarding_append_duration_seconds", "From an append's call to its end.", append_buckets)) {}
+      turn_seconds_(histogram(registry, "onboarding_turn_duration_seconds",
+                              "From a message's durable receipt to its durable answer.", turn_buckets)),
+      append_seconds_(
+          histogram(registry, "onboarding_append_duration_seconds", "From an append's call to its end.", append_buckets)) {}
 
 void Instruments::durable(const std::string& session_id, const domain::State& after, std::span<const domain::Event> events) {
   using namespace domain;

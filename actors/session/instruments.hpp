@@ -48,7 +48,9 @@ class Instruments {
   std::uint64_t turns() const { return turns_.load(std::memory_order_relaxed); }
   std::uint64_t turn_errors() const { return turn_errors_.load(std::memory_order_relaxed); }
   /// How long a turn takes lately.
-  std::chrono::milliseconds usual_turn() const { return std::chrono::milliseconds(usual_turn_ms_.load(std::memory_order_relaxed)); }
+  std::chrono::milliseconds usual_turn() const {
+    return std::chrono::milliseconds(usual_turn_ms_.load(std::memory_order_relaxed));
+  }
 
  private:
   LabelledCounter turns_total_, extracted_, reasked_, rejected_, appends_;

@@ -1,7 +1,7 @@
 // The partition host: the only one that brings sessions of its partition to life and lets them go, so that no session
 // ever has two actors. It routes requests, finds turns and timers that wait in the log's index, and never blocks.
-#include <caf/all.hpp>
 #include <spdlog/spdlog.h>
+#include <caf/all.hpp>
 
 #include <deque>
 #include <unordered_map>
@@ -59,10 +59,10 @@ class PartitionHost : public caf::event_based_actor {
 
  private:
   enum class Phase {
-    waiting,    // for a permit to be read; no actor yet
-    reading,    // holds a permit
+    waiting,  // for a permit to be read; no actor yet
+    reading,  // holds a permit
     live,
-    leaving     // was told to stop; requests wait until it says whether it went
+    leaving  // was told to stop; requests wait until it says whether it went
   };
   struct Entry {
     Phase phase = Phase::waiting;
@@ -185,23 +185,23 @@ class PartitionHost : public caf::event_based_actor {
     // What the index keeps naming is in memory or in quarantine: room for a page of others beside it.
     const std::size_t limit = environment_->settings().poll_page + sessions_.size() + quarantined_.size();
     environment_->callbacks.begin();
-    environment_->options.offload(
-        [environment = environment_, partition = partition_, now, timers, limit, to = caf::actor_cast<caf::actor>(this)]() mutable {
-          auto found = std::make_shared<IndexFindings>();
-          if (!environment->stopping.load()) {
-            log::EventLog& log = *environment->options.log;
-            auto pending = log.pending_turns(partition, limit);
-            auto due = timers ? log.due(partition, now, limit) : result<std::vector<log::OpenStream>>();
-            found->failed = !pending || !due;
-            if (pending) found->pending = std::move(*pending);
-            if (due) found->due = std::move(*due);
-            found->more = found->pending.size() == limit || found->due.size() == limit;
-            if (partition == 0)
-              if (const auto open = log.open_count()) environment->instruments.open_sessions(*open);
-          }
-          caf::anon_send(std::exchange(to, nullptr), found_atom::value, std::move(found));
-          environment->callbacks.end();
-        });
+    environment_->options.offload([environment = environment_, partition = partition_, now, timers, limit,
+                                   to = caf::actor_cast<caf::actor>(this)]() mutable {
+      auto found = std::make_shared<IndexFindings>();
+      if (!environment->stopping.load()) {
+        log::EventLog& log = *environment->options.log;
+        auto pending = log.pending_turns(partition, limit);
+        auto due = timers ? log.due(partition, now, limit) : result<std::vector<log::OpenStream>>();
+        found->failed = !pending || !due;
+        if (pending) found->pending = std::move(*pending);
+        if (due) found->due = std::move(*due);
+        found->more = found->pending.size() == limit || found->due.size() == limit;
+        if (partition == 0)
+          if (const auto open = log.open_count()) environment->instruments.open_sessions(*open);
+      }
+      caf::anon_send(std::exchange(to, nullptr), found_atom::value, std::move(found));
+      environment->callbacks.end();
+    });
   }
 
   void take_findings(const IndexFindings& found) {
@@ -210,14 +210,13 @@ class PartitionHost : public caf::event_based_actor {
     for (const log::OpenStream& stream : found.pending) bring_up_for_the_log(stream.stream);
     for (const log::OpenStream& stream : found.due) {
       const auto known = sessions_.find(stream.stream);
-      if (known == sessions_.end())
-        bring_up_for_the_log(stream.stream);
-      else if (known->second.phase == Phase::live)
-        send(known->second.actor, due_atom::value);
+      if (known == sessions_.end()) bring_up_for_the_log(stream.stream);
+      else if (known->second.phase == Phase::live) send(known->second.actor, due_atom::value);
     }
     if (planted(Plant::lost_timer) && !found.due.empty()) return;
-    delayed_send(this, found.more ? std::min(next_page_after, environment_->settings().poll_every) : environment_->settings().poll_every,
-                 poll_atom::value);
+    delayed_send(
+        this, found.more ? std::min(next_page_after, environment_->settings().poll_every) : environment_->settings().poll_every,
+        poll_atom::value);
   }
 
   void bring_up_for_the_log(const std::string& id) {

@@ -86,21 +86,26 @@ class ModelControl final : public model::Control {
   ModelControl(caf::actor_system& system, caf::actor supervisor) : system_(system), supervisor_(std::move(supervisor)) {}
 
   void status(Done done) override { ask(std::move(done), model::model_status_atom::value); }
-  void change(model::ProviderChange change, Done done) override { ask(std::move(done), model::change_atom::value, std::move(change)); }
+  void change(model::ProviderChange change, Done done) override {
+    ask(std::move(done), model::change_atom::value, std::move(change));
+  }
   void set_queue_mode(model::QueueMode mode, Done done) override { ask(std::move(done), model::queue_mode_atom::value, mode); }
 
  private:
   template <class... Question>
   void ask(Done done, Question... question) {
     // With an argument: without one, CAF 0.17 dereferences a null pointer to none (UBSan).
-    system_.spawn([done = std::move(done), question...](caf::event_based_actor* self, const caf::actor& supervisor) {
-      self->request(supervisor, std::chrono::seconds(5), question...)
-          .then([=](const model::ModelStatusPtr& status) { done(status); },
-                [=](const caf::error& error) {
-                  const bool wrong = error == caf::sec::invalid_argument;
-                  done(failure(std::make_error_code(wrong ? std::errc::invalid_argument : std::errc::timed_out), self->system().render(error)));
-                });
-    }, supervisor_);
+    system_.spawn(
+        [done = std::move(done), question...](caf::event_based_actor* self, const caf::actor& supervisor) {
+          self->request(supervisor, std::chrono::seconds(5), question...)
+              .then([=](const model::ModelStatusPtr& status) { done(status); },
+                    [=](const caf::error& error) {
+                      const bool wrong = error == caf::sec::invalid_argument;
+                      done(failure(std::make_error_code(wrong ? std::errc::invalid_argument : std::errc::timed_out),
+                                   self->system().render(error)));
+                    });
+        },
+        supervisor_);
   }
 
   caf::actor_system& system_;
@@ -132,9 +137,10 @@ struct Runtime::Parts {
         supervisor(model::spawn_supervisor(system, model_options)),
         control(system, supervisor),
         board_keeper(system.spawn(keep_board, supervisor, board)),
-        gateway(session::make_gateway(system, {options.log, options.keys, options.secrets, options.clock, options.random,
-                                               options.flows, options.metrics, options.sessions, supervisor,
-                                               [this](std::function<void()> work) { clerk(std::move(work)); }, model_options.board})) {}
+        gateway(session::make_gateway(
+            system, {options.log, options.keys, options.secrets, options.clock, options.random, options.flows, options.metrics,
+                     options.sessions, supervisor, [this](std::function<void()> work) { clerk(std::move(work)); },
+                     model_options.board})) {}
 
   ~Parts() {
     gateway->stop();

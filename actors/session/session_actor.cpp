@@ -4,8 +4,8 @@
 //   job ─▶ todo ─▶ decide ─▶ encode ─▶ append ─▶ durable ─▶ evolve ─▶ settled ─▶ answers
 //                    ▲                    │ conflict, in doubt
 //                    └── read again ◀─────┘
-#include <caf/all.hpp>
 #include <spdlog/spdlog.h>
+#include <caf/all.hpp>
 
 #include "actors/model/supervisor.hpp"
 #include "actors/session/environment.hpp"
@@ -16,8 +16,8 @@ namespace onboarding::session {
 
 namespace {
 
-FaultPoint before_append("session.before_append");      // decided, not yet given to the log
-FaultPoint after_append("session.after_append");        // durable, nobody told
+FaultPoint before_append("session.before_append");  // decided, not yet given to the log
+FaultPoint after_append("session.after_append");    // durable, nobody told
 FaultPoint before_model_call("session.before_model_call");
 FaultPoint after_model_call("session.after_model_call");  // answered, not yet in the log
 
@@ -55,7 +55,8 @@ GatewayErrc refusal_of(domain::Rejection rejection) {
 
 GatewayErrc refusal_of(const Failure& failure) {
   if (failure.code == make_error_code(log::Errc::overloaded)) return GatewayErrc::overloaded;
-  if (failure.code == make_error_code(privacy::Errc::unreachable) || failure.code == make_error_code(codec::Errc::key_unreachable))
+  if (failure.code == make_error_code(privacy::Errc::unreachable) ||
+      failure.code == make_error_code(codec::Errc::key_unreachable))
     return GatewayErrc::keys_unreachable;
   if (failure.code == make_error_code(privacy::Errc::erased)) return GatewayErrc::unknown_session;
   return GatewayErrc::not_writable;
@@ -69,8 +70,8 @@ bool concluded(const domain::Turn& turn) {
 struct Step {
   enum class Kind { job, start_turn, conclude_turn, queue_turn, abandon };
   Kind kind = Kind::job;
-  JobPtr job;           // of a job
-  std::string turn_id;  // of the others
+  JobPtr job;               // of a job
+  std::string turn_id;      // of the others
   const char* reason = "";  // of queue_turn
 };
 
@@ -146,9 +147,7 @@ class SessionActor : public caf::event_based_actor {
       std::string what = "unknown";
       try {
         std::rethrow_exception(error);
-      } catch (const std::exception& e) {
-        what = e.what();
-      } catch (...) {
+      } catch (const std::exception& e) { what = e.what(); } catch (...) {
       }
       spdlog::error(R"({{"event":"session_actor_failed","session_id":"{}","error":"{}"}})", session_id_, what);
       return caf::exit_reason::unhandled_exception;
@@ -173,7 +172,7 @@ class SessionActor : public caf::event_based_actor {
 
  private:
   enum class Phase {
-    loading,    // from the log, for the first time
+    loading,  // from the log, for the first time
     ready,
     rereading,  // an append ended in doubt or in conflict: what the log has decides
     ended       // it cannot be read, or somebody else owns the partition: nothing is served
@@ -210,7 +209,8 @@ class SessionActor : public caf::event_based_actor {
   }
 
   std::size_t waiting_requests() const {
-    return waiters_.size() + static_cast<std::size_t>(std::count_if(todo_.begin(), todo_.end(), [](const Step& s) { return s.job != nullptr; }));
+    return waiters_.size() +
+           static_cast<std::size_t>(std::count_if(todo_.begin(), todo_.end(), [](const Step& s) { return s.job != nullptr; }));
   }
 
   void answer_read(const Job& job, ReadJob& read) {
@@ -299,7 +299,8 @@ class SessionActor : public caf::event_based_actor {
       case Step::Kind::conclude_turn: {
         if (!ask_ || !ask_->outcome || ask_->turn_id != step.turn_id) return std::nullopt;
         const model::ExtractionOutcome& outcome = *ask_->outcome;
-        return domain::ConcludeTurn{step.turn_id, ask_->activation, outcome.answer, outcome.source, outcome.failure, outcome.calls};
+        return domain::ConcludeTurn{step.turn_id,   ask_->activation, outcome.answer,
+                                    outcome.source, outcome.failure,  outcome.calls};
       }
       case Step::Kind::queue_turn: return domain::QueueTurn{step.turn_id, step.reason};
       case Step::Kind::abandon: return domain::AbandonIfDue{environment_->ready_since};
@@ -317,7 +318,8 @@ class SessionActor : public caf::event_based_actor {
       return command;
     }
     const std::uint32_t generation = state_->token_generation + 1;
-    return domain::IssueToken{generation, privacy::sha256_hex(environment_->options.secrets->session_token(session_id_, generation))};
+    return domain::IssueToken{generation,
+                              privacy::sha256_hex(environment_->options.secrets->session_token(session_id_, generation))};
   }
 
   void carry_out(Step step, domain::Command command, int conflicts) {
@@ -350,7 +352,8 @@ class SessionActor : public caf::event_based_actor {
     record.index = domain::recovery_index(*state_, writing.events, writing.time, settings().limits);
     record.time = writing.time;
     take_key(writing.step);
-    auto payload = codec::encode(meta_of(writing.step), session_id_, state_->version + 1, writing.time, writing.events, key_.get());
+    auto payload =
+        codec::encode(meta_of(writing.step), session_id_, state_->version + 1, writing.time, writing.events, key_.get());
     if (!payload) return refused(writing.step, payload.error());
     record.payload = std::move(*payload);
     if (before_append.hit()) return refused(writing.step, {make_error_code(log::Errc::not_writable), "fault point"});
@@ -360,11 +363,11 @@ class SessionActor : public caf::event_based_actor {
     writing_ = std::make_unique<Writing>(std::move(writing));
 
     environment_->callbacks.begin();
-    environment_->options.log->append(
-        std::move(record), [environment = environment_, to = self()](log::AppendOutcome outcome) mutable {
-          caf::anon_send(std::exchange(to, nullptr), appended_atom::value, std::move(outcome));
-          environment->callbacks.end();
-        });
+    environment_->options.log->append(std::move(record),
+                                      [environment = environment_, to = self()](log::AppendOutcome outcome) mutable {
+                                        caf::anon_send(std::exchange(to, nullptr), appended_atom::value, std::move(outcome));
+                                        environment->callbacks.end();
+                                      });
     // The first attempt overlaps the append of its message: the model is asked now, its answer is used only afterwards.
     const auto* received = std::get_if<domain::ReceiveMessage>(&writing_->command);
     const bool starts_its_turn = received && std::holds_alternative<domain::TurnStarted>(writing_->events.back());
@@ -429,7 +432,8 @@ class SessionActor : public caf::event_based_actor {
       read_again();
     } else if (const auto* in_doubt = std::get_if<log::InDoubt>(&outcome)) {
       environment_->instruments.append_ended("in_doubt", took);
-      spdlog::warn(R"({{"event":"append_in_doubt","session_id":"{}","error":"{}"}})", session_id_, in_doubt->error.code.message());
+      spdlog::warn(R"({{"event":"append_in_doubt","session_id":"{}","error":"{}"}})", session_id_,
+                   in_doubt->error.code.message());
       if (planted(Plant::skipped_version_check)) return append_blindly(state_->version);
       read_again();
     } else if (const auto* refusal = std::get_if<log::Refused>(&outcome)) {
@@ -479,7 +483,8 @@ class SessionActor : public caf::event_based_actor {
   void refused(const Step& step, const Failure& why) {
     switch (step.kind) {
       case Step::Kind::job:
-        if (const auto* message = std::get_if<MessageJob>(&step.job->what); message && ask_ && ask_->turn_id == message->command.turn_id)
+        if (const auto* message = std::get_if<MessageJob>(&step.job->what);
+            message && ask_ && ask_->turn_id == message->command.turn_id)
           ask_.reset();
         step.job->refuse(refusal_of(why));
         break;
@@ -565,7 +570,8 @@ class SessionActor : public caf::event_based_actor {
 
   void begin_with(result<Loaded> loaded) {
     if (!loaded) {
-      spdlog::error(R"({{"event":"session_unreadable","session_id":"{}","error":"{}"}})", session_id_, loaded.error().code.message());
+      spdlog::error(R"({{"event":"session_unreadable","session_id":"{}","error":"{}"}})", session_id_,
+                    loaded.error().code.message());
       return end_unable(refusal_of(loaded.error()));
     }
     if (loaded->forgotten) return end_unable(GatewayErrc::unknown_session);
@@ -609,16 +615,19 @@ class SessionActor : public caf::event_based_actor {
   }
 
   void settled(const JobPtr& job, bool written) {
-    if (auto* start = std::get_if<StartJob>(&job->what)) return start->reply(SessionStartedAnswer{snapshot(), start->token, !written});
+    if (auto* start = std::get_if<StartJob>(&job->what))
+      return start->reply(SessionStartedAnswer{snapshot(), start->token, !written});
     if (auto* resume = std::get_if<ResumeJob>(&job->what))
-      return resume->reply(ResumeAnswer{snapshot(), environment_->options.secrets->session_token(session_id_, state_->token_generation)});
+      return resume->reply(
+          ResumeAnswer{snapshot(), environment_->options.secrets->session_token(session_id_, state_->token_generation)});
     const MessageJob& message = std::get<MessageJob>(job->what);
     const domain::Turn* turn = domain::find_turn(*state_, message.command.turn_id);
     if (!turn) turn = domain::find_turn_by_key(*state_, message.command.idempotency_key_hash);
     ONBOARDING_ASSERT(turn != nullptr, "a message that was received has a turn");
     waiters_.push_back({job, turn->turn_id, turn->queued || message.respond_async});
     if (turn->queued) return answer_as_queued(turn->turn_id, false);
-    if (message.respond_async && !concluded(*turn)) todo_.push_back({Step::Kind::queue_turn, nullptr, turn->turn_id, "asked_for"});
+    if (message.respond_async && !concluded(*turn))
+      todo_.push_back({Step::Kind::queue_turn, nullptr, turn->turn_id, "asked_for"});
   }
 
   /// Works on the turn that is due: makes its first attempt, takes its outcome, or counts another attempt.
@@ -632,7 +641,8 @@ class SessionActor : public caf::event_based_actor {
       todo_.insert(todo_.begin(), {Step::Kind::conclude_turn, nullptr, turn->turn_id, ""});
       return;
     }
-    const bool ours = turn->status == domain::TurnStatus::running && turn->turn_id == started_turn_ && turn->activation == started_activation_;
+    const bool ours =
+        turn->status == domain::TurnStatus::running && turn->turn_id == started_turn_ && turn->activation == started_activation_;
     if (ours || (planted(Plant::activation_not_counted) && turn->status == domain::TurnStatus::running))
       return ask(turn->turn_id, turn->activation, turn->text.text, turn->queued || !is_waited_for(turn->turn_id));
     work_queued_ = true;
@@ -642,7 +652,8 @@ class SessionActor : public caf::event_based_actor {
   /// Whether the question under way is the one for the attempt that is running.
   bool ask_counts() const {
     const domain::Turn* turn = domain::pending_turn(*state_);
-    return turn && turn->status == domain::TurnStatus::running && ask_->turn_id == turn->turn_id && ask_->activation == turn->activation;
+    return turn && turn->status == domain::TurnStatus::running && ask_->turn_id == turn->turn_id &&
+           ask_->activation == turn->activation;
   }
 
   // ---- the model
@@ -652,7 +663,8 @@ class SessionActor : public caf::event_based_actor {
     ask_ = std::make_unique<Ask>(Ask{serial, turn_id, activation, {}, nullptr});
     auto about = question(turn_id, text);
     about->priority = nobody_waits ? model::Priority::queued_turn : model::Priority::waiting_client;
-    about->deadline = environment_->options.clock->now() + (nobody_waits ? settings().queued_deadline : settings().model_deadline);
+    about->deadline =
+        environment_->options.clock->now() + (nobody_waits ? settings().queued_deadline : settings().model_deadline);
     if (!watching_.empty()) about->on_reply = reply_relay(turn_id);
     (void)before_model_call.hit();
     // The supervisor keeps the deadline; ours only guards against its silence.
@@ -748,7 +760,8 @@ class SessionActor : public caf::event_based_actor {
     const std::uint32_t place = std::max(1u, place_in_queue(turn_id));
     answer.position_in_queue = std::max(1u, ahead.position) + place - 1;
     const auto eta = ahead.eta + environment_->instruments.usual_turn() * place;
-    answer.eta_seconds = static_cast<std::uint32_t>(std::max<std::int64_t>(1, std::chrono::ceil<std::chrono::seconds>(eta).count()));
+    answer.eta_seconds =
+        static_cast<std::uint32_t>(std::max<std::int64_t>(1, std::chrono::ceil<std::chrono::seconds>(eta).count()));
     return answer;
   }
 
@@ -765,10 +778,8 @@ class SessionActor : public caf::event_based_actor {
   void answer_concluded() {
     for (std::size_t i = 0; i < waiters_.size();) {
       const domain::Turn* turn = domain::find_turn(*state_, waiters_[i].turn_id);
-      if (turn && concluded(*turn))
-        answer(take_waiter(i), false);
-      else
-        i++;
+      if (turn && concluded(*turn)) answer(take_waiter(i), false);
+      else i++;
     }
   }
 
@@ -776,10 +787,8 @@ class SessionActor : public caf::event_based_actor {
   void answer_as_queued(const std::string& turn_id, bool all) {
     answer_concluded();
     for (std::size_t i = 0; i < waiters_.size();)
-      if (waiters_[i].turn_id == turn_id && (all || waiters_[i].queueing))
-        answer(take_waiter(i), true);
-      else
-        i++;
+      if (waiters_[i].turn_id == turn_id && (all || waiters_[i].queueing)) answer(take_waiter(i), true);
+      else i++;
   }
 
   bool is_waited_for(const std::string& turn_id) const {
@@ -818,10 +827,8 @@ class SessionActor : public caf::event_based_actor {
     std::erase_if(todo_, [&](const Step& step) { return step.job && refuse_if_due(step.job, GatewayErrc::overloaded); });
     std::erase_if(stash_, [&](const JobPtr& job) { return refuse_if_due(job, GatewayErrc::overloaded); });
     if (ask_ && !ask_->outcome) {
-      if (time >= ask_->due)
-        take_outcome(ask_->serial, no_outcome("deadline"));
-      else
-        arm_deadline(ask_->due);
+      if (time >= ask_->due) take_outcome(ask_->serial, no_outcome("deadline"));
+      else arm_deadline(ask_->due);
     }
     pump();
     look_at_idleness();
@@ -837,19 +844,16 @@ class SessionActor : public caf::event_based_actor {
   }
 
   bool is_idle() const {
-    return phase_ == Phase::ready && !writing_ && todo_.empty() && watching_.empty() && waiters_.empty() && stash_.empty() && !ask_ && !work_queued_ &&
-           !work_held_ && !domain::pending_turn(*state_);
+    return phase_ == Phase::ready && !writing_ && todo_.empty() && watching_.empty() && waiters_.empty() && stash_.empty() &&
+           !ask_ && !work_queued_ && !work_held_ && !domain::pending_turn(*state_);
   }
 
   void look_at_idleness() {
     std::erase_if(watching_, [](const Watching& watching) { return !watching.watcher->interested(); });
     const auto leaves_at = touched_ + settings().passivate_after;
-    if (!is_idle())
-      arm_deadline(now() + settings().passivate_after);
-    else if (now() < leaves_at)
-      arm_deadline(leaves_at);
-    else
-      ask_to_leave();
+    if (!is_idle()) arm_deadline(now() + settings().passivate_after);
+    else if (now() < leaves_at) arm_deadline(leaves_at);
+    else ask_to_leave();
   }
 
   /// Nobody needs it in memory: there is no such session, or it came up only to do what the log asked for.
@@ -904,10 +908,10 @@ class SessionActor : public caf::event_based_actor {
 
 }  // namespace
 
-caf::actor spawn_session(caf::local_actor& host, const EnvironmentPtr& environment, std::uint32_t partition, std::string session_id,
-                         bool certainly_new, bool for_the_log) {
-  return host.spawn<SessionActor>(environment, caf::actor_cast<caf::actor>(&host), partition, std::move(session_id), certainly_new,
-                                  for_the_log);
+caf::actor spawn_session(caf::local_actor& host, const EnvironmentPtr& environment, std::uint32_t partition,
+                         std::string session_id, bool certainly_new, bool for_the_log) {
+  return host.spawn<SessionActor>(environment, caf::actor_cast<caf::actor>(&host), partition, std::move(session_id),
+                                  certainly_new, for_the_log);
 }
 
 }  // namespace onboarding::session

@@ -314,8 +314,9 @@ bool mark_sealed(Value& value, const std::string& path, rapidjson::Document::All
   return true;
 }
 
-result<void> decode_event(const log::Record& record, std::size_t index, Value& envelope, rapidjson::Document::AllocatorType& allocator,
-                          Opener& opener, const Upcasters& upcasters, DecodedEvent& decoded) {
+result<void> decode_event(const log::Record& record, std::size_t index, Value& envelope,
+                          rapidjson::Document::AllocatorType& allocator, Opener& opener, const Upcasters& upcasters,
+                          DecodedEvent& decoded) {
   if (!envelope.IsObject()) return failure(Errc::malformed, "is not an object");
   Value* const data = find_changeable(envelope, "data");
   if (!data || !data->IsObject()) return failure(Errc::malformed, "data is missing");
@@ -397,7 +398,8 @@ result<std::string> encode(const RecordMeta& meta, std::string_view stream, std:
 
 result<std::vector<DecodedEvent>> decode(const log::Record& record, privacy::KeyStore& keys, const Upcasters& upcasters) {
   const auto wrong = [&](const Failure& why, std::string_view where = {}) {
-    return failure(why.code, to_string(Position{record.partition, record.first_sequence}) + " " + std::string(where) + why.detail);
+    return failure(why.code,
+                   to_string(Position{record.partition, record.first_sequence}) + " " + std::string(where) + why.detail);
   };
   // A payload of the largest size may hold a value in every other byte; its size is the bound.
   constexpr JsonLimits limits{.max_bytes = log::max_payload_bytes, .max_values = log::max_payload_bytes};
@@ -428,7 +430,8 @@ result<std::vector<DecodedEvent>> decode(const log::Record& record, privacy::Key
   decoded.reserve(record.count);
   for (std::size_t i = 0; i < record.count; ++i) {
     DecodedEvent& event = decoded.emplace_back();
-    auto read = decode_event(record, i, (*events)[static_cast<rapidjson::SizeType>(i)], document.GetAllocator(), opener, upcasters, event);
+    auto read = decode_event(record, i, (*events)[static_cast<rapidjson::SizeType>(i)], document.GetAllocator(), opener,
+                             upcasters, event);
     if (!read) return wrong(read.error(), "event " + std::to_string(i + 1) + ": ");
     event.recorded.time = *time;
     event.meta = meta;

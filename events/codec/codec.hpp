@@ -25,12 +25,12 @@ std::error_code make_error_code(Errc);
 
 /// What a record's events have in common beside their place.
 struct RecordMeta {
-  std::string user;            // user key (privacy::Secrets::user_key); empty for streams without a person
-  std::string blinded_user_id; // privacy::Secrets::blinded_user_id; finds all of a person's streams
-  std::string correlation_id;  // the request or timer that began it
-  std::string causation_id;    // the turn or command that caused it
-  std::string traceparent;     // W3C, empty: none
-  std::string plan;            // the session's plan: usage is told apart by it without knowing the session
+  std::string user;             // user key (privacy::Secrets::user_key); empty for streams without a person
+  std::string blinded_user_id;  // privacy::Secrets::blinded_user_id; finds all of a person's streams
+  std::string correlation_id;   // the request or timer that began it
+  std::string causation_id;     // the turn or command that caused it
+  std::string traceparent;      // W3C, empty: none
+  std::string plan;             // the session's plan: usage is told apart by it without knowing the session
 };
 
 /// An event as a reader sees it.

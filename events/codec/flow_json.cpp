@@ -41,7 +41,8 @@ class ObjectReader {
   void only(std::span<const std::string_view> known) {
     if (error_) return;
     for (const auto& member : value_.GetObject())
-      if (std::find(known.begin(), known.end(), view(member.name)) == known.end()) return wrong(view(member.name), "is not known");
+      if (std::find(known.begin(), known.end(), view(member.name)) == known.end())
+        return wrong(view(member.name), "is not known");
   }
   const Value* find(std::string_view name, bool needed = false) {
     if (error_) return nullptr;
@@ -50,7 +51,8 @@ class ObjectReader {
     return member;
   }
   void string(std::string_view name, std::string& out, bool needed = false) {
-    if (const Value* member = find(name, needed)) member->IsString() ? void(out = view(*member)) : wrong(name, "must be a string");
+    if (const Value* member = find(name, needed))
+      member->IsString() ? void(out = view(*member)) : wrong(name, "must be a string");
   }
   void boolean(std::string_view name, bool& out) {
     if (const Value* member = find(name)) member->IsBool() ? void(out = member->GetBool()) : wrong(name, "must be true or false");
@@ -59,7 +61,8 @@ class ObjectReader {
     if (const Value* member = find(name)) member->IsNumber() ? void(out = member->GetDouble()) : wrong(name, "must be a number");
   }
   void count(std::string_view name, std::optional<std::uint32_t>& out) {
-    if (const Value* member = find(name)) member->IsUint() ? void(out = member->GetUint()) : wrong(name, "must be a whole number, not negative");
+    if (const Value* member = find(name))
+      member->IsUint() ? void(out = member->GetUint()) : wrong(name, "must be a whole number, not negative");
   }
   const Value* array(std::string_view name, bool needed = false) {
     const Value* member = find(name, needed);
@@ -118,7 +121,8 @@ domain::FieldSpec read_field(const Value& value, const std::string& pointer, std
     ObjectReader entry(*when, object.pointer("when"), error);
     entry.only(condition_members);
     entry.string("field", condition.field, true);
-    if (const bool is = entry.find("is"), is_not = entry.find("is_not"); is == is_not) entry.wrong("", "needs either is or is_not");
+    if (const bool is = entry.find("is"), is_not = entry.find("is_not"); is == is_not)
+      entry.wrong("", "needs either is or is_not");
     else condition.op = is ? domain::Condition::Operator::is : domain::Condition::Operator::is_not;
     entry.string(condition.op == domain::Condition::Operator::is ? "is" : "is_not", condition.value, true);
     field.when = std::move(condition);
@@ -221,7 +225,8 @@ std::string write_flow(const domain::Flow& flow) {
   rapidjson::StringBuffer buffer;
   JsonWriter writer(buffer);
   writer.StartObject();
-  for (const auto& [name, text] : {std::pair("name", &flow.name), std::pair("locale", &flow.locale), std::pair("greeting", &flow.greeting)}) {
+  for (const auto& [name, text] :
+       {std::pair("name", &flow.name), std::pair("locale", &flow.locale), std::pair("greeting", &flow.greeting)}) {
     write_key(writer, name);
     write_string(writer, *text);
   }

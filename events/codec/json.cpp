@@ -85,7 +85,8 @@ class Scan {
             if (auto ok = number(); !ok) return ok;
             continue;
           }
-          if (static_cast<unsigned char>(c) >= 0x80) return refused(Errc::malformed, at_, "outside a string only ASCII may stand");
+          if (static_cast<unsigned char>(c) >= 0x80)
+            return refused(Errc::malformed, at_, "outside a string only ASCII may stand");
           if (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\r' && c != '\t')
             return refused(Errc::malformed, at_, "a control character");
       }
@@ -111,8 +112,7 @@ class Scan {
       } else if (static_cast<unsigned char>(c) < 0x20) {
         return refused(Errc::malformed, at_, "a control character in a string");
       } else {
-        const std::size_t length =
-            utf8_length(reinterpret_cast<const unsigned char*>(text_.data()) + at_, text_.size() - at_);
+        const std::size_t length = utf8_length(reinterpret_cast<const unsigned char*>(text_.data()) + at_, text_.size() - at_);
         if (length == 0) return refused(Errc::malformed, at_, "not UTF-8");
         at_ += length;
       }

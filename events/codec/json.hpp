@@ -20,7 +20,7 @@ namespace onboarding::codec {
 struct JsonLimits {
   std::size_t max_bytes = 1 << 20;
   std::size_t max_depth = 32;
-  std::size_t max_values = 100'000;        // members and elements in all
+  std::size_t max_values = 100'000;  // members and elements in all
   std::size_t max_string_bytes = 1 << 20;
   std::size_t max_number_chars = 32;
 };

@@ -112,7 +112,7 @@ void members(A& a, Is<domain::LlmCallFailed> auto& e) {
 }
 
 template <class A, class E>
-  requires Is<E, domain::FieldExtracted> || Is<E, domain::FieldCorrected>
+requires Is<E, domain::FieldExtracted> || Is<E, domain::FieldCorrected>
 void members(A& a, E& e) {
   a.required("turn_id", e.turn_id);
   a.required("field", e.field);

@@ -4,10 +4,10 @@
 #include <cstdio>
 #include <cstdlib>
 
-#define ONBOARDING_ASSERT(condition, sentence)                                                      \
-  do {                                                                                              \
-    if (!(condition)) [[unlikely]] {                                                                \
+#define ONBOARDING_ASSERT(condition, sentence)                                                                \
+  do {                                                                                                        \
+    if (!(condition)) [[unlikely]] {                                                                          \
       std::fprintf(stderr, "assertion failed at %s:%d: %s (%s)\n", __FILE__, __LINE__, sentence, #condition); \
-      std::abort();                                                                                 \
-    }                                                                                               \
+      std::abort();                                                                                           \
+    }                                                                                                         \
   } while (false)

@@ -32,8 +32,8 @@ struct SessionStarted {
   std::string plan;
   std::string locale;
   std::uint32_t token_generation = 1;
-  std::string token_hash;  // hex SHA-256 of the token: the token itself is derived again, never stored
-  bool vouched = false;    // the user_id came with an application key or a user's token
+  std::string token_hash;            // hex SHA-256 of the token: the token itself is derived again, never stored
+  bool vouched = false;              // the user_id came with an application key or a user's token
   std::string idempotency_key_hash;  // hex; empty: none was sent
   std::string request_fingerprint;   // keyed hash over key and body, so that nothing can be guessed from it; empty without a key
   Personal greeting;
@@ -106,9 +106,9 @@ struct LlmCallFailed {
   std::string price_version;
   Usage usage;
   std::int64_t latency_ms = 0;
-  std::string error;         // class: "rate_limited", "timeout", "invalid_answer", "unavailable", …
-  std::string origin;        // "provider" or "self" (our own budget)
-  Personal raw_answer;       // what came instead of an answer, bounded; may be empty
+  std::string error;    // class: "rate_limited", "timeout", "invalid_answer", "unavailable", …
+  std::string origin;   // "provider" or "self" (our own budget)
+  Personal raw_answer;  // what came instead of an answer, bounded; may be empty
   bool operator==(const LlmCallFailed&) const = default;
 };
 
@@ -194,10 +194,10 @@ struct UserErased {
   bool operator==(const UserErased&) const = default;
 };
 
-using Event = std::variant<FlowPublished, SessionStarted, MessageReceived, TurnStarted, TurnQueued, LlmCallStarted,
-                           LlmCallSucceeded, LlmCallFailed, FieldExtracted, FieldCorrected, FieldRejected, FieldDeclined,
-                           FieldReasked, AssistantReplied, TurnFailed, SessionCompleted, SessionAbandoned, SessionResumed,
-                           TokenIssued, UserErased>;
+using Event =
+    std::variant<FlowPublished, SessionStarted, MessageReceived, TurnStarted, TurnQueued, LlmCallStarted, LlmCallSucceeded,
+                 LlmCallFailed, FieldExtracted, FieldCorrected, FieldRejected, FieldDeclined, FieldReasked, AssistantReplied,
+                 TurnFailed, SessionCompleted, SessionAbandoned, SessionResumed, TokenIssued, UserErased>;
 
 /// The type's public name, e.g. "SessionStarted".
 std::string_view type_name(const Event&);

@@ -16,31 +16,19 @@ constexpr std::size_t max_value_bytes = 4096;
 
 Reading read(const FieldSpec& spec, const std::string& said) {
   switch (spec.type) {
-    case FieldType::person_name:
-      return read_person_name(spec, said);
-    case FieldType::text:
-      return read_text(spec, said);
-    case FieldType::email:
-      return read_email(said);
-    case FieldType::phone:
-      return read_phone(spec, said);
-    case FieldType::date:
-      return read_date(said);
+    case FieldType::person_name: return read_person_name(spec, said);
+    case FieldType::text: return read_text(spec, said);
+    case FieldType::email: return read_email(said);
+    case FieldType::phone: return read_phone(spec, said);
+    case FieldType::date: return read_date(said);
     case FieldType::integer:
-    case FieldType::number:
-      return read_number(spec, said);
-    case FieldType::boolean:
-      return read_boolean(said);
-    case FieldType::choice:
-      return read_choice(spec, said);
-    case FieldType::url:
-      return read_url(said);
-    case FieldType::country:
-      return read_country(said);
-    case FieldType::postal_code:
-      return read_postal_code(spec, said);
-    case FieldType::company:
-      return read_company(spec, said);
+    case FieldType::number: return read_number(spec, said);
+    case FieldType::boolean: return read_boolean(said);
+    case FieldType::choice: return read_choice(spec, said);
+    case FieldType::url: return read_url(said);
+    case FieldType::country: return read_country(said);
+    case FieldType::postal_code: return read_postal_code(spec, said);
+    case FieldType::company: return read_company(spec, said);
   }
   return refuse("unknown_type", "I can't take that kind of answer.");
 }

@@ -60,10 +60,8 @@ Words spoken_tokens(const std::string& said) {
         continue;
       }
     }
-    if (c == '@')
-      text += " @ ";
-    else
-      text += c;
+    if (c == '@') text += " @ ";
+    else text += c;
   }
   Words tokens;
   for (std::size_t at = 0; at < text.size();) {
@@ -290,26 +288,19 @@ Reading read_phone(const FieldSpec& spec, const std::string& said) {
   const PhoneNumberUtil& util = *PhoneNumberUtil::GetInstance();
   PhoneNumber number;
   switch (util.Parse(text, spec.region.empty() ? "ZZ" : spec.region, &number)) {
-    case PhoneNumberUtil::NO_PARSING_ERROR:
-      break;
+    case PhoneNumberUtil::NO_PARSING_ERROR: break;
     case PhoneNumberUtil::INVALID_COUNTRY_CODE_ERROR:
       return refuse("no_country_code", "Could you give me the number with its country code, beginning with a +?");
     case PhoneNumberUtil::TOO_SHORT_NSN:
-    case PhoneNumberUtil::TOO_SHORT_AFTER_IDD:
-      return refuse("too_short", "That phone number is too short.");
-    case PhoneNumberUtil::TOO_LONG_NSN:
-      return refuse("too_long", "That phone number is too long.");
-    default:
-      return refuse("not_a_phone", "I couldn't find a phone number in that.");
+    case PhoneNumberUtil::TOO_SHORT_AFTER_IDD: return refuse("too_short", "That phone number is too short.");
+    case PhoneNumberUtil::TOO_LONG_NSN: return refuse("too_long", "That phone number is too long.");
+    default: return refuse("not_a_phone", "I couldn't find a phone number in that.");
   }
   if (!util.IsValidNumber(number)) {
     switch (util.IsPossibleNumberWithReason(number)) {
-      case PhoneNumberUtil::TOO_SHORT:
-        return refuse("too_short", "That phone number is too short.");
-      case PhoneNumberUtil::TOO_LONG:
-        return refuse("too_long", "That phone number is too long.");
-      default:
-        return refuse("no_such_number", "That phone number can't exist; is there a digit wrong?");
+      case PhoneNumberUtil::TOO_SHORT: return refuse("too_short", "That phone number is too short.");
+      case PhoneNumberUtil::TOO_LONG: return refuse("too_long", "That phone number is too long.");
+      default: return refuse("no_such_number", "That phone number can't exist; is there a digit wrong?");
     }
   }
   std::string out;

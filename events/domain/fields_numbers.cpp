@@ -243,10 +243,8 @@ Found find_numbers(const Words& tokens, bool whole) {
     const bool minus = tokens[at] == "minus" || tokens[at] == "negative" || (tokens[at].size() > 1 && tokens[at][0] == '-');
     std::string token = tokens[at];
     std::size_t next = at;
-    if (minus && token[0] == '-')
-      token.erase(0, 1);
-    else if (minus && at + 1 < tokens.size())
-      token = tokens[next = at + 1];
+    if (minus && token[0] == '-') token.erase(0, 1);
+    else if (minus && at + 1 < tokens.size()) token = tokens[next = at + 1];
     if (!token.empty() && token[0] == '+' && token.size() > 1) token.erase(0, 1);
     std::optional<double> value;
     if (!token.empty() && (std::isdigit(static_cast<unsigned char>(token[0])) || (token[0] == '.' && token.size() > 1))) {

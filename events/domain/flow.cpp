@@ -59,21 +59,30 @@ Flow make_default_flow() {
                  field("team_size", FieldType::integer, "team size", "How many people are on your team?"),
                  field("goal", FieldType::text, "goal", "And what would you like to achieve with us?")};
   flow.faq = {
-      {{"Why do you need my name?", "Why do you ask for my name?", "What do you need my name for?"}, "So that we know how to address you."},
-      {{"Why do you need my e-mail address?", "Why do you ask for my e-mail?", "What do you need my e-mail address for?", "What will you do with my e-mail?"},
+      {{"Why do you need my name?", "Why do you ask for my name?", "What do you need my name for?"},
+       "So that we know how to address you."},
+      {{"Why do you need my e-mail address?", "Why do you ask for my e-mail?", "What do you need my e-mail address for?",
+        "What will you do with my e-mail?"},
        "It's how we reach you about your account."},
-      {{"Why do you need my company?", "Why do you ask for my company?", "Why do you need to know where I work?", "What do you need my company for?"},
+      {{"Why do you need my company?", "Why do you ask for my company?", "Why do you need to know where I work?",
+        "What do you need my company for?"},
        "It helps us set things up for your organisation."},
-      {{"Why do you need my role?", "Why do you ask for my role?", "What do you need my role for?", "Why do you need my job title?"},
+      {{"Why do you need my role?", "Why do you ask for my role?", "What do you need my role for?",
+        "Why do you need my job title?"},
        "It helps us show you first what matters in your work."},
-      {{"Why do you need my team size?", "Why do you ask for the size of my team?", "What do you need the team size for?", "Why do you need to know how many people are on my team?"},
+      {{"Why do you need my team size?", "Why do you ask for the size of my team?", "What do you need the team size for?",
+        "Why do you need to know how many people are on my team?"},
        "It helps us suggest a fitting setup."},
-      {{"Why do you need my goal?", "Why do you ask for my goals?", "What do you need my goal for?"}, "So that we can take you there more quickly."},
-      {{"How long does this take?", "How long will this take?", "How many questions are there?", "How many questions are left?", "Is this going to take long?"},
+      {{"Why do you need my goal?", "Why do you ask for my goals?", "What do you need my goal for?"},
+       "So that we can take you there more quickly."},
+      {{"How long does this take?", "How long will this take?", "How many questions are there?", "How many questions are left?",
+        "Is this going to take long?"},
        "Only a few minutes: there are six short questions."},
-      {{"Can I change my answers later?", "Can I correct my answers?", "Can I change something later?", "What if I made a mistake?"},
+      {{"Can I change my answers later?", "Can I correct my answers?", "Can I change something later?",
+        "What if I made a mistake?"},
        "Yes: just tell me here what should be different."},
-      {{"Are you a robot?", "Are you a bot?", "Are you human?", "Am I talking to a human?", "Is this a bot?", "Are you a real person?"},
+      {{"Are you a robot?", "Are you a bot?", "Are you human?", "Am I talking to a human?", "Is this a bot?",
+        "Are you a real person?"},
        "I'm an automated assistant."},
   };
   flow.fields[3].max_length = 200;
@@ -218,9 +227,13 @@ result<void> check(const Flow& flow) {
     return bad("the flow's greeting is blank, too long or not text");
   if (flow.faq.size() > max_faq) return bad("a flow may have at most 500 FAQ entries");
   for (const FaqEntry& entry : flow.faq) {
-    const bool sound = !entry.questions.empty() && entry.questions.size() <= max_wordings && is_sentence(entry.answer, max_prompt_bytes) &&
-                       std::all_of(entry.questions.begin(), entry.questions.end(), [](const auto& q) { return is_sentence(q, max_label_bytes); });
-    if (!sound) return bad("FAQ entry " + std::to_string(&entry - flow.faq.data()) + ": needs 1 to 50 questions of at most 200 bytes and an answer");
+    const bool sound = !entry.questions.empty() && entry.questions.size() <= max_wordings &&
+                       is_sentence(entry.answer, max_prompt_bytes) &&
+                       std::all_of(entry.questions.begin(), entry.questions.end(),
+                                   [](const auto& q) { return is_sentence(q, max_label_bytes); });
+    if (!sound)
+      return bad("FAQ entry " + std::to_string(&entry - flow.faq.data()) +
+                 ": needs 1 to 50 questions of at most 200 bytes and an answer");
   }
   if (flow.fields.empty() || flow.fields.size() > max_fields) return bad("a flow needs 1 to 200 fields");
   for (std::size_t i = 0; i < flow.fields.size(); ++i)

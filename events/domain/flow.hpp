@@ -14,7 +14,19 @@
 namespace onboarding::domain {
 
 enum class FieldType {
-  person_name, text, email, phone, date, integer, number, boolean, choice, url, country, postal_code, company
+  person_name,
+  text,
+  email,
+  phone,
+  date,
+  integer,
+  number,
+  boolean,
+  choice,
+  url,
+  country,
+  postal_code,
+  company
 };
 std::string_view to_string(FieldType);
 std::optional<FieldType> field_type(std::string_view name);
@@ -40,12 +52,12 @@ struct FieldSpec {
   std::string label;   // how the host calls it: "name", "e-mail address"
   std::string prompt;  // the question
   bool required = true;
-  bool sensitive = true;  // sealed in the log unless told otherwise
-  std::optional<double> min, max;                     // integer, number
+  bool sensitive = true;                                // sealed in the log unless told otherwise
+  std::optional<double> min, max;                       // integer, number
   std::optional<std::uint32_t> min_length, max_length;  // text, company, person_name: in Unicode code points
-  std::string pattern;                                // text: an ICU regular expression over the whole value
-  std::string region;                                 // phone, postal_code: ISO 3166-1 alpha-2
-  std::vector<ChoiceOption> options;                  // choice
+  std::string pattern;                                  // text: an ICU regular expression over the whole value
+  std::string region;                                   // phone, postal_code: ISO 3166-1 alpha-2
+  std::vector<ChoiceOption> options;                    // choice
   std::optional<Condition> when;
   bool operator==(const FieldSpec&) const = default;
 };

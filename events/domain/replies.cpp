@@ -77,28 +77,19 @@ bool mentions(const std::string& lower_text, const FieldSpec& field) {
 
 std::string hint_for(const FieldSpec& field) {
   switch (field.type) {
-    case FieldType::email:
-      return "For example: zoe@example.com.";
-    case FieldType::phone:
-      return "With the country code it always works, for example +49 30 901820.";
-    case FieldType::date:
-      return "For example: 1990-05-03.";
-    case FieldType::integer:
-      return "A whole number is all I need, for example 40.";
-    case FieldType::number:
-      return "A number is all I need, for example 2.5.";
-    case FieldType::boolean:
-      return "A yes or a no is all I need.";
-    case FieldType::url:
-      return "For example: https://example.com.";
-    case FieldType::country:
-      return "For example: Germany, or DE.";
+    case FieldType::email: return "For example: zoe@example.com.";
+    case FieldType::phone: return "With the country code it always works, for example +49 30 901820.";
+    case FieldType::date: return "For example: 1990-05-03.";
+    case FieldType::integer: return "A whole number is all I need, for example 40.";
+    case FieldType::number: return "A number is all I need, for example 2.5.";
+    case FieldType::boolean: return "A yes or a no is all I need.";
+    case FieldType::url: return "For example: https://example.com.";
+    case FieldType::country: return "For example: Germany, or DE.";
     case FieldType::person_name:
     case FieldType::text:
     case FieldType::choice:
     case FieldType::postal_code:
-    case FieldType::company:
-      return "";
+    case FieldType::company: return "";
   }
   return "";
 }
@@ -129,8 +120,7 @@ Reply reply_to_refusals(const TurnOutcome& outcome) {
     reply.text = join(std::move(reply.text), refused.sentence);
     if (!refused.open)
       reply.text = join(std::move(reply.text), "I've kept the " + label_of(*refused.field) + " you gave me before.");
-    else if (refused.times > 1)
-      reply.text = join(std::move(reply.text), hint_for(*refused.field));
+    else if (refused.times > 1) reply.text = join(std::move(reply.text), hint_for(*refused.field));
     if (refused.open) again.push_back(refused.field);
   }
   if (again.empty()) {

@@ -155,8 +155,7 @@ Decision decide_on(const State& state, const StartTurn& command, const Facts& fa
   if (turn != pending_turn(state) || !next) return events;
   if (turn->activation >= (turn->queued ? facts.limits.max_queued_activations : facts.limits.max_activations))
     fail(state, *turn, "activations_exhausted", events);
-  else
-    events.push_back(TurnStarted{turn->turn_id, turn->activation + 1});
+  else events.push_back(TurnStarted{turn->turn_id, turn->activation + 1});
   return events;
 }
 
@@ -204,10 +203,8 @@ class Reading {
  private:
   void accept(const FieldSpec& spec, FieldState& field, FieldValue value) {
     if (field.value == value) return;
-    if (field.value)
-      events_.push_back(FieldCorrected{turn_id_, spec.name, value, spec.sensitive});
-    else
-      events_.push_back(FieldExtracted{turn_id_, spec.name, value, spec.sensitive});
+    if (field.value) events_.push_back(FieldCorrected{turn_id_, spec.name, value, spec.sensitive});
+    else events_.push_back(FieldExtracted{turn_id_, spec.name, value, spec.sensitive});
     field.value = std::move(value);
     field.declined = false;
     outcome_.accepted.push_back(&spec);
@@ -276,10 +273,8 @@ Decision decide_on(const State& state, const ConcludeTurn& command, const Facts&
   Events events;
   if (turn->status != TurnStatus::running || turn->activation != command.activation) return events;
   record_calls(command, events);
-  if (command.answer)
-    answer_turn(state, command, events);
-  else
-    fail(state, *turn, command.failure.empty() ? "no_provider" : command.failure, events);
+  if (command.answer) answer_turn(state, command, events);
+  else fail(state, *turn, command.failure.empty() ? "no_provider" : command.failure, events);
   return events;
 }
 
@@ -372,12 +367,8 @@ void learn(State& state, std::string_view turn_id, const std::string& field, con
   turn_of(state, turn_id).extracted.emplace_back(field, value);
 }
 
-void fold(State& state, const FieldExtracted& event, const Recorded&) {
-  learn(state, event.turn_id, event.field, event.value);
-}
-void fold(State& state, const FieldCorrected& event, const Recorded&) {
-  learn(state, event.turn_id, event.field, event.value);
-}
+void fold(State& state, const FieldExtracted& event, const Recorded&) { learn(state, event.turn_id, event.field, event.value); }
+void fold(State& state, const FieldCorrected& event, const Recorded&) { learn(state, event.turn_id, event.field, event.value); }
 
 void fold(State& state, const FieldRejected& event, const Recorded&) {
   state.fields[event.field].times_rejected++;
@@ -461,28 +452,17 @@ std::string_view to_string(SessionStatus status) {
 
 std::string_view sentence(Rejection rejection) {
   switch (rejection) {
-    case Rejection::not_started:
-      return "There is no such session.";
-    case Rejection::erased:
-      return "The person of this session was erased.";
-    case Rejection::key_reused:
-      return "The idempotency key was used with another request.";
-    case Rejection::closed:
-      return "The session is completed and no longer takes corrections.";
-    case Rejection::too_many_waiting:
-      return "Too many messages of this session already wait for an answer.";
-    case Rejection::too_many_messages:
-      return "The session has reached its limit of messages.";
-    case Rejection::message_empty:
-      return "The message is empty.";
-    case Rejection::message_too_long:
-      return "The message is too long.";
-    case Rejection::message_not_text:
-      return "The message is not UTF-8 text, or holds a NUL.";
-    case Rejection::unknown_turn:
-      return "The session has no such turn.";
-    case Rejection::stale_generation:
-      return "The token generation is not the next one.";
+    case Rejection::not_started: return "There is no such session.";
+    case Rejection::erased: return "The person of this session was erased.";
+    case Rejection::key_reused: return "The idempotency key was used with another request.";
+    case Rejection::closed: return "The session is completed and no longer takes corrections.";
+    case Rejection::too_many_waiting: return "Too many messages of this session already wait for an answer.";
+    case Rejection::too_many_messages: return "The session has reached its limit of messages.";
+    case Rejection::message_empty: return "The message is empty.";
+    case Rejection::message_too_long: return "The message is too long.";
+    case Rejection::message_not_text: return "The message is not UTF-8 text, or holds a NUL.";
+    case Rejection::unknown_turn: return "The session has no such turn.";
+    case Rejection::stale_generation: return "The token generation is not the next one.";
   }
   ONBOARDING_ASSERT(false, "every rejection has a sentence");
 }
@@ -498,7 +478,8 @@ const FieldState& FieldStates::at(std::string_view name) const {
 }
 
 FieldState& FieldStates::operator[](std::string_view name) {
-  const auto place = std::lower_bound(entries_.begin(), entries_.end(), name, [](const Entry& entry, std::string_view n) { return entry.first < n; });
+  const auto place = std::lower_bound(entries_.begin(), entries_.end(), name,
+                                      [](const Entry& entry, std::string_view n) { return entry.first < n; });
   if (place != entries_.end() && place->first == name) return place->second;
   return entries_.emplace(place, std::string(name), FieldState{})->second;
 }
@@ -513,7 +494,9 @@ Decision decide(const State& state, const Command& command, const Facts& facts) 
   return std::visit([&](const auto& c) { return decide_on(state, c, facts); }, command);
 }
 
-void evolve(State& state, const RecordedEvent& recorded, const FlowCatalog& flows) { evolve(state, recorded.event, recorded, flows); }
+void evolve(State& state, const RecordedEvent& recorded, const FlowCatalog& flows) {
+  evolve(state, recorded.event, recorded, flows);
+}
 
 void evolve(State& state, const Event& event, const Recorded& recorded, const FlowCatalog& flows) {
   ONBOARDING_ASSERT(recorded.version == state.version + 1, "a stream's versions have no gap");
@@ -582,7 +565,8 @@ RecoveryIndex recovery_index(const State& before, const std::vector<Event>& batc
   Timestamp last_activity = before.last_activity;
   auto unanswered = std::count_if(before.turns.begin(), before.turns.end(), [](const Turn& turn) { return !concluded(turn); });
   for (const Event& event : batch) {
-    const bool received = std::holds_alternative<MessageReceived>(event), replied = std::holds_alternative<AssistantReplied>(event);
+    const bool received = std::holds_alternative<MessageReceived>(event),
+               replied = std::holds_alternative<AssistantReplied>(event);
     const bool begun = std::holds_alternative<SessionStarted>(event) || std::holds_alternative<SessionResumed>(event);
     unanswered += received - replied;  // a failed turn is told in a reply, too
     if (received || replied || begun || std::holds_alternative<TokenIssued>(event)) last_activity = time;

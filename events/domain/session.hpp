@@ -71,11 +71,11 @@ struct Turn {
   std::vector<std::pair<std::string, FieldValue>> extracted;  // extracted or corrected in this turn, in order
   std::vector<RejectedValue> rejected;
   std::vector<std::uint8_t> missing;  // after this turn: places in the flow's fields, see names_of()
-  bool is_complete = false;          // after this turn
+  bool is_complete = false;           // after this turn
   bool error = false;
   std::uint64_t received_version = 0;
-  std::uint64_t replied_version = 0;   // 0: not yet
-  std::uint64_t last_version = 0;      // of the last event of the turn's outcome
+  std::uint64_t replied_version = 0;  // 0: not yet
+  std::uint64_t last_version = 0;     // of the last event of the turn's outcome
   std::uint64_t last_sequence = 0;
   Timestamp received_at;
   Timestamp replied_at;
@@ -100,7 +100,7 @@ struct State {
   std::vector<Turn> turns;         // oldest first; those not answered are at the end
   Timestamp created_at, updated_at, last_activity;
   std::optional<Timestamp> completed_at;
-  std::uint64_t started_last_version = 0;   // version and sequence after the start's own batch: the start's answer again
+  std::uint64_t started_last_version = 0;  // version and sequence after the start's own batch: the start's answer again
   std::uint64_t started_last_sequence = 0;
   bool operator==(const State&) const = default;
 };
@@ -109,8 +109,8 @@ struct State {
 struct Limits {
   std::chrono::seconds abandon_after{30 * 60};
   std::chrono::seconds close_after{60 * 60};
-  std::uint32_t max_messages = 200;         // user messages a session
-  std::uint32_t max_waiting_turns = 3;      // behind the running one
+  std::uint32_t max_messages = 200;     // user messages a session
+  std::uint32_t max_waiting_turns = 3;  // behind the running one
   std::uint32_t max_activations = 3;
   std::uint32_t max_queued_activations = 30;  // of a turn that was queued: most of its life it only waits for budget
   std::uint32_t max_message_bytes = 16384;
@@ -136,7 +136,8 @@ struct ReceiveMessage {
   std::string turn_id;
   std::string text;
   std::string idempotency_key_hash, request_fingerprint;
-  std::string queue_reason = {};  // not empty: nobody waits for the answer, the turn is queued from the start (TurnQueued::reason)
+  std::string queue_reason =
+      {};  // not empty: nobody waits for the answer, the turn is queued from the start (TurnQueued::reason)
 };
 
 /// Begin the next attempt at the turn that is due (recovery, retry, or its turn has come).
@@ -173,10 +174,10 @@ struct LlmCall {
 
 struct ConcludeTurn {
   std::string turn_id;
-  std::uint32_t activation = 1;         // an outcome of an activation that was superseded changes nothing
-  std::optional<ModelAnswer> answer;    // none: every provider failed
-  std::string source;                   // who answered: provider or "offline"; "none"
-  std::string failure;                  // when there is no answer: TurnFailed::reason
+  std::uint32_t activation = 1;       // an outcome of an activation that was superseded changes nothing
+  std::optional<ModelAnswer> answer;  // none: every provider failed
+  std::string source;                 // who answered: provider or "offline"; "none"
+  std::string failure;                // when there is no answer: TurnFailed::reason
   std::vector<LlmCall> calls;
 };
 
@@ -192,20 +193,21 @@ struct IssueToken {
 
 struct EraseUser {};
 
-using Command = std::variant<StartSession, ReceiveMessage, StartTurn, QueueTurn, ConcludeTurn, AbandonIfDue, IssueToken, EraseUser>;
+using Command =
+    std::variant<StartSession, ReceiveMessage, StartTurn, QueueTurn, ConcludeTurn, AbandonIfDue, IssueToken, EraseUser>;
 
 enum class Rejection {
-  not_started = 1,      // no such session
-  erased,               // the person was erased: as if it did not exist
-  key_reused,           // the idempotency key was used with another request
-  closed,               // completed, and the time for corrections is over
-  too_many_waiting,     // max_waiting_turns already wait
-  too_many_messages,    // max_messages reached
-  message_empty,        // nothing but white space
-  message_too_long,     // over max_message_bytes
-  message_not_text,     // not UTF-8, or holds a NUL
-  unknown_turn,         // no such turn
-  stale_generation      // the token generation is not the next one
+  not_started = 1,    // no such session
+  erased,             // the person was erased: as if it did not exist
+  key_reused,         // the idempotency key was used with another request
+  closed,             // completed, and the time for corrections is over
+  too_many_waiting,   // max_waiting_turns already wait
+  too_many_messages,  // max_messages reached
+  message_empty,      // nothing but white space
+  message_too_long,   // over max_message_bytes
+  message_not_text,   // not UTF-8, or holds a NUL
+  unknown_turn,       // no such turn
+  stale_generation    // the token generation is not the next one
 };
 std::string_view sentence(Rejection);
 

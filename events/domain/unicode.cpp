@@ -184,12 +184,9 @@ std::string fold_words(std::string_view text) {
   const std::string plain = is_ascii(text) ? lower(text) : normalized(nfd(), lower(text));
   for (std::size_t at = 0; at < plain.size();) {
     const char32_t c = next_code_point(plain, at);
-    if (c < 0x80 ? (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') : is_letter(c) || is_digit(c))
-      put(c);
-    else if (is_apostrophe(c))
-      put('\'');
-    else if (!is_mark(c) && !is_joiner(c))
-      blank = true;
+    if (c < 0x80 ? (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') : is_letter(c) || is_digit(c)) put(c);
+    else if (is_apostrophe(c)) put('\'');
+    else if (!is_mark(c) && !is_joiner(c)) blank = true;
   }
   return out;
 }

@@ -82,7 +82,9 @@ result<Cursor> Cursor::parse(std::string_view text, const log::EventLog& log) {
   for (std::uint32_t p = 0; p < log.partitions(); ++p) {
     const auto sequence = take(rest);
     if (!sequence) return tl::unexpected(wrong("the cursor is not one that was given"));
-    if (*sequence > log.head(p)) return tl::unexpected(wrong("the cursor is beyond the end of the log: the log is another one, or was restored from an older back-up"));
+    if (*sequence > log.head(p))
+      return tl::unexpected(
+          wrong("the cursor is beyond the end of the log: the log is another one, or was restored from an older back-up"));
     cursor.after[p] = *sequence;
   }
   if (!rest.empty()) return tl::unexpected(wrong("the cursor is not one that was given"));

@@ -25,8 +25,8 @@ struct Cursor {
 struct Filter {
   std::vector<std::string> types;  // public names; any of them
   std::string session;
-  std::string blinded_user;        // privacy::Secrets::blinded_user_id
-  std::string flow;                // of the event's session
+  std::string blinded_user;  // privacy::Secrets::blinded_user_id
+  std::string flow;          // of the event's session
   std::optional<domain::Timestamp> since, before;
 };
 /// The first name that is no event type.

@@ -11,7 +11,8 @@ std::optional<Failure> objection(const Append& append, std::uint32_t partitions)
   if (append.record_id.size() != 16) return because("a record id of " + std::to_string(append.record_id.size()) + " bytes");
   if (append.count == 0) return because("a record without events");
   if (append.payload.size() > max_payload_bytes)
-    return because("a payload of " + std::to_string(append.payload.size()) + " bytes, at most " + std::to_string(max_payload_bytes));
+    return because("a payload of " + std::to_string(append.payload.size()) + " bytes, at most " +
+                   std::to_string(max_payload_bytes));
   return std::nullopt;
 }
 

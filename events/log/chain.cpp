@@ -22,7 +22,8 @@ void put(char*& at, std::string_view bytes) {
 
 Checksum hash(std::string_view bytes) {
   Checksum checksum;
-  crypto_generichash(checksum.data(), checksum.size(), reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), nullptr, 0);
+  crypto_generichash(checksum.data(), checksum.size(), reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(),
+                     nullptr, 0);
   return checksum;
 }
 

@@ -119,7 +119,8 @@ class EventLog {
   virtual void append(Append, AppendDone done) = 0;
 
   /// A stream's records with last_version > after_version, in order, at most max_records. Off the caller's thread.
-  virtual void read_stream(std::uint32_t partition, std::string stream, std::uint64_t after_version, std::size_t max_records, RecordsRead) = 0;
+  virtual void read_stream(std::uint32_t partition, std::string stream, std::uint64_t after_version, std::size_t max_records,
+                           RecordsRead) = 0;
 
   /// A partition's records with first_sequence > after_sequence, in order. Blocking: for readers with a thread of their own.
   virtual result<std::vector<Record>> read_partition(std::uint32_t partition, std::uint64_t after_sequence,

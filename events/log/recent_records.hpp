@@ -18,10 +18,13 @@ class RecentRecords {
   /// The partition's next record.
   void add(Record);
   /// What EventLog::read_partition gives; nullopt when it begins before what is kept.
-  std::optional<std::vector<Record>> read(std::uint32_t partition, std::uint64_t after_sequence, std::size_t max_records, std::size_t max_bytes) const;
+  std::optional<std::vector<Record>> read(std::uint32_t partition, std::uint64_t after_sequence, std::size_t max_records,
+                                          std::size_t max_bytes) const;
 
  private:
-  static std::size_t size_of(const Record& record) { return sizeof(Record) + record.stream.size() + record.record_id.size() + record.payload.size(); }
+  static std::size_t size_of(const Record& record) {
+    return sizeof(Record) + record.stream.size() + record.record_id.size() + record.payload.size();
+  }
 
   const std::size_t max_bytes_;
   mutable std::mutex mutex_;

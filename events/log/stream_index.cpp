@@ -33,10 +33,8 @@ void StreamIndex::update(Entry& entry, std::uint64_t version, const domain::Reco
   entry.version = version;
   entry.index = index;
   const auto enter = [&](Queue& queue, Queue::node_type node) {
-    if (node.empty())
-      queue.insert(&entry);
-    else
-      queue.insert(std::move(node));
+    if (node.empty()) queue.insert(&entry);
+    else queue.insert(std::move(node));
   };
   if (index.open) enter(due, std::move(due_node));
   if (index.pending_turn) enter(pending, std::move(pending_node));

@@ -19,7 +19,9 @@ using rapidjson::Value;
 constexpr std::int64_t max_tokens = 1'000'000'000;
 constexpr std::int64_t max_picodollars = 1'000'000'000;  // a token: 1,000 dollars a million
 
-tl::unexpected<Failure> wrong(std::string what) { return tl::unexpected(Failure{codec::Errc::malformed, "prices: " + std::move(what)}); }
+tl::unexpected<Failure> wrong(std::string what) {
+  return tl::unexpected(Failure{codec::Errc::malformed, "prices: " + std::move(what)});
+}
 
 /// "0.125" dollars a million tokens are 125,000 picodollars a token: six places are exact, more are refused.
 std::optional<std::int64_t> picodollars(std::string_view dollars) {
@@ -64,8 +66,10 @@ struct PriceTable::Reader {
   result<void> band(const std::string& name, const Value& value) {
     Band band;
     if (!value.IsObject()) return wrong("a band is no object");
-    const Value *weekdays = find_member(value, "weekdays"), *hours = find_member(value, "hours_utc"), *except = find_member(value, "except_dates");
-    if (weekdays == nullptr || !weekdays->IsArray() || hours == nullptr || !hours->IsArray()) return wrong("a band without weekdays or hours");
+    const Value *weekdays = find_member(value, "weekdays"), *hours = find_member(value, "hours_utc"),
+                *except = find_member(value, "except_dates");
+    if (weekdays == nullptr || !weekdays->IsArray() || hours == nullptr || !hours->IsArray())
+      return wrong("a band without weekdays or hours");
     for (const Value& day : weekdays->GetArray()) {
       if (!day.IsInt() || day.GetInt() < 1 || day.GetInt() > 7) return wrong("a weekday is 1 to 7");
       band.weekdays |= 1U << day.GetInt();
@@ -110,7 +114,8 @@ struct PriceTable::Reader {
     Entry entry{std::string(string_member(value, "provider")), std::string(string_member(value, "model")), {}, {}};
     const auto from = day_of(string_member(value, "from", "1970-01-01"));
     const Value *prices = find_member(value, "prices"), *also = find_member(value, "also");
-    if (entry.provider.empty() || entry.model.empty() || !from) return wrong("a model without a name, or from a day that is no date");
+    if (entry.provider.empty() || entry.model.empty() || !from)
+      return wrong("a model without a name, or from a day that is no date");
     entry.from = *from;
     if (prices == nullptr || !prices->IsArray() || prices->Empty()) return wrong(entry.model + " has no prices");
     for (const Value& one : prices->GetArray()) {
@@ -157,7 +162,9 @@ const PriceTable::Entry* PriceTable::find(std::string_view provider, std::string
   const auto better = [&](const Entry& entry) {
     if (best == nullptr) return true;
     const bool exact = entry.model == model, best_exact = best->model == model;
-    return exact != best_exact ? exact : entry.model.size() != best->model.size() ? entry.model.size() > best->model.size() : entry.from > best->from;
+    return exact != best_exact                        ? exact
+           : entry.model.size() != best->model.size() ? entry.model.size() > best->model.size()
+                                                      : entry.from > best->from;
   };
   for (const Entry& entry : entries_) {
     const bool named = entry.model == model || entry.model == "*" || is_dated_name(model, entry.model);
@@ -174,15 +181,17 @@ bool PriceTable::applies(const Price& price, std::int64_t prompt_tokens, domain:
   const auto hour = std::chrono::floor<std::chrono::hours>(at - day).count();
   return (band.weekdays >> std::chrono::weekday(day).iso_encoding() & 1U) != 0 &&
          std::find(band.except.begin(), band.except.end(), day) == band.except.end() &&
-         std::any_of(band.hours.begin(), band.hours.end(), [&](const auto& hours) { return hour >= hours.first && hour < hours.second; });
+         std::any_of(band.hours.begin(), band.hours.end(),
+                     [&](const auto& hours) { return hour >= hours.first && hour < hours.second; });
 }
 
-std::optional<std::int64_t> PriceTable::cost_nanodollars(std::string_view provider, std::string_view model, const domain::Usage& usage,
-                                                         domain::Timestamp at) const {
+std::optional<std::int64_t> PriceTable::cost_nanodollars(std::string_view provider, std::string_view model,
+                                                         const domain::Usage& usage, domain::Timestamp at) const {
   const Entry* entry = find(provider, model, std::chrono::floor<std::chrono::days>(at));
   if (entry == nullptr) return std::nullopt;
   if (entry->model == "*" && usage.input_tokens < 0 && usage.output_tokens < 0) return 0;  // nobody counts what is ours
-  if (usage.input_tokens < 0 || usage.output_tokens < 0 || usage.input_tokens > max_tokens || usage.output_tokens > max_tokens) return std::nullopt;
+  if (usage.input_tokens < 0 || usage.output_tokens < 0 || usage.input_tokens > max_tokens || usage.output_tokens > max_tokens)
+    return std::nullopt;
   const Price* price = nullptr;
   for (const Price& candidate : entry->prices) {
     if (applies(candidate, usage.input_tokens, at)) price = &candidate;
@@ -193,7 +202,8 @@ std::optional<std::int64_t> PriceTable::cost_nanodollars(std::string_view provid
   const std::int64_t written = std::clamp<std::int64_t>(usage.cache_write_tokens, 0, usage.input_tokens - cached);
   const std::int64_t for_an_hour = std::clamp<std::int64_t>(written_for_an_hour(usage.raw), 0, written);
   const std::int64_t pico = (usage.input_tokens - cached - written) * price->input + cached * price->cached +
-                            (written - for_an_hour) * price->write + for_an_hour * price->write_1h + usage.output_tokens * price->output;
+                            (written - for_an_hour) * price->write + for_an_hour * price->write_1h +
+                            usage.output_tokens * price->output;
   return (pico + 500) / 1000;
 }
 

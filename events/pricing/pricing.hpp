@@ -30,8 +30,8 @@ class PriceTable {
 
  private:
   using Day = std::chrono::sys_days;
-  struct Band {  // UTC
-    unsigned weekdays = 0;  // bit of the ISO weekday: 1 Monday … 7 Sunday
+  struct Band {                              // UTC
+    unsigned weekdays = 0;                   // bit of the ISO weekday: 1 Monday … 7 Sunday
     std::vector<std::pair<int, int>> hours;  // from, before
     std::vector<Day> except;
   };

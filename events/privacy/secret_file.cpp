@@ -43,7 +43,7 @@ bool write_all(int fd, std::string_view text) {
 result<std::string> read_secret(const std::filesystem::path& file) {
   const Descriptor in{::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)};
   if (in.fd < 0) return refused(file, "cannot be opened: " + last_error());
-  struct stat status{};
+  struct stat status {};
   if (::fstat(in.fd, &status) != 0 || !S_ISREG(status.st_mode)) return refused(file, "is not a plain file");
   if (status.st_uid != ::geteuid()) return refused(file, "belongs to another user");
   if ((status.st_mode & 077) != 0) return refused(file, "may be read by others: its mode must be 0600");
@@ -82,7 +82,7 @@ result<std::string> load_or_create_secret(const std::filesystem::path& file, std
   std::error_code error;
   if (!file.parent_path().empty()) std::filesystem::create_directories(file.parent_path(), error);
   if (error) return refused(file, "has no folder: " + error.message());
-  struct stat status{};
+  struct stat status {};
   if (::lstat(file.c_str(), &status) != 0 && errno == ENOENT) {
     auto line = make();
     auto created = create_secret(file, line);

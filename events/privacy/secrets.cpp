@@ -15,7 +15,8 @@ namespace {
 using Key = std::array<std::uint8_t, 32>;
 using BegunMac = std::array<std::uint64_t, 26>;
 using Mac = std::array<std::uint8_t, crypto_auth_hmacsha256_BYTES>;
-static_assert(sizeof(crypto_auth_hmacsha256_state) == sizeof(BegunMac) && std::is_trivially_copyable_v<crypto_auth_hmacsha256_state>);
+static_assert(sizeof(crypto_auth_hmacsha256_state) == sizeof(BegunMac) &&
+              std::is_trivially_copyable_v<crypto_auth_hmacsha256_state>);
 static_assert(crypto_kdf_KEYBYTES == 32 && crypto_auth_hmacsha256_KEYBYTES == 32);
 
 constexpr char kdf_context[crypto_kdf_CONTEXTBYTES + 1] = "onboardg";
@@ -65,10 +66,13 @@ Secrets::~Secrets() {
 
 Secrets Secrets::from_bytes(const Key& master) {
   Secrets secrets;
-  const auto derive = [&](Key& key, SubKey number) { crypto_kdf_derive_from_key(key.data(), key.size(), number, kdf_context, master.data()); };
+  const auto derive = [&](Key& key, SubKey number) {
+    crypto_kdf_derive_from_key(key.data(), key.size(), number, kdf_context, master.data());
+  };
   Key key;
-  for (const auto& [begun, number] : {std::pair(&secrets.token_, token), std::pair(&secrets.blinding_, blinding), std::pair(&secrets.user_, user),
-                                      std::pair(&secrets.derivation_, derivation), std::pair(&secrets.request_, request)}) {
+  for (const auto& [begun, number] :
+       {std::pair(&secrets.token_, token), std::pair(&secrets.blinding_, blinding), std::pair(&secrets.user_, user),
+        std::pair(&secrets.derivation_, derivation), std::pair(&secrets.request_, request)}) {
     derive(key, number);
     crypto_auth_hmacsha256_state state;
     crypto_auth_hmacsha256_init(&state, key.data(), key.size());
@@ -154,6 +158,8 @@ std::string sha256_hex(std::string_view text) {
   return hex(hash.data(), hash.size());
 }
 
-bool equal_secret(std::string_view a, std::string_view b) { return a.size() == b.size() && sodium_memcmp(a.data(), b.data(), a.size()) == 0; }
+bool equal_secret(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && sodium_memcmp(a.data(), b.data(), a.size()) == 0;
+}
 
 }  // namespace onboarding::privacy

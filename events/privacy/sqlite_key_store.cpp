@@ -42,7 +42,9 @@ struct Close {
 };
 using Database = std::unique_ptr<sqlite3, Close>;
 
-tl::unexpected<Failure> unreachable(sqlite3* db) { return failure(Errc::unreachable, std::string("keys.db: ") + sqlite3_errmsg(db)); }
+tl::unexpected<Failure> unreachable(sqlite3* db) {
+  return failure(Errc::unreachable, std::string("keys.db: ") + sqlite3_errmsg(db));
+}
 
 /// A prepared statement, bound anew for each use; reset when the use ends, so that no read transaction stays open.
 class Statement {
@@ -99,8 +101,8 @@ std::string wrapping_place(std::string_view user, std::string_view key_id) {
   return "onboarding key\n" + std::string(user) + "\n" + std::string(key_id);
 }
 
-std::string wrap(const WrappingKey& wrapping, const std::array<std::uint8_t, 32>& key, std::string_view user, std::string_view key_id,
-                 RandomSource& random) {
+std::string wrap(const WrappingKey& wrapping, const std::array<std::uint8_t, 32>& key, std::string_view user,
+                 std::string_view key_id, RandomSource& random) {
   std::string out(wrapped_bytes, '\0');
   auto* bytes = reinterpret_cast<unsigned char*>(out.data());
   random.fill({bytes, nonce_bytes});
@@ -111,15 +113,16 @@ std::string wrap(const WrappingKey& wrapping, const std::array<std::uint8_t, 32>
   return out;
 }
 
-result<SealingKeyPtr> unwrap(const WrappingKey& wrapping, std::string_view wrapped, std::string_view user, std::string_view key_id) {
+result<SealingKeyPtr> unwrap(const WrappingKey& wrapping, std::string_view wrapped, std::string_view user,
+                             std::string_view key_id) {
   auto key = std::make_shared<SealingKey>();
   key->id = key_id;
   const auto* bytes = reinterpret_cast<const unsigned char*>(wrapped.data());
   const auto place = wrapping_place(user, key_id);
   if (wrapped.size() != wrapped_bytes ||
-      crypto_aead_xchacha20poly1305_ietf_decrypt(key->bytes.data(), nullptr, nullptr, bytes + nonce_bytes, wrapped.size() - nonce_bytes,
-                                                 reinterpret_cast<const unsigned char*>(place.data()), place.size(), bytes,
-                                                 wrapping.data()) != 0)
+      crypto_aead_xchacha20poly1305_ietf_decrypt(
+          key->bytes.data(), nullptr, nullptr, bytes + nonce_bytes, wrapped.size() - nonce_bytes,
+          reinterpret_cast<const unsigned char*>(place.data()), place.size(), bytes, wrapping.data()) != 0)
     return failure(Errc::forged, "a key in keys.db does not open");
   return key;
 }
@@ -166,8 +169,8 @@ class Cache {
 
 struct Request {
   std::string user;
-  KeyStore::Obtained obtained;                // an obtain
-  std::function<void(result<void>)> erased;   // or an erasure
+  KeyStore::Obtained obtained;               // an obtain
+  std::function<void(result<void>)> erased;  // or an erasure
 };
 
 }  // namespace
@@ -199,7 +202,7 @@ struct SqliteKeyStore::Impl {
   }
 
   static result<void> check_mode(const std::filesystem::path& file) {
-    struct stat status{};
+    struct stat status {};
     if (::stat(file.c_str(), &status) != 0) return failure(Errc::unreachable, "keys.db is missing");
     if (!S_ISREG(status.st_mode) || (status.st_mode & 077) != 0)
       return failure(Errc::bad_secret_file, "keys.db may be read by others: its mode must be 0600");
@@ -208,8 +211,9 @@ struct SqliteKeyStore::Impl {
 
   result<Database> open_database(const std::filesystem::path& file, bool writes) const {
     sqlite3* opened = nullptr;
-    const int code = sqlite3_open_v2(file.c_str(), &opened,
-                                     (writes ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY) | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
+    const int code = sqlite3_open_v2(
+        file.c_str(), &opened,
+        (writes ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY) | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
     Database db(opened);
     if (code != SQLITE_OK) return unreachable(db.get());
     sqlite3_busy_timeout(db.get(), static_cast<int>(options.scrub_patience_ms));
@@ -239,7 +243,8 @@ struct SqliteKeyStore::Impl {
       auto use = version.use();
       if (use.step() != SQLITE_ROW) return unreachable(db);
       const auto found = use.number(0);
-      if (found != 0 && found != layout) return failure(Errc::unreachable, "keys.db has a layout that this program does not know");
+      if (found != 0 && found != layout)
+        return failure(Errc::unreachable, "keys.db has a layout that this program does not know");
       if (found == 0) fresh = true;
     }
     if (fresh) {
@@ -273,11 +278,12 @@ struct SqliteKeyStore::Impl {
   result<void> create_tables() {
     sqlite3* db = write_db.get();
     const auto check = wrap(wrapping, {}, "", "check", *options.random);
-    if (!run(db, "BEGIN IMMEDIATE;"
-                 "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;"
-                 "CREATE TABLE keys (n INTEGER PRIMARY KEY, user TEXT NOT NULL, key_id TEXT NOT NULL, wrapped BLOB NOT NULL);"
-                 "CREATE INDEX keys_of_user ON keys (user);"
-                 "INSERT INTO meta VALUES ('erasures', 0), ('scrub_pending', 0);"))
+    if (!run(db,
+             "BEGIN IMMEDIATE;"
+             "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;"
+             "CREATE TABLE keys (n INTEGER PRIMARY KEY, user TEXT NOT NULL, key_id TEXT NOT NULL, wrapped BLOB NOT NULL);"
+             "CREATE INDEX keys_of_user ON keys (user);"
+             "INSERT INTO meta VALUES ('erasures', 0), ('scrub_pending', 0);"))
       return unreachable(db);
     {
       Statement put(db, "INSERT INTO meta VALUES ('check', ?)");
@@ -293,7 +299,8 @@ struct SqliteKeyStore::Impl {
     if (!get) return unreachable(db);
     auto use = get.use();
     if (use.step() != SQLITE_ROW) return unreachable(db);
-    if (!unwrap(wrapping, use.column(0), "", "check")) return failure(Errc::bad_secret_file, "keys.db was wrapped by another master.key");
+    if (!unwrap(wrapping, use.column(0), "", "check"))
+      return failure(Errc::bad_secret_file, "keys.db was wrapped by another master.key");
     return {};
   }
 
@@ -568,7 +575,8 @@ result<std::unique_ptr<SqliteKeyStore>> SqliteKeyStore::open(const std::filesyst
   return std::unique_ptr<SqliteKeyStore>(new SqliteKeyStore(std::move(impl)));
 }
 
-result<std::unique_ptr<SqliteKeyStore>> SqliteKeyStore::open_read_only(const std::filesystem::path& file, const WrappingKey& wrapping_key,
+result<std::unique_ptr<SqliteKeyStore>> SqliteKeyStore::open_read_only(const std::filesystem::path& file,
+                                                                       const WrappingKey& wrapping_key,
                                                                        SqliteKeyStoreOptions options) {
   auto impl = std::make_unique<Impl>(wrapping_key, options);
   if (auto opened = impl->open_for_reading(file); !opened) return tl::unexpected(opened.error());
@@ -589,7 +597,9 @@ void SqliteKeyStore::obtain(std::string user, Obtained done) {
   if (!impl_->enqueue(request)) request.obtained(failure(Errc::unreachable, "keys.db cannot be written now"));
 }
 
-result<SealingKeyPtr> SqliteKeyStore::find(std::string_view user, std::string_view key_id) { return impl_->find(std::string(user), key_id); }
+result<SealingKeyPtr> SqliteKeyStore::find(std::string_view user, std::string_view key_id) {
+  return impl_->find(std::string(user), key_id);
+}
 
 void SqliteKeyStore::erase(std::string user, std::function<void(result<void>)> done) {
   Request request{std::move(user), nullptr, std::move(done)};

@@ -17,9 +17,9 @@
 namespace onboarding::privacy {
 
 struct SqliteKeyStoreOptions {
-  std::size_t cached_users = 20'000;      // keys kept opened in memory, least recently used dropped and wiped
-  std::size_t max_queued = 65'536;        // beyond: Errc::unreachable at once
-  std::size_t max_batch = 4'096;          // operations that share a commit
+  std::size_t cached_users = 20'000;        // keys kept opened in memory, least recently used dropped and wiped
+  std::size_t max_queued = 65'536;          // beyond: Errc::unreachable at once
+  std::size_t max_batch = 4'096;            // operations that share a commit
   std::uint32_t scrub_patience_ms = 5'000;  // how long an erasure waits for readers to leave the WAL
   RandomSource* random = &system_random();
 };

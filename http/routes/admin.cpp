@@ -13,7 +13,9 @@ namespace {
 
 constexpr std::uint64_t most_a_minute = 1'000'000'000'000;
 
-double share(std::int64_t part, std::int64_t whole) { return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0; }
+double share(std::int64_t part, std::int64_t whole) {
+  return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0;
+}
 
 void write_provider(JsonWriter& w, const model::ProviderStatus& p) {
   write_member(w, "name", p.name);
@@ -108,8 +110,8 @@ void patch_llm(Api& api, const Responder& responder) {
   if (!api.authority.operator_only(responder)) return;
   auto body = BodyReader::parse(responder->request().raw.body);
   if (!body) return responder->fail(body.error());
-  body->only({"enabled", "weight", "requests_per_minute", "requests_per_day", "max_concurrent", "tokens_per_minute", "input_tokens_per_minute",
-              "output_tokens_per_minute", "spend_per_day_nanodollars"});
+  body->only({"enabled", "weight", "requests_per_minute", "requests_per_day", "max_concurrent", "tokens_per_minute",
+              "input_tokens_per_minute", "output_tokens_per_minute", "spend_per_day_nanodollars"});
   model::ProviderChange change;
   change.name = responder->request().parameters[0];
   change.enabled = body->boolean("enabled");
@@ -163,11 +165,19 @@ void get_projections(Api& api, const Responder& responder) {
 }  // namespace
 
 void add_admin_routes(Router& router, Api& api) {
-  router.add({.method = Method::get, .path = "/api/admin/projections", .handler = [&api](const Responder& r) { get_projections(api, r); }});
+  router.add({.method = Method::get, .path = "/api/admin/projections", .handler = [&api](const Responder& r) {
+                get_projections(api, r);
+              }});
   if (api.ports.model == nullptr) return;
   router.add({.method = Method::get, .path = "/api/admin/llm", .handler = [&api](const Responder& r) { get_llm(api, r); }});
-  router.add({.method = Method::patch, .path = "/api/admin/llm/{provider}", .handler = [&api](const Responder& r) { patch_llm(api, r); }, .body = Body::json});
-  router.add({.method = Method::put, .path = "/api/admin/queue-mode", .handler = [&api](const Responder& r) { put_queue_mode(api, r); }, .body = Body::json});
+  router.add({.method = Method::patch,
+              .path = "/api/admin/llm/{provider}",
+              .handler = [&api](const Responder& r) { patch_llm(api, r); },
+              .body = Body::json});
+  router.add({.method = Method::put,
+              .path = "/api/admin/queue-mode",
+              .handler = [&api](const Responder& r) { put_queue_mode(api, r); },
+              .body = Body::json});
 }
 
 }  // namespace onboarding::http

@@ -19,7 +19,8 @@ std::optional<std::string> BodyReader::text(std::string_view name, std::size_t m
   const auto* member = codec::find_member(document_, name);
   if (member == nullptr || member->IsNull()) return std::nullopt;
   if (!member->IsString()) return note(name, "must be a string"), std::nullopt;
-  if (member->GetStringLength() > max_bytes) return note(name, "is longer than " + std::to_string(max_bytes) + " bytes"), std::nullopt;
+  if (member->GetStringLength() > max_bytes)
+    return note(name, "is longer than " + std::to_string(max_bytes) + " bytes"), std::nullopt;
   return std::string(member->GetString(), member->GetStringLength());
 }
 
@@ -47,7 +48,8 @@ std::optional<bool> BodyReader::boolean(std::string_view name) {
 std::optional<std::uint64_t> BodyReader::whole(std::string_view name, std::uint64_t most) {
   const auto* member = codec::find_member(document_, name);
   if (member == nullptr || member->IsNull()) return std::nullopt;
-  if (!member->IsUint64() || member->GetUint64() > most) return note(name, "must be a whole number from 0 to " + std::to_string(most)), std::nullopt;
+  if (!member->IsUint64() || member->GetUint64() > most)
+    return note(name, "must be a whole number from 0 to " + std::to_string(most)), std::nullopt;
   return member->GetUint64();
 }
 
@@ -69,7 +71,8 @@ std::string BodyReader::fingerprint() const { return privacy::sha256_hex(codec::
 
 void BodyReader::note(std::string_view name, std::string detail) {
   std::string pointer = "/";
-  for (const char c : name) pointer += c == '~' ? std::string("~0") : c == '/' ? std::string("~1") : std::string(1, c);  // RFC 6901
+  for (const char c : name)
+    pointer += c == '~' ? std::string("~0") : c == '/' ? std::string("~1") : std::string(1, c);  // RFC 6901
   errors_.push_back({std::move(pointer), std::move(detail)});
 }
 
@@ -77,7 +80,8 @@ bool idempotency_key(const Responder& responder, std::optional<std::string>& key
   const auto& request = responder->request();
   const auto given = request.header("idempotency-key");
   if (!given && !request.raw.repeats("idempotency-key")) return true;
-  if (!given || given->empty() || given->size() > 255 || !std::all_of(given->begin(), given->end(), [](char c) { return c > 0x20 && c < 0x7f; })) {
+  if (!given || given->empty() || given->size() > 255 ||
+      !std::all_of(given->begin(), given->end(), [](char c) { return c > 0x20 && c < 0x7f; })) {
     responder->fail(Errc::malformed_request, "Idempotency-Key must be 1 to 255 visible ASCII characters, given once.");
     return false;
   }
@@ -85,14 +89,15 @@ bool idempotency_key(const Responder& responder, std::optional<std::string>& key
   return true;
 }
 
-std::optional<std::uint64_t> query_number(const Responder& responder, std::string_view name, std::uint64_t fallback, std::uint64_t least,
-                                          std::uint64_t most) {
+std::optional<std::uint64_t> query_number(const Responder& responder, std::string_view name, std::uint64_t fallback,
+                                          std::uint64_t least, std::uint64_t most) {
   const auto* text = responder->request().query_value(name);
   if (text == nullptr) return fallback;
   std::uint64_t value = 0;
   const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), value);
   if (error != std::errc() || end != text->data() + text->size() || value < least || value > most) {
-    responder->fail(Errc::invalid, std::string(name) + " must be a whole number from " + std::to_string(least) + " to " + std::to_string(most) + ".");
+    responder->fail(Errc::invalid, std::string(name) + " must be a whole number from " + std::to_string(least) + " to " +
+                                       std::to_string(most) + ".");
     return std::nullopt;
   }
   return value;

@@ -71,9 +71,11 @@ void get_events(Api& api, Exports& exports, const Responder& responder) {
   filter.flow = value("flow");
   if (const auto user = value("user"); !user.empty()) filter.blinded_user = api.ports.secrets.blinded_user_id(user);
   if (!time_of(responder, "since", filter.since) || !time_of(responder, "before", filter.before)) return;
-  if (const auto unknown = exporting::unknown_type(filter)) return responder->fail(Errc::invalid, "type: \"" + *unknown + "\" is no event type.");
+  if (const auto unknown = exporting::unknown_type(filter))
+    return responder->fail(Errc::invalid, "type: \"" + *unknown + "\" is no event type.");
   const auto follow = value("follow");
-  if (!follow.empty() && follow != "true" && follow != "false") return responder->fail(Errc::invalid, "follow must be true or false.");
+  if (!follow.empty() && follow != "true" && follow != "false")
+    return responder->fail(Errc::invalid, "follow must be true or false.");
   auto cursor = exporting::Cursor::parse(value("after"), api.ports.log);
   if (!cursor) return responder->fail(Errc::invalid, "after: " + cursor.error().detail + ".");
   if (!exports.room()) return responder->fail(Errc::overloaded);

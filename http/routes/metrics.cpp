@@ -19,7 +19,9 @@ std::string_view disk_status(const HealthReport& report) {
 }
 
 /// 0 when there is nothing.
-double rate(std::int64_t part, std::int64_t whole) { return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0; }
+double rate(std::int64_t part, std::int64_t whole) {
+  return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0;
+}
 
 /// Unhealthy (503) is what keeps people from being onboarded; the rest degrades.
 void health(Api& api, const Responder& responder) {
@@ -28,9 +30,12 @@ void health(Api& api, const Responder& responder) {
   const auto projections = api.ports.queries.projections();
   const auto writable = api.ports.log.writable();
   const bool draining = api.server.load()->draining();
-  const bool any_provider = std::any_of(report.providers.begin(), report.providers.end(), [](const auto& p) { return p.enabled && p.healthy; });
-  const bool all_providers = std::all_of(report.providers.begin(), report.providers.end(), [](const auto& p) { return !p.enabled || p.healthy; });
-  const bool projecting = std::all_of(projections.begin(), projections.end(), [](const auto& p) { return p.state == "running" && p.parked == 0; });
+  const bool any_provider =
+      std::any_of(report.providers.begin(), report.providers.end(), [](const auto& p) { return p.enabled && p.healthy; });
+  const bool all_providers =
+      std::all_of(report.providers.begin(), report.providers.end(), [](const auto& p) { return !p.enabled || p.healthy; });
+  const bool projecting =
+      std::all_of(projections.begin(), projections.end(), [](const auto& p) { return p.state == "running" && p.parked == 0; });
   const auto disk = disk_status(report);
   const bool can_answer = any_provider || report.offline_extractor;
   const bool healthy = writable && !draining && can_answer;
@@ -166,11 +171,12 @@ void usage(Api& api, const Responder& responder, std::uint32_t days) {
     if (!rows) return responder->fail(rows.error());
     projections::UsageFigures total;
     for (const auto& row : *rows) {
-      for (auto figure : {&projections::UsageFigures::calls, &projections::UsageFigures::failed_calls, &projections::UsageFigures::unreported_calls,
-                          &projections::UsageFigures::unpriced_calls, &projections::UsageFigures::input_tokens,
-                          &projections::UsageFigures::cached_input_tokens, &projections::UsageFigures::cache_write_tokens,
-                          &projections::UsageFigures::output_tokens, &projections::UsageFigures::reasoning_tokens,
-                          &projections::UsageFigures::latency_ms, &projections::UsageFigures::cost_nanodollars}) {
+      for (auto figure : {&projections::UsageFigures::calls, &projections::UsageFigures::failed_calls,
+                          &projections::UsageFigures::unreported_calls, &projections::UsageFigures::unpriced_calls,
+                          &projections::UsageFigures::input_tokens, &projections::UsageFigures::cached_input_tokens,
+                          &projections::UsageFigures::cache_write_tokens, &projections::UsageFigures::output_tokens,
+                          &projections::UsageFigures::reasoning_tokens, &projections::UsageFigures::latency_ms,
+                          &projections::UsageFigures::cost_nanodollars}) {
         total.*figure += row.figures.*figure;
       }
     }
@@ -214,9 +220,9 @@ void quality(Api& api, const Responder& responder, std::uint32_t days) {
     using Figures = projections::QualityFigures;
     Figures total;
     for (const auto& day : *by_day) {
-      for (auto figure : {&Figures::sessions, &Figures::fields_asked, &Figures::asked_fields_filled, &Figures::questions, &Figures::reasked,
-                          &Figures::values_said, &Figures::values_rejected, &Figures::replies, &Figures::fallback_replies,
-                          &Figures::failed_turns, &Figures::calls, &Figures::failed_calls}) {
+      for (auto figure : {&Figures::sessions, &Figures::fields_asked, &Figures::asked_fields_filled, &Figures::questions,
+                          &Figures::reasked, &Figures::values_said, &Figures::values_rejected, &Figures::replies,
+                          &Figures::fallback_replies, &Figures::failed_turns, &Figures::calls, &Figures::failed_calls}) {
         total.*figure += day.figures.*figure;
       }
     }
@@ -245,7 +251,10 @@ void quality(Api& api, const Responder& responder, std::uint32_t days) {
 }  // namespace
 
 void add_health_route(Router& router, Api& api) {
-  router.add({.method = Method::get, .path = "/api/metrics/health", .handler = [&api](const Responder& r) { health(api, r); }, .while_draining = true});
+  router.add({.method = Method::get,
+              .path = "/api/metrics/health",
+              .handler = [&api](const Responder& r) { health(api, r); },
+              .while_draining = true});
 }
 
 void add_metric_routes(Router& router, Api& api) {

@@ -14,7 +14,8 @@ namespace onboarding::http {
 namespace {
 
 constexpr std::string_view page_policy =
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; "
+    "form-action 'none'; "
     "frame-ancestors 'none'";
 
 void add_file(Router& router, std::string path, std::string_view file, std::string_view content_type) {
@@ -28,7 +29,8 @@ void add_file(Router& router, std::string path, std::string_view file, std::stri
               }});
 }
 
-constexpr std::string_view html = "text/html; charset=utf-8", script = "text/javascript; charset=utf-8", style = "text/css; charset=utf-8";
+constexpr std::string_view html = "text/html; charset=utf-8", script = "text/javascript; charset=utf-8",
+                           style = "text/css; charset=utf-8";
 
 void alive(const Responder& responder) {
   Response response;
@@ -69,7 +71,10 @@ void ready(Api& api, const Responder& responder) {
 
 void add_operation_routes(Router& router, Api& api) {
   router.add({.method = Method::get, .path = "/livez", .handler = alive, .while_draining = true});
-  router.add({.method = Method::get, .path = "/readyz", .handler = [&api](const Responder& r) { ready(api, r); }, .while_draining = true});
+  router.add({.method = Method::get,
+              .path = "/readyz",
+              .handler = [&api](const Responder& r) { ready(api, r); },
+              .while_draining = true});
   router.add({.method = Method::get, .path = "/openapi.json", .handler = [](const Responder& responder) {
                 Response response;
                 response.body = openapi_json();
@@ -82,16 +87,23 @@ void add_operation_routes(Router& router, Api& api) {
 }
 
 void add_scrape_route(Router& router, Api& api) {
-  router.add({.method = Method::get, .path = "/metrics", .handler = [&api](const Responder& responder) {
-                if (api.ports.access_log != nullptr) {
-                  auto& dropped = prometheus::BuildGauge().Name("log_lines_dropped").Help("Access log lines lost because they came too fast").Register(api.ports.metrics).Add({});
-                  dropped.Set(static_cast<double>(api.ports.access_log->dropped()));
-                }
-                Response response;
-                response.body = prometheus::TextSerializer().Serialize(api.ports.metrics.Collect());
-                response.content_type = "text/plain; version=0.0.4; charset=utf-8";
-                responder->send(std::move(response));
-              },
+  router.add({.method = Method::get,
+              .path = "/metrics",
+              .handler =
+                  [&api](const Responder& responder) {
+                    if (api.ports.access_log != nullptr) {
+                      auto& dropped = prometheus::BuildGauge()
+                                          .Name("log_lines_dropped")
+                                          .Help("Access log lines lost because they came too fast")
+                                          .Register(api.ports.metrics)
+                                          .Add({});
+                      dropped.Set(static_cast<double>(api.ports.access_log->dropped()));
+                    }
+                    Response response;
+                    response.body = prometheus::TextSerializer().Serialize(api.ports.metrics.Collect());
+                    response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+                    responder->send(std::move(response));
+                  },
               .while_draining = true});
 }
 

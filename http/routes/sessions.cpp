@@ -104,9 +104,12 @@ Response turn_response(const SessionSnapshot& session, const domain::Turn& turn)
   return json_response(200, [&](JsonWriter& w) { write_turn(w, session, turn); });
 }
 
-bool is_done(const domain::Turn& turn) { return turn.status == domain::TurnStatus::answered || turn.status == domain::TurnStatus::failed; }
+bool is_done(const domain::Turn& turn) {
+  return turn.status == domain::TurnStatus::answered || turn.status == domain::TurnStatus::failed;
+}
 
-Response waiting_response(std::string_view session_id, std::string_view turn_id, std::uint32_t position_in_queue, std::uint32_t eta_seconds) {
+Response waiting_response(std::string_view session_id, std::string_view turn_id, std::uint32_t position_in_queue,
+                          std::uint32_t eta_seconds) {
   const auto url = session_path(session_id) + "/turns/" + std::string(turn_id);
   auto response = json_response(202, [&](JsonWriter& w) {
     write_member(w, "status", "queued");
@@ -168,7 +171,8 @@ std::vector<Line> conversation(const domain::State& state) {
   lines.push_back({"assistant", &state.greeting, 1, state.created_at, {}});
   for (const auto& turn : state.turns) {
     lines.push_back({"user", &turn.text, turn.received_version, turn.received_at, turn.turn_id});
-    if (turn.replied_version != 0) lines.push_back({"assistant", &turn.reply, turn.replied_version, turn.replied_at, turn.turn_id});
+    if (turn.replied_version != 0)
+      lines.push_back({"assistant", &turn.reply, turn.replied_version, turn.replied_at, turn.turn_id});
   }
   std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) { return a.version < b.version; });
   return lines;
@@ -193,7 +197,9 @@ Response conversation_response(const SessionSnapshot& session, std::uint64_t aft
     }
     w.EndArray();
     if (at != lines.end())
-      write_member(w, "next", session_path(session.session_id) + "/messages?after=" + std::to_string(last) + "&limit=" + std::to_string(limit));
+      write_member(
+          w, "next",
+          session_path(session.session_id) + "/messages?after=" + std::to_string(last) + "&limit=" + std::to_string(limit));
   });
 }
 
@@ -207,7 +213,8 @@ bool prefers_async(const Request& request) {
     auto token = rest.substr(0, rest.find_first_of(",;"));
     token.remove_prefix(std::min(token.find_first_not_of(white), token.size()));
     token = token.substr(0, token.find_last_not_of(white) + 1);
-    const bool same = std::equal(token.begin(), token.end(), wanted.begin(), wanted.end(), [](unsigned char a, char b) { return std::tolower(a) == b; });
+    const bool same = std::equal(token.begin(), token.end(), wanted.begin(), wanted.end(),
+                                 [](unsigned char a, char b) { return std::tolower(a) == b; });
     if (same) return true;
     const auto comma = rest.find(',');
     rest.remove_prefix(comma == rest.npos ? rest.size() : comma + 1);
@@ -253,7 +260,8 @@ void start(Api& api, const Responder& responder) {
                                 [responder, begin, start = std::move(start)](result<SessionSnapshot> session) mutable {
                                   if (!session) return responder->fail(session.error());
                                   const auto& owner = session->state->user_id;
-                                  if (start.user_id && *start.user_id != owner.text) return responder->fail(Errc::forbidden, "The token is another user's.");
+                                  if (start.user_id && *start.user_id != owner.text)
+                                    return responder->fail(Errc::forbidden, "The token is another user's.");
                                   if (session->state->vouched) {
                                     start.user_id = owner.text;
                                     start.vouched = true;
@@ -296,10 +304,11 @@ void with_session(Api& api, const Responder& responder, Then then) {
   const auto token = api.authority.session_token(responder, session_id);
   if (!token) return;
   responder->note_session(session_id);
-  api.ports.gateway.get_session(session_id, token->generation, [responder, then = std::move(then)](result<SessionSnapshot> session) {
-    if (!session) return responder->fail(session.error());
-    then(*session);
-  });
+  api.ports.gateway.get_session(session_id, token->generation,
+                                [responder, then = std::move(then)](result<SessionSnapshot> session) {
+                                  if (!session) return responder->fail(session.error());
+                                  then(*session);
+                                });
 }
 
 Response response_of(const TurnAnswer& answer) {
@@ -312,11 +321,12 @@ void get_turn(Api& api, const Responder& responder) {
   const auto token = api.authority.session_token(responder, session_id);
   if (!token) return;
   responder->note_session(session_id);
-  api.ports.gateway.get_turn(session_id, token->generation, responder->request().parameters[1], [responder](result<TurnAnswer> answer) {
-    if (!answer) return responder->fail(answer.error());
-    responder->note_turn(answer->turn_id);
-    responder->send(response_of(*answer));
-  });
+  api.ports.gateway.get_turn(session_id, token->generation, responder->request().parameters[1],
+                             [responder](result<TurnAnswer> answer) {
+                               if (!answer) return responder->fail(answer.error());
+                               responder->note_turn(answer->turn_id);
+                               responder->send(response_of(*answer));
+                             });
 }
 
 void get_session(Api& api, const Responder& responder) {
@@ -464,19 +474,26 @@ void resume(Api& api, const Responder& responder) {
   api.ports.gateway.get_session(credential->token->session_id, credential->token->generation,
                                 [&api, responder, session_id, carry_out](result<SessionSnapshot> own) {
                                   if (!own) return responder->fail(own.error());
-                                  api.ports.gateway.get_session(session_id, std::nullopt, [responder, carry_out, key = own->user_key](result<SessionSnapshot> other) {
-                                    if (!other) return responder->fail(other.error());
-                                    if (other->user_key != key) return responder->fail(Errc::not_found);
-                                    carry_out(std::nullopt);
-                                  });
+                                  api.ports.gateway.get_session(
+                                      session_id, std::nullopt,
+                                      [responder, carry_out, key = own->user_key](result<SessionSnapshot> other) {
+                                        if (!other) return responder->fail(other.error());
+                                        if (other->user_key != key) return responder->fail(Errc::not_found);
+                                        carry_out(std::nullopt);
+                                      });
                                 });
 }
 
 }  // namespace
 
 void add_session_routes(Router& router, Api& api) {
-  const auto add = [&](Method method, std::string path, void (*handler)(Api&, const Responder&), Body body = Body::none, Charge charge = Charge::none) {
-    router.add({.method = method, .path = std::move(path), .handler = [&api, handler](const Responder& r) { handler(api, r); }, .body = body, .charge = charge});
+  const auto add = [&](Method method, std::string path, void (*handler)(Api&, const Responder&), Body body = Body::none,
+                       Charge charge = Charge::none) {
+    router.add({.method = method,
+                .path = std::move(path),
+                .handler = [&api, handler](const Responder& r) { handler(api, r); },
+                .body = body,
+                .charge = charge});
   };
   const auto one = sessions_path + "/{session_id}";
   add(Method::post, sessions_path, start, Body::optional_json, Charge::start);

@@ -15,17 +15,18 @@ void when_fresh(Api& api, const Responder& responder, std::function<void()> then
   if (text == nullptr) return then();
   const auto position = parse_position(*text);
   if (!position) return responder->fail(Errc::invalid, "min_position must be partition:sequence.");
-  api.ports.queries.wait_for({position, static_cast<std::uint32_t>(*wait_ms)}, [responder, then = std::move(then)](bool reached, projections::Lag lag) {
-    if (reached) return then();
-    auto response = json_response(202, [&](JsonWriter& w) {
-      write_member(w, "status", "behind");
-      write_member(w, "have", to_string(lag.have));
-      write_member(w, "want", to_string(lag.want));
-      write_member(w, "lag_events", lag.events);
-    });
-    response.with("Retry-After", "1");
-    responder->send(std::move(response));
-  });
+  api.ports.queries.wait_for({position, static_cast<std::uint32_t>(*wait_ms)},
+                             [responder, then = std::move(then)](bool reached, projections::Lag lag) {
+                               if (reached) return then();
+                               auto response = json_response(202, [&](JsonWriter& w) {
+                                 write_member(w, "status", "behind");
+                                 write_member(w, "have", to_string(lag.have));
+                                 write_member(w, "want", to_string(lag.want));
+                                 write_member(w, "lag_events", lag.events);
+                               });
+                               response.with("Retry-After", "1");
+                               responder->send(std::move(response));
+                             });
 }
 
 /// RFC 9110 13.1.2: `*` or a list of tags, compared weakly.
@@ -58,7 +59,8 @@ void send_profile(const Responder& responder, const projections::Profile& profil
       write_key(w, "fields");
       w.StartObject();
       for (const auto& [field, value] : profile.fields) {
-        const auto type = std::find_if(profile.types.begin(), profile.types.end(), [&](const auto& t) { return t.first == field; });
+        const auto type =
+            std::find_if(profile.types.begin(), profile.types.end(), [&](const auto& t) { return t.first == field; });
         write_key(w, field);
         write_stored(w, value, type == profile.types.end() ? std::string_view() : std::string_view(type->second));
       }
@@ -72,48 +74,54 @@ void send_profile(const Responder& responder, const projections::Profile& profil
 }
 
 void get_profile(Api& api, const Responder& responder) {
-  for_user(api.authority, api.ports.gateway, responder, responder->request().parameters[0], [&api, responder](projections::UserSelector user) {
-    when_fresh(api, responder, [&api, responder, user = std::move(user)] {
-      api.ports.queries.profile(user, [responder](result<projections::Profile> profile) {
-        if (!profile) return responder->fail(profile.error());
-        send_profile(responder, *profile);
-      });
-    });
-  });
+  for_user(api.authority, api.ports.gateway, responder, responder->request().parameters[0],
+           [&api, responder](projections::UserSelector user) {
+             when_fresh(api, responder, [&api, responder, user = std::move(user)] {
+               api.ports.queries.profile(user, [responder](result<projections::Profile> profile) {
+                 if (!profile) return responder->fail(profile.error());
+                 send_profile(responder, *profile);
+               });
+             });
+           });
 }
 
 void get_sessions(Api& api, const Responder& responder) {
-  for_user(api.authority, api.ports.gateway, responder, responder->request().parameters[0], [&api, responder](projections::UserSelector user) {
-    when_fresh(api, responder, [&api, responder, user = std::move(user)] {
-      api.ports.queries.sessions_of_user(user, [responder](result<std::vector<projections::SessionRow>> rows) {
-        if (!rows) return responder->fail(rows.error());
-        responder->send(json_response(200, [&](JsonWriter& w) {
-          write_key(w, "sessions");
-          w.StartArray();
-          for (const auto& row : *rows) {
-            w.StartObject();
-            write_member(w, "session_id", row.session_id);
-            write_member(w, "user_id", row.user_id);
-            write_member(w, "status", row.status);
-            write_member(w, "flow", row.flow);
-            write_member(w, "plan", row.plan);
-            write_member(w, "created_at", codec::format_time(row.created_at));
-            if (row.completed_at) write_member(w, "completed_at", codec::format_time(*row.completed_at));
-            write_member(w, "total_messages_count", row.total_messages_count);
-            w.EndObject();
-          }
-          w.EndArray();
-        }));
-      });
-    });
-  });
+  for_user(api.authority, api.ports.gateway, responder, responder->request().parameters[0],
+           [&api, responder](projections::UserSelector user) {
+             when_fresh(api, responder, [&api, responder, user = std::move(user)] {
+               api.ports.queries.sessions_of_user(user, [responder](result<std::vector<projections::SessionRow>> rows) {
+                 if (!rows) return responder->fail(rows.error());
+                 responder->send(json_response(200, [&](JsonWriter& w) {
+                   write_key(w, "sessions");
+                   w.StartArray();
+                   for (const auto& row : *rows) {
+                     w.StartObject();
+                     write_member(w, "session_id", row.session_id);
+                     write_member(w, "user_id", row.user_id);
+                     write_member(w, "status", row.status);
+                     write_member(w, "flow", row.flow);
+                     write_member(w, "plan", row.plan);
+                     write_member(w, "created_at", codec::format_time(row.created_at));
+                     if (row.completed_at) write_member(w, "completed_at", codec::format_time(*row.completed_at));
+                     write_member(w, "total_messages_count", row.total_messages_count);
+                     w.EndObject();
+                   }
+                   w.EndArray();
+                 }));
+               });
+             });
+           });
 }
 
 }  // namespace
 
 void add_user_routes(Router& router, Api& api) {
-  router.add({.method = Method::get, .path = "/api/users/{user_id}/profile", .handler = [&api](const Responder& r) { get_profile(api, r); }});
-  router.add({.method = Method::get, .path = "/api/users/{user_id}/sessions", .handler = [&api](const Responder& r) { get_sessions(api, r); }});
+  router.add({.method = Method::get, .path = "/api/users/{user_id}/profile", .handler = [&api](const Responder& r) {
+                get_profile(api, r);
+              }});
+  router.add({.method = Method::get, .path = "/api/users/{user_id}/sessions", .handler = [&api](const Responder& r) {
+                get_sessions(api, r);
+              }});
 }
 
 }  // namespace onboarding::http

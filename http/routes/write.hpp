@@ -18,8 +18,12 @@ inline void write_member(JsonWriter& w, std::string_view name, std::string_view 
   write_string(w, text);
 }
 // A literal would rather become a bool than a string_view.
-inline void write_member(JsonWriter& w, std::string_view name, const char* text) { write_member(w, name, std::string_view(text)); }
-inline void write_member(JsonWriter& w, std::string_view name, const std::string& text) { write_member(w, name, std::string_view(text)); }
+inline void write_member(JsonWriter& w, std::string_view name, const char* text) {
+  write_member(w, name, std::string_view(text));
+}
+inline void write_member(JsonWriter& w, std::string_view name, const std::string& text) {
+  write_member(w, name, std::string_view(text));
+}
 inline void write_member(JsonWriter& w, std::string_view name, bool value) {
   write_key(w, name);
   w.Bool(value);
@@ -29,8 +33,8 @@ inline void write_member(JsonWriter& w, std::string_view name, double value) {
   w.Double(value);
 }
 template <class Integer>
-  requires std::is_integral_v<Integer> && (!std::is_same_v<Integer, bool>)
-void write_member(JsonWriter& w, std::string_view name, Integer value) {
+requires std::is_integral_v<Integer> &&
+    (!std::is_same_v<Integer, bool>)void write_member(JsonWriter& w, std::string_view name, Integer value) {
   write_key(w, name);
   if constexpr (std::is_signed_v<Integer>) w.Int64(value);
   else w.Uint64(value);
@@ -64,6 +68,7 @@ Response json_response(int status, Write&& write) {
 }
 
 /// A whole number in the query, within bounds; `fallback` when absent. Answers 422 and returns nullopt otherwise.
-std::optional<std::uint64_t> query_number(const Responder&, std::string_view name, std::uint64_t fallback, std::uint64_t least, std::uint64_t most);
+std::optional<std::uint64_t> query_number(const Responder&, std::string_view name, std::uint64_t fallback, std::uint64_t least,
+                                          std::uint64_t most);
 
 }  // namespace onboarding::http

@@ -1,6 +1,6 @@
 // The operators', analysts' and testers' program. Options are read here; what the commands do stands in infra/app/ctl.
-#include <CLI/CLI.hpp>
 #include <sys/stat.h>
+#include <CLI/CLI.hpp>
 
 #include <iostream>
 
@@ -22,8 +22,10 @@ CLI::App* command(CLI::App& under, const std::string& name, const std::string& s
 int run(int argc, char** argv) {
   CLI::App cli{"Talks to, looks into and checks an onboarding server. It finds the server by its data folder."};
   cli.require_subcommand(1);
-  cli.footer(std::string("Examples:\n  onboardctl chat\n  onboardctl events tail --follow\n  onboardctl session show ses_007_01J…\n"
-                         "  onboardctl config get postgres.url\n\n") + exit_codes);
+  cli.footer(
+      std::string("Examples:\n  onboardctl chat\n  onboardctl events tail --follow\n  onboardctl session show ses_007_01J…\n"
+                  "  onboardctl config get postgres.url\n\n") +
+      exit_codes);
   Context context;
   cli.add_option("--data-dir", context.data_flag, "data folder (default: ONBOARD_DATA_DIR, .data)");
   cli.add_option("--config", context.config_flag, "configuration file, instead of the one that is found");
@@ -32,22 +34,26 @@ int run(int argc, char** argv) {
   std::function<int()> chosen;
 
   ChatOptions chatting;
-  CLI::App* chat_command = command(cli, "chat", "hold an onboarding conversation in the terminal",
-                                   "  onboardctl chat\n  onboardctl chat --resume\n  printf 'I am Ada Lovelace\\n' | onboardctl chat --json\n"
-                                   "  onboardctl chat --url http://onboarding.example.org");
+  CLI::App* chat_command =
+      command(cli, "chat", "hold an onboarding conversation in the terminal",
+              "  onboardctl chat\n  onboardctl chat --resume\n  printf 'I am Ada Lovelace\\n' | onboardctl chat --json\n"
+              "  onboardctl chat --url http://onboarding.example.org");
   chat_command->add_option("--url", chatting.url, "of the public listener (default: the server that runs in the data folder)");
   chat_command->add_option("--flow", chatting.flow, "which flow (default: default)");
   chat_command->add_option("--locale", chatting.locale, "e.g. en");
   chat_command->add_flag("--resume", chatting.resume, "go on with the last conversation");
   chat_command->add_flag("--json", chatting.json, "print the server's answers as JSON, one a line");
-  chat_command->add_option("--patience", chatting.patience_seconds, "seconds to repeat a message while nobody answers")->capture_default_str();
+  chat_command->add_option("--patience", chatting.patience_seconds, "seconds to repeat a message while nobody answers")
+      ->capture_default_str();
   chat_command->callback([&] { chosen = [&] { return chat(context, chatting); }; });
 
-  CLI::App* events = command(cli, "events", "read and check the event log", "  onboardctl events tail\n  onboardctl events verify\n  onboardctl events stats");
+  CLI::App* events = command(cli, "events", "read and check the event log",
+                             "  onboardctl events tail\n  onboardctl events verify\n  onboardctl events stats");
   events->require_subcommand(1);
   TailOptions tailing;
   CLI::App* tail = command(*events, "tail", "print events, each partition in order",
-                           "  onboardctl events tail --follow\n  onboardctl events tail --json --session ses_007_01J… --open\n  onboardctl events tail --last 5");
+                           "  onboardctl events tail --follow\n  onboardctl events tail --json --session ses_007_01J… --open\n  "
+                           "onboardctl events tail --last 5");
   tail->add_flag("--follow", tailing.follow, "go on with what comes");
   tail->add_flag("--json", tailing.json, "CloudEvents 1.0, one a line");
   tail->add_flag("--open", tailing.open, "show sealed texts (needs the data folder's keys)");
@@ -56,8 +62,10 @@ int run(int argc, char** argv) {
   tail->callback([&] { chosen = [&] { return events_tail(context, tailing); }; });
   ExportOptions exporting;
   CLI::App* exported = command(*events, "export", "write events as CloudEvents 1.0, one a line, each partition in order",
-                               "  onboardctl events export >events.ndjson\n  onboardctl events export --type SessionStarted,SessionCompleted --since 2026-11-01T00:00:00Z\n"
-                               "  onboardctl events export --output events.ndjson.zst --zstd\n  onboardctl events export --output events.ndjson.zst --zstd --resume   goes on where it was interrupted");
+                               "  onboardctl events export >events.ndjson\n  onboardctl events export --type "
+                               "SessionStarted,SessionCompleted --since 2026-11-01T00:00:00Z\n"
+                               "  onboardctl events export --output events.ndjson.zst --zstd\n  onboardctl events export "
+                               "--output events.ndjson.zst --zstd --resume   goes on where it was interrupted");
   exported->add_option("--type", exporting.types, "only these event types")->delimiter(',');
   exported->add_option("--session", exporting.session, "only this session's");
   exported->add_option("--user", exporting.user, "only this user's (the client's user_id)");
@@ -78,8 +86,9 @@ int run(int argc, char** argv) {
   stats->add_flag("--json", stats_json, "as JSON");
   stats->callback([&] { chosen = [&] { return events_stats(context, stats_json); }; });
   bool rebuild_yes = false;
-  CLI::App* rebuild = command(*events, "rebuild-head", "accept a log whose head file is lost, damaged or ahead of it, and write a new one",
-                              "  onboardctl events rebuild-head         what that gives up\n  onboardctl events rebuild-head --yes");
+  CLI::App* rebuild =
+      command(*events, "rebuild-head", "accept a log whose head file is lost, damaged or ahead of it, and write a new one",
+              "  onboardctl events rebuild-head         what that gives up\n  onboardctl events rebuild-head --yes");
   rebuild->add_flag("--yes", rebuild_yes, "do it: what the log no longer holds is given up");
   rebuild->callback([&] { chosen = [&] { return events_rebuild_head(context, rebuild_yes); }; });
 
@@ -95,27 +104,32 @@ int run(int argc, char** argv) {
   show->callback([&] { chosen = [&] { return session_show(context, session_id, session_json, !session_sealed); }; });
 
   CLI::App* model = command(cli, "model", "see and change how the running server uses model providers",
-                            "  onboardctl model status --watch\n  onboardctl model set openai weight=20 requests_per_minute=1000\n  onboardctl model set gemini enabled=false");
+                            "  onboardctl model status --watch\n  onboardctl model set openai weight=20 "
+                            "requests_per_minute=1000\n  onboardctl model set gemini enabled=false");
   model->require_subcommand(1);
   bool model_json = false, model_watch = false;
-  CLI::App* status = command(*model, "status", "budgets with their use, breakers, queue, plans, and what was decided lately", "  onboardctl model status\n  onboardctl model status --json");
+  CLI::App* status = command(*model, "status", "budgets with their use, breakers, queue, plans, and what was decided lately",
+                             "  onboardctl model status\n  onboardctl model status --json");
   status->add_flag("--json", model_json, "as JSON");
   status->add_flag("--watch", model_watch, "again every second, until Ctrl-C");
   status->callback([&] { chosen = [&] { return model_status(context, model_json, model_watch); }; });
   std::string provider;
   std::vector<std::string> changes;
-  CLI::App* set = command(*model, "set", "change a provider while the server runs; kept over restarts, above the configuration",
-                          "  onboardctl model set openai weight=20\n  onboardctl model set deepseek enabled=false max_concurrent=50\n"
-                          "Names: enabled, weight, requests_per_minute, requests_per_day, max_concurrent, tokens_per_minute,\n"
-                          "  input_tokens_per_minute, output_tokens_per_minute, spend_per_day_nanodollars; a limit of 0 is no limit.");
+  CLI::App* set =
+      command(*model, "set", "change a provider while the server runs; kept over restarts, above the configuration",
+              "  onboardctl model set openai weight=20\n  onboardctl model set deepseek enabled=false max_concurrent=50\n"
+              "Names: enabled, weight, requests_per_minute, requests_per_day, max_concurrent, tokens_per_minute,\n"
+              "  input_tokens_per_minute, output_tokens_per_minute, spend_per_day_nanodollars; a limit of 0 is no limit.");
   set->add_option("provider", provider, "openai, gemini, deepseek or anthropic")->required();
   set->add_option("changes", changes, "NAME=VALUE …")->required();
   set->add_flag("--json", model_json, "print the state afterwards as JSON");
   set->callback([&] { chosen = [&] { return model_set(context, provider, changes, model_json); }; });
 
-  CLI::App* projections = command(cli, "projections", "look at the read models' projections", "  onboardctl projections list --watch");
+  CLI::App* projections =
+      command(cli, "projections", "look at the read models' projections", "  onboardctl projections list --watch");
   projections->require_subcommand(1);
-  CLI::App* list = command(*projections, "list", "state and lag of each projection of the running server", "  onboardctl projections list\n  onboardctl projections list --json");
+  CLI::App* list = command(*projections, "list", "state and lag of each projection of the running server",
+                           "  onboardctl projections list\n  onboardctl projections list --json");
   list->add_flag("--json", model_json, "as JSON");
   list->add_flag("--watch", model_watch, "again every second, until Ctrl-C");
   list->callback([&] { chosen = [&] { return projections_list(context, model_json, model_watch); }; });
@@ -123,31 +137,36 @@ int run(int argc, char** argv) {
   CLI::App* queue_command = command(cli, "queue", "queue mode: messages are answered with 202 and worked off by budget",
                                     "  onboardctl queue            how it is\n  onboardctl queue on\n  onboardctl queue auto");
   std::string queue_mode;
-  queue_command->add_option("mode", queue_mode, "on, off or auto (by itself when there is too much)")->check(CLI::IsMember({"on", "off", "auto"}));
+  queue_command->add_option("mode", queue_mode, "on, off or auto (by itself when there is too much)")
+      ->check(CLI::IsMember({"on", "off", "auto"}));
   queue_command->add_flag("--json", model_json, "as JSON");
   queue_command->callback([&] { chosen = [&] { return queue(context, queue_mode, model_json); }; });
 
-  CLI::App* config = command(cli, "config", "look at the configuration", "  onboardctl config get http.listen\n  onboardctl config check");
+  CLI::App* config =
+      command(cli, "config", "look at the configuration", "  onboardctl config get http.listen\n  onboardctl config check");
   config->require_subcommand(1);
   std::string key;
-  CLI::App* get = command(*config, "get", "one value: of the running server, else of its next start", "  onboardctl config get postgres.url");
+  CLI::App* get =
+      command(*config, "get", "one value: of the running server, else of its next start", "  onboardctl config get postgres.url");
   get->add_option("key", key, "e.g. http.listen")->required();
   get->callback([&] { chosen = [&] { return config_get(context, key); }; });
-  command(*config, "check", "say what is wrong with file and environment, if anything", "  onboardctl --config onboard.toml config check")
+  command(*config, "check", "say what is wrong with file and environment, if anything",
+          "  onboardctl --config onboard.toml config check")
       ->callback([&] { chosen = [&] { return config_check(context); }; });
-  command(*config, "list", "every key: name, variable, default, meaning", "  onboardctl config list | grep throttle")->callback([&] { chosen = config_list; });
-  command(*config, "example", "a complete file with every key at its default", "  onboardctl config example >onboard.toml")->callback([&] { chosen = config_example; });
+  command(*config, "list", "every key: name, variable, default, meaning", "  onboardctl config list | grep throttle")
+      ->callback([&] { chosen = config_list; });
+  command(*config, "example", "a complete file with every key at its default", "  onboardctl config example >onboard.toml")
+      ->callback([&] { chosen = config_example; });
 
   bool ready = false;
-  CLI::App* where_command = command(cli, "where", "the addresses of the server that runs in the data folder", "  onboardctl where --ready && echo up");
+  CLI::App* where_command =
+      command(cli, "where", "the addresses of the server that runs in the data folder", "  onboardctl where --ready && echo up");
   where_command->add_flag("--ready", ready, "only if it is ready");
   where_command->callback([&] { chosen = [&] { return where(context, ready); }; });
 
   try {
     cli.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return cli.exit(error) == 0 ? exit_good : exit_wrong_use;
-  }
+  } catch (const CLI::ParseError& error) { return cli.exit(error) == 0 ? exit_good : exit_wrong_use; }
   return chosen();
 }
 

@@ -1,9 +1,9 @@
 // The server. Reads its configuration, starts the parts (infra/app/server), waits for a signal, and stops in order.
-#include <CLI/CLI.hpp>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <CLI/CLI.hpp>
 
 #include <condition_variable>
 #include <iostream>
@@ -109,7 +109,8 @@ int run(int argc, char** argv) {
   std::string config, data, roles = "api,sessions,projections,jobs";
   std::vector<std::string> set;
   bool print_config = false, fault_points = false, show_version = false;
-  cli.add_option("--config", config, "configuration file (default: ONBOARD_CONFIG, onboard.toml in the data folder, ./onboard.toml)");
+  cli.add_option("--config", config,
+                 "configuration file (default: ONBOARD_CONFIG, onboard.toml in the data folder, ./onboard.toml)");
   cli.add_option("--data-dir", data, "data folder (default: ONBOARD_DATA_DIR, .data)");
   cli.add_option("--roles", roles, "what this process does: api, sessions, projections, jobs")->capture_default_str();
   cli.add_option("--set", set, "KEY=VALUE: sets one key, over file and environment; may be repeated");
@@ -118,9 +119,7 @@ int run(int argc, char** argv) {
   cli.add_flag("--version", show_version, "print the version, and stop");
   try {
     cli.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return cli.exit(error) == 0 ? exit_good : exit_wrong_use;
-  }
+  } catch (const CLI::ParseError& error) { return cli.exit(error) == 0 ? exit_good : exit_wrong_use; }
   if (show_version) {
     std::cout << version() << '\n';
     return exit_good;

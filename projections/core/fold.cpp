@@ -33,21 +33,15 @@ void combine(const Table& table, FoldedRow& row, std::size_t column, Cell&& inco
   const bool fresh = !row.has(column);
   row.mask |= std::uint64_t{1} << column;
   switch (rule.combine) {
-    case Combine::key:
-      ONBOARDING_ASSERT(false, "a key column is no value");
-      return;
-    case Combine::replace:
-      cell = std::move(incoming);
-      return;
+    case Combine::key: ONBOARDING_ASSERT(false, "a key column is no value"); return;
+    case Combine::replace: cell = std::move(incoming); return;
     case Combine::keep_first:
       if (fresh || is_null(cell)) cell = std::move(incoming);
       return;
     case Combine::add_until:
       if (row.has(rule.until) && !is_null(row.cells[rule.until])) incoming = std::int64_t{0};
       [[fallthrough]];
-    case Combine::add:
-      cell = (fresh ? 0 : std::get<std::int64_t>(cell)) + std::get<std::int64_t>(incoming);
-      return;
+    case Combine::add: cell = (fresh ? 0 : std::get<std::int64_t>(cell)) + std::get<std::int64_t>(incoming); return;
     case Combine::least:
       if (fresh || is_null(cell) || (!is_null(incoming) && incoming < cell)) cell = std::move(incoming);
       return;

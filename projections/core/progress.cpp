@@ -31,11 +31,12 @@ Progress::Progress(std::vector<Name> names, const log::EventLog& log, const Cloc
       parked_(names_.size(), 0) {
   if (registry != nullptr) {
     for (const Name& name : names_) {
-      gauges_.push_back({&gauge(*registry, "onboarding_projection_lag_events", "Events the read model does not have yet.", name.projection),
-                         &gauge(*registry, "onboarding_projection_lag_seconds", "Age of the oldest event the read model does not have.",
-                                name.projection),
-                         &gauge(*registry, "onboarding_projection_parked", "Keys whose events wait behind one that cannot be applied.",
-                                name.projection)});
+      gauges_.push_back(
+          {&gauge(*registry, "onboarding_projection_lag_events", "Events the read model does not have yet.", name.projection),
+           &gauge(*registry, "onboarding_projection_lag_seconds", "Age of the oldest event the read model does not have.",
+                  name.projection),
+           &gauge(*registry, "onboarding_projection_parked", "Keys whose events wait behind one that cannot be applied.",
+                  name.projection)});
     }
   }
   thread_ = std::thread([this] { run(); });

@@ -73,9 +73,9 @@ class Progress {
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<std::vector<std::uint64_t>> positions_;              // [projection][partition]
-  std::vector<std::optional<domain::Timestamp>> oldest_waiting_;   // [partition]
-  std::vector<std::uint64_t> parked_;                              // [projection]
+  std::vector<std::vector<std::uint64_t>> positions_;             // [projection][partition]
+  std::vector<std::optional<domain::Timestamp>> oldest_waiting_;  // [partition]
+  std::vector<std::uint64_t> parked_;                             // [projection]
   std::string state_ = "running", because_;
   std::vector<Waiter> waiters_;
   std::function<void()> on_waiting_;

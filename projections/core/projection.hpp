@@ -17,7 +17,8 @@ namespace onboarding::projections {
 /// A JSON object of scalars, in order of name: what a `merge` column holds. monostate: null, a value withdrawn.
 using Members = std::map<std::string, std::variant<bool, std::string, std::monostate>>;
 
-using Cell = std::variant<std::monostate, std::int64_t, double, bool, std::string, domain::Timestamp, Members>;  // monostate: NULL
+using Cell =
+    std::variant<std::monostate, std::int64_t, double, bool, std::string, domain::Timestamp, Members>;  // monostate: NULL
 
 enum class Combine {
   key,         // identifies the row
@@ -25,8 +26,9 @@ enum class Combine {
   keep_first,  // the oldest value wins; NULL is no value
   add,         // integers are added up; a missing row counts as 0
   add_until,   // like add, but only while the row's `until` column (a keep_first one) is still NULL
-  least, greatest,  // NULL is no value
-  merge        // JSON objects: members are added, the newest value of a member wins
+  least,
+  greatest,  // NULL is no value
+  merge      // JSON objects: members are added, the newest value of a member wins
 };
 
 struct Column {
@@ -40,9 +42,9 @@ struct Column {
 /// At most 64 columns.
 struct Table {
   std::string name;
-  std::vector<Column> columns;        // keys first
-  bool written_once = false;          // rows are inserted whole, once, and never changed: a second insert of a key is poison
-  bool partitioned_by_day = false;    // by range of the first column, a date; partitions are made when a day first appears
+  std::vector<Column> columns;      // keys first
+  bool written_once = false;        // rows are inserted whole, once, and never changed: a second insert of a key is poison
+  bool partitioned_by_day = false;  // by range of the first column, a date; partitions are made when a day first appears
 };
 
 /// Insert-or-combine of one row. Columns that are not named keep what they have (or their default).

@@ -41,7 +41,8 @@ Runner::Runner(std::vector<const Projection*> projections, log::EventLog& log, p
       batches_(counter(registry, "onboarding_projection_batches_total", "Batches written to the read models.")),
       events_(counter(registry, "onboarding_projection_events_total", "Events written to the read models.")),
       rows_(counter(registry, "onboarding_projection_rows_total", "Rows written to the read models.")),
-      failures_(counter(registry, "onboarding_projection_failures_total", "Batches or openings that failed and are tried again.")) {
+      failures_(
+          counter(registry, "onboarding_projection_failures_total", "Batches or openings that failed and are tried again.")) {
   ONBOARDING_ASSERT(projections_.size() <= 64, "projections fit a mask");
   all_ = projections_.size() == 64 ? ~Mask{0} : (Mask{1} << projections_.size()) - 1;
   for (const Projection* projection : projections_) folds_.emplace_back(*projection);
@@ -122,8 +123,9 @@ Runner::Step Runner::open() {
     for (std::uint32_t partition = 0; partition < log_.partitions(); ++partition) {
       const std::uint64_t sequence = opened->checkpoints[projection][partition].sequence;
       if (sequence > log_.head(partition)) {
-        return failed({Errc::beyond_end, projections_[projection]->name() + " stands at " + to_string(Position{partition, sequence}) +
-                                             ", the log ends at " + std::to_string(log_.head(partition))});
+        return failed({Errc::beyond_end, projections_[projection]->name() + " stands at " +
+                                             to_string(Position{partition, sequence}) + ", the log ends at " +
+                                             std::to_string(log_.head(partition))});
       }
       position_[projection][partition] = sequence;
     }
@@ -156,7 +158,8 @@ Runner::Step Runner::failed(const Failure& why) {
   count(failures_);
   const auto shift = std::min<std::uint32_t>(failures_in_a_row_, 16);
   const auto retry = std::min(options_.first_retry * (1 << shift), options_.last_retry);
-  if (logger_ != nullptr && failures_in_a_row_ < 3) logger_->warn("read models: {}; next try in {} ms", why.message(), retry.count());
+  if (logger_ != nullptr && failures_in_a_row_ < 3)
+    logger_->warn("read models: {}; next try in {} ms", why.message(), retry.count());
   ++failures_in_a_row_;
   if (why.code == Errc::fenced) {
     progress_.state("running");  // by somebody else
@@ -189,8 +192,14 @@ result<std::vector<Runner::Item>> Runner::collect() {
         keys_unreachable_ = true;  // this partition waits; the others go on
         break;
       }
-      Item item{partition, record.first_sequence, record.last_sequence(), std::move(record.stream), std::move(record.resume_token),
-                record.time, {}, {}};
+      Item item{partition,
+                record.first_sequence,
+                record.last_sequence(),
+                std::move(record.stream),
+                std::move(record.resume_token),
+                record.time,
+                {},
+                {}};
       if (decoded) {
         item.events = std::move(*decoded);
       } else {
@@ -375,9 +384,7 @@ void RunnerThread::run() {
         changed_.wait_for(lock, period, [this] { return stopping_ || advanced_; });
         break;
       }
-      case Runner::Step::Kind::failed:
-        changed_.wait_for(lock, step.retry_after, [this] { return stopping_; });
-        break;
+      case Runner::Step::Kind::failed: changed_.wait_for(lock, step.retry_after, [this] { return stopping_; }); break;
     }
   }
 }

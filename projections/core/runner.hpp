@@ -51,8 +51,8 @@ class Runner {
 
   struct Step {
     enum class Kind { idle, progressed, failed } kind = Kind::idle;
-    std::size_t events = 0;  // written; a batch is counted by the step that sees its end
-    bool behind = false;     // more is waiting: the batch sent last is still being written
+    std::size_t events = 0;                    // written; a batch is counted by the step that sees its end
+    bool behind = false;                       // more is waiting: the batch sent last is still being written
     std::chrono::milliseconds retry_after{0};  // failed, or idle with a partition that waits for its keys
   };
   /// Opens when that is due; else reads one batch and writes it. When more is waiting already, the next step reads and
@@ -117,8 +117,8 @@ class Runner {
   std::vector<std::vector<std::uint64_t>> position_;  // [projection][partition]
   std::vector<std::uint64_t> read_;                   // [partition] up to where collect() has read
   std::optional<Sent> sent_;
-  std::unordered_set<std::string> parked_;            // parked_id()
-  std::vector<std::uint64_t> parked_keys_;            // [projection]
+  std::unordered_set<std::string> parked_;  // parked_id()
+  std::vector<std::uint64_t> parked_keys_;  // [projection]
   std::vector<Fold> folds_;
   RowOperations operations_;  // scratch
 };

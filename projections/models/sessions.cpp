@@ -13,15 +13,52 @@ using namespace rows;
 enum ModelTable : std::size_t { onboarding_sessions, session_analytics, turn_outcomes };
 namespace session {
 enum Column : std::size_t {
-  id, user_id, user_key, vouched, status, erased, flow, flow_version, variant, plan, locale, created_at, updated_at, completed_at,
-  abandoned_at, total_messages_count
+  id,
+  user_id,
+  user_key,
+  vouched,
+  status,
+  erased,
+  flow,
+  flow_version,
+  variant,
+  plan,
+  locale,
+  created_at,
+  updated_at,
+  completed_at,
+  abandoned_at,
+  total_messages_count
 };
 }
 namespace analytics {
 enum Column : std::size_t {
-  id, flow, flow_version, created_at, abandonment_at_field, asked_fields, user_messages, replies, fields_extracted, fields_corrected,
-  fields_rejected, fields_declined, fields_reasked, turns_queued, turns_failed, fallback_replies, llm_calls, llm_calls_failed,
-  abandonments, resumes, filled_fields, questions_asked, input_tokens, output_tokens, cost_nanodollars, unpriced_calls
+  id,
+  flow,
+  flow_version,
+  created_at,
+  abandonment_at_field,
+  asked_fields,
+  user_messages,
+  replies,
+  fields_extracted,
+  fields_corrected,
+  fields_rejected,
+  fields_declined,
+  fields_reasked,
+  turns_queued,
+  turns_failed,
+  fallback_replies,
+  llm_calls,
+  llm_calls_failed,
+  abandonments,
+  resumes,
+  filled_fields,
+  questions_asked,
+  input_tokens,
+  output_tokens,
+  cost_nanodollars,
+  unpriced_calls
 };
 }
 namespace outcome {
@@ -74,7 +111,8 @@ std::vector<Table> session_tables() {
                        {"cost_nanodollars", "bigint", Combine::add},
                        {"unpriced_calls", "bigint", Combine::add}}},
           {.name = "turn_outcomes",
-           .columns = {{"minute", "timestamptz", Combine::key}, {"turns", "bigint", Combine::add}, {"failed", "bigint", Combine::add}}}};
+           .columns = {
+               {"minute", "timestamptz", Combine::key}, {"turns", "bigint", Combine::add}, {"failed", "bigint", Combine::add}}}};
 }
 
 Members as_members(const std::vector<std::string>& fields) {
@@ -89,66 +127,71 @@ class SessionsProjection : public NamedProjection {
 
   result<void> apply(const codec::DecodedEvent& event, RowOperations& out) const override {
     return std::visit(
-        Overloaded{
-            [&](const domain::SessionStarted& started) { return start(event, started, out); },
-            [&](const domain::MessageReceived&) -> result<void> {
-              touched(event).set(session::total_messages_count, one()).into(out);
-              counted(event, analytics::user_messages).into(out);
-              return {};
-            },
-            [&](const domain::AssistantReplied& replied) -> result<void> {
-              touched(event).set(session::total_messages_count, one()).into(out);
-              Row row = counted(event, analytics::replies);
-              asks(row, replied.asks);
-              if (replied.source == "offline" || replied.source == "none") row.set(analytics::fallback_replies, one());
-              row.into(out);
-              outcome(event, outcome::turns, out);
-              return {};
-            },
-            [&](const domain::TurnFailed&) -> result<void> {
-              counted(event, analytics::turns_failed).into(out);
-              outcome(event, outcome::failed, out);
-              return {};
-            },
-            [&](const domain::TurnQueued&) { return count(event, analytics::turns_queued, out); },
-            [&](const domain::FieldExtracted& extracted) -> result<void> {
-              counted(event, analytics::fields_extracted).set(analytics::filled_fields, Members{{extracted.field, true}}).into(out);
-              return {};
-            },
-            [&](const domain::FieldCorrected&) { return count(event, analytics::fields_corrected, out); },
-            [&](const domain::FieldRejected&) { return count(event, analytics::fields_rejected, out); },
-            [&](const domain::FieldDeclined& declined) -> result<void> {
-              counted(event, analytics::fields_declined).set(analytics::filled_fields, Members{{declined.field, false}}).into(out);
-              return {};
-            },
-            [&](const domain::FieldReasked&) { return count(event, analytics::fields_reasked, out); },
-            [&](const domain::LlmCallSucceeded& call) -> result<void> {
-              called(event, call).into(out);
-              return {};
-            },
-            [&](const domain::LlmCallFailed& call) -> result<void> {
-              called(event, call).set(analytics::llm_calls_failed, one()).into(out);
-              return {};
-            },
-            [&](const domain::SessionCompleted&) -> result<void> {
-              touched(event).set(session::status, "completed").set(session::completed_at, event.recorded.time).into(out);
-              return {};
-            },
-            [&](const domain::SessionAbandoned& abandoned) -> result<void> {
-              touched(event).set(session::status, "abandoned").set(session::abandoned_at, event.recorded.time).into(out);
-              counted(event, analytics::abandonments).set(analytics::abandonment_at_field, cell_or_null(abandoned.at_field)).into(out);
-              return {};
-            },
-            [&](const domain::SessionResumed&) -> result<void> {
-              touched(event).set(session::status, "active").set(session::abandoned_at, null_cell).into(out);
-              counted(event, analytics::resumes).set(analytics::abandonment_at_field, null_cell).into(out);
-              return {};
-            },
-            [&](const domain::UserErased&) -> result<void> {
-              touched(event).set(session::user_id, null_cell).set(session::erased, true).into(out);
-              return {};
-            },
-            [](const auto&) -> result<void> { return {}; }},
+        Overloaded{[&](const domain::SessionStarted& started) { return start(event, started, out); },
+                   [&](const domain::MessageReceived&) -> result<void> {
+                     touched(event).set(session::total_messages_count, one()).into(out);
+                     counted(event, analytics::user_messages).into(out);
+                     return {};
+                   },
+                   [&](const domain::AssistantReplied& replied) -> result<void> {
+                     touched(event).set(session::total_messages_count, one()).into(out);
+                     Row row = counted(event, analytics::replies);
+                     asks(row, replied.asks);
+                     if (replied.source == "offline" || replied.source == "none") row.set(analytics::fallback_replies, one());
+                     row.into(out);
+                     outcome(event, outcome::turns, out);
+                     return {};
+                   },
+                   [&](const domain::TurnFailed&) -> result<void> {
+                     counted(event, analytics::turns_failed).into(out);
+                     outcome(event, outcome::failed, out);
+                     return {};
+                   },
+                   [&](const domain::TurnQueued&) { return count(event, analytics::turns_queued, out); },
+                   [&](const domain::FieldExtracted& extracted) -> result<void> {
+                     counted(event, analytics::fields_extracted)
+                         .set(analytics::filled_fields, Members{{extracted.field, true}})
+                         .into(out);
+                     return {};
+                   },
+                   [&](const domain::FieldCorrected&) { return count(event, analytics::fields_corrected, out); },
+                   [&](const domain::FieldRejected&) { return count(event, analytics::fields_rejected, out); },
+                   [&](const domain::FieldDeclined& declined) -> result<void> {
+                     counted(event, analytics::fields_declined)
+                         .set(analytics::filled_fields, Members{{declined.field, false}})
+                         .into(out);
+                     return {};
+                   },
+                   [&](const domain::FieldReasked&) { return count(event, analytics::fields_reasked, out); },
+                   [&](const domain::LlmCallSucceeded& call) -> result<void> {
+                     called(event, call).into(out);
+                     return {};
+                   },
+                   [&](const domain::LlmCallFailed& call) -> result<void> {
+                     called(event, call).set(analytics::llm_calls_failed, one()).into(out);
+                     return {};
+                   },
+                   [&](const domain::SessionCompleted&) -> result<void> {
+                     touched(event).set(session::status, "completed").set(session::completed_at, event.recorded.time).into(out);
+                     return {};
+                   },
+                   [&](const domain::SessionAbandoned& abandoned) -> result<void> {
+                     touched(event).set(session::status, "abandoned").set(session::abandoned_at, event.recorded.time).into(out);
+                     counted(event, analytics::abandonments)
+                         .set(analytics::abandonment_at_field, cell_or_null(abandoned.at_field))
+                         .into(out);
+                     return {};
+                   },
+                   [&](const domain::SessionResumed&) -> result<void> {
+                     touched(event).set(session::status, "active").set(session::abandoned_at, null_cell).into(out);
+                     counted(event, analytics::resumes).set(analytics::abandonment_at_field, null_cell).into(out);
+                     return {};
+                   },
+                   [&](const domain::UserErased&) -> result<void> {
+                     touched(event).set(session::user_id, null_cell).set(session::erased, true).into(out);
+                     return {};
+                   },
+                   [](const auto&) -> result<void> { return {}; }},
         event.recorded.event);
   }
 
@@ -189,7 +232,8 @@ class SessionsProjection : public NamedProjection {
   }
   static void asks(Row& row, const std::vector<std::string>& fields) {
     if (fields.empty()) return;
-    row.set(analytics::asked_fields, as_members(fields)).set(analytics::questions_asked, static_cast<std::int64_t>(fields.size()));
+    row.set(analytics::asked_fields, as_members(fields))
+        .set(analytics::questions_asked, static_cast<std::int64_t>(fields.size()));
   }
   template <class Call>
   static Row called(const codec::DecodedEvent& event, const Call& call) {

@@ -13,8 +13,21 @@ using namespace rows;
 enum ModelTable : std::size_t { token_usage };
 namespace usage {
 enum Column : std::size_t {
-  day, provider, model, plan, calls, failed_calls, unreported_calls, input_tokens, cached_input_tokens, cache_write_tokens,
-  output_tokens, reasoning_tokens, latency_ms, cost_nanodollars, unpriced_calls
+  day,
+  provider,
+  model,
+  plan,
+  calls,
+  failed_calls,
+  unreported_calls,
+  input_tokens,
+  cached_input_tokens,
+  cache_write_tokens,
+  output_tokens,
+  reasoning_tokens,
+  latency_ms,
+  cost_nanodollars,
+  unpriced_calls
 };
 }
 

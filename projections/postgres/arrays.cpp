@@ -59,7 +59,8 @@ std::string to_json(const Members& members) {
 }
 
 ArrayParameter::Type ArrayParameter::type_of(std::string_view name) {
-  constexpr std::string_view names[] = {"text", "integer", "bigint", "double precision", "boolean", "timestamptz", "date", "jsonb"};
+  constexpr std::string_view names[] = {"text",    "integer",     "bigint", "double precision",
+                                        "boolean", "timestamptz", "date",   "jsonb"};
   for (std::size_t i = 0; i < std::size(names); ++i) {
     if (names[i] == name) return static_cast<Type>(i);
   }

@@ -12,9 +12,9 @@ namespace onboarding::projections {
 /// Messages of the server may quote a person's data: only the SQLSTATE is kept of them.
 inline Failure failure_of_state(const std::string& state) {
   const bool refused = state.rfind("22", 0) == 0 || state.rfind("23", 0) == 0;
-  return {refused                            ? Errc::poison
+  return {refused                           ? Errc::poison
           : state == Pipeline::fenced_state ? Errc::fenced
-                                             : Errc::unavailable,
+                                            : Errc::unavailable,
           "PostgreSQL says SQLSTATE " + (state.empty() ? "unknown" : state)};
 }
 
@@ -41,9 +41,7 @@ auto guarded(Function&& function) -> result<std::invoke_result_t<Function>> {
     } else {
       return function();
     }
-  } catch (const std::exception& error) {
-    return tl::unexpected(failure_of(error));
-  }
+  } catch (const std::exception& error) { return tl::unexpected(failure_of(error)); }
 }
 
 }  // namespace onboarding::projections

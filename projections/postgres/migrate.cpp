@@ -47,7 +47,8 @@ result<std::vector<const Migration*>> compare(const std::map<int, Applied>& appl
     }
   }
   if (!applied.empty() && applied.rbegin()->first >= expected) {
-    return failure(Errc::bad_migration, applied.rbegin()->second.name + " was applied and is missing here: the program is too old");
+    return failure(Errc::bad_migration,
+                   applied.rbegin()->second.name + " was applied and is missing here: the program is too old");
   }
   return missing;
 }
@@ -74,8 +75,8 @@ result<std::size_t> migrate(pqxx::connection_base& connection, const std::vector
       current = migration->name;
       pqxx::work transaction(connection);
       transaction.exec(migration->sql);
-      transaction.exec_params0("INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)", *number_of(migration->name),
-                               migration->name, checksum_of(transaction, migration->sql));
+      transaction.exec_params0("INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
+                               *number_of(migration->name), migration->name, checksum_of(transaction, migration->sql));
       transaction.commit();
     }
     current.clear();

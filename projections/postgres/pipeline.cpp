@@ -53,8 +53,8 @@ void Pipeline::add(const std::string& name, const std::string& sql, const std::v
     values.push_back(parameter.data());
     lengths.push_back(static_cast<int>(parameter.size()));
   }
-  send_failed_ |= PQsendQueryPrepared(connection_.get(), name.c_str(), static_cast<int>(parameters.size()), values.data(), lengths.data(),
-                                      formats.data(), 1) != 1;
+  send_failed_ |= PQsendQueryPrepared(connection_.get(), name.c_str(), static_cast<int>(parameters.size()), values.data(),
+                                      lengths.data(), formats.data(), 1) != 1;
   sent_.emplace_back();
 }
 
@@ -73,9 +73,7 @@ result<void> Pipeline::finish() {
     }
     answered = true;
     switch (PQresultStatus(result.get())) {
-      case PGRES_PIPELINE_SYNC:
-        sent_.clear();
-        return ended;
+      case PGRES_PIPELINE_SYNC: sent_.clear(); return ended;
       case PGRES_COMMAND_OK:
       case PGRES_TUPLES_OK: break;
       default:  // failed, or skipped because another one failed: what it was to prepare is not there

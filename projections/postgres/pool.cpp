@@ -39,11 +39,11 @@ double milliseconds_since(std::chrono::steady_clock::time_point began) {
 
 result<std::string> connection_string(const std::string& url) {
   // What libpq does not bound by itself; a statement of ours that takes longer than this is in trouble.
-  std::map<std::string, std::string> parameters = {{"connect_timeout", "5"},     {"keepalives", "1"},
-                                                   {"keepalives_idle", "10"},    {"keepalives_interval", "5"},
-                                                   {"keepalives_count", "3"},    {"tcp_user_timeout", "15000"},
-                                                   {"application_name", "onboarding"}};
-  std::string session = "-c statement_timeout=30000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=60000 -c timezone=UTC";
+  std::map<std::string, std::string> parameters = {
+      {"connect_timeout", "5"},  {"keepalives", "1"},           {"keepalives_idle", "10"},         {"keepalives_interval", "5"},
+      {"keepalives_count", "3"}, {"tcp_user_timeout", "15000"}, {"application_name", "onboarding"}};
+  std::string session =
+      "-c statement_timeout=30000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=60000 -c timezone=UTC";
   char* why = nullptr;
   PQconninfoOption* options = PQconninfoParse(url.c_str(), &why);
   if (options == nullptr) {

@@ -10,21 +10,23 @@ namespace {
 
 // What is behind an event that could not be applied is stale: the person's own key, or one of their sessions that cannot
 // even be read. Nearly always the table is empty, and this costs nothing.
-#define PARKED(projection, user_key)                                                                             \
-  "EXISTS (SELECT FROM projection_parked_keys WHERE projection = '" projection "' AND (parked_key = " user_key   \
+#define PARKED(projection, user_key)                                                                           \
+  "EXISTS (SELECT FROM projection_parked_keys WHERE projection = '" projection "' AND (parked_key = " user_key \
   " OR parked_key IN (SELECT 'stream/' || session_id FROM onboarding_sessions AS o WHERE o.user_key = " user_key "))) "
 
 // A profile is one row; a user_id that several people claim (nobody vouched for them) is answered with the one that was
 // vouched for, else with the newest. By key there is always a row, which may say nothing but whether the key is parked.
-#define PROFILE_COLUMNS ", p.user_id, p.vouched, (extract(epoch FROM p.updated_at) * 1000000)::bigint, p.position, f.key, f.value, p.field_types ->> f.key "
+#define PROFILE_COLUMNS                                                                                                          \
+  ", p.user_id, p.vouched, (extract(epoch FROM p.updated_at) * 1000000)::bigint, p.position, f.key, f.value, p.field_types ->> " \
+  "f.key "
 #define PROFILE_FIELDS " LEFT JOIN LATERAL jsonb_each_text(p.fields) f ON f.value IS NOT NULL ORDER BY f.key COLLATE \"C\""
-constexpr const char* profile_by_key =
-    "SELECT " PARKED("profile", "$1") PROFILE_COLUMNS "FROM (VALUES (1)) AS always LEFT JOIN user_profiles p ON p.user_key = $1" PROFILE_FIELDS;
-constexpr const char* profile_by_id =
-    "SELECT " PARKED("profile", "p.user_key") PROFILE_COLUMNS
-    "FROM (SELECT * FROM user_profiles WHERE user_id = $1 ORDER BY vouched DESC, updated_at DESC, user_key LIMIT 1) p" PROFILE_FIELDS;
+constexpr const char* profile_by_key = "SELECT " PARKED("profile", "$1") PROFILE_COLUMNS
+    "FROM (VALUES (1)) AS always LEFT JOIN user_profiles p ON p.user_key = $1" PROFILE_FIELDS;
+constexpr const char* profile_by_id = "SELECT " PARKED("profile", "p.user_key") PROFILE_COLUMNS
+    "FROM (SELECT * FROM user_profiles WHERE user_id = $1 ORDER BY vouched DESC, updated_at DESC, user_key LIMIT 1) "
+    "p" PROFILE_FIELDS;
 
-#define SESSION_COLUMNS                                                                                                      \
+#define SESSION_COLUMNS                                                                                                       \
   ", s.session_id, coalesce(s.user_id, ''), s.status, s.flow, s.plan, (extract(epoch FROM s.created_at) * 1000000)::bigint, " \
   "(extract(epoch FROM s.completed_at) * 1000000)::bigint, s.total_messages_count FROM "
 #define NEWEST_FIRST " ORDER BY s.created_at DESC, s.session_id LIMIT 1000"
@@ -179,32 +181,34 @@ void PostgresQueries::profile(UserSelector who, Done<Profile> done) {
 }
 
 void PostgresQueries::sessions_of_user(UserSelector who, Done<std::vector<SessionRow>> done) {
-  ask<std::vector<SessionRow>>(std::move(done), [who = std::move(who)](Connection& connection) -> result<std::vector<SessionRow>> {
-    const auto rows = who.user_key.empty() ? read(connection, "sessions_by_id", sessions_by_id, who.user_id)
-                                           : read(connection, "sessions_by_key", sessions_by_key, who.user_key);
-    if (any_parked(rows)) return failure(Errc::poison);
-    std::vector<SessionRow> sessions;
-    for (const auto& row : rows) {
-      if (row[1].is_null()) continue;  // there are none
-      SessionRow session;
-      session.session_id = row[1].as<std::string>();
-      session.user_id = row[2].as<std::string>();
-      session.status = row[3].as<std::string>();
-      session.flow = row[4].as<std::string>("");
-      session.plan = row[5].as<std::string>();
-      session.created_at = time_of(row[6]);
-      if (!row[7].is_null()) session.completed_at = time_of(row[7]);
-      session.total_messages_count = row[8].as<std::int64_t>();
-      sessions.push_back(std::move(session));
-    }
-    return sessions;
-  });
+  ask<std::vector<SessionRow>>(
+      std::move(done), [who = std::move(who)](Connection& connection) -> result<std::vector<SessionRow>> {
+        const auto rows = who.user_key.empty() ? read(connection, "sessions_by_id", sessions_by_id, who.user_id)
+                                               : read(connection, "sessions_by_key", sessions_by_key, who.user_key);
+        if (any_parked(rows)) return failure(Errc::poison);
+        std::vector<SessionRow> sessions;
+        for (const auto& row : rows) {
+          if (row[1].is_null()) continue;  // there are none
+          SessionRow session;
+          session.session_id = row[1].as<std::string>();
+          session.user_id = row[2].as<std::string>();
+          session.status = row[3].as<std::string>();
+          session.flow = row[4].as<std::string>("");
+          session.plan = row[5].as<std::string>();
+          session.created_at = time_of(row[6]);
+          if (!row[7].is_null()) session.completed_at = time_of(row[7]);
+          session.total_messages_count = row[8].as<std::int64_t>();
+          sessions.push_back(std::move(session));
+        }
+        return sessions;
+      });
 }
 
 void PostgresQueries::stats(Done<Stats> done) {
   ask<Stats>(std::move(done), [](Connection& connection) -> result<Stats> {
     const auto row = read(connection, "stats", stats_statement)[0];
-    return Stats{row[0].as<std::int64_t>(), row[1].as<std::int64_t>(), row[2].as<double>(), row[3].as<double>(), row[4].as<double>()};
+    return Stats{row[0].as<std::int64_t>(), row[1].as<std::int64_t>(), row[2].as<double>(), row[3].as<double>(),
+                 row[4].as<double>()};
   });
 }
 
@@ -244,8 +248,8 @@ void PostgresQueries::abandonment(std::uint32_t days, Done<std::vector<Abandonme
 void PostgresQueries::messages(std::uint32_t days, Done<MessageBuckets> done) {
   ask<MessageBuckets>(std::move(done), [days](Connection& connection) -> result<MessageBuckets> {
     const auto row = read(connection, "messages", messages_statement, days)[0];
-    return MessageBuckets{row[0].as<std::int64_t>(), row[1].as<std::int64_t>(), row[2].as<std::int64_t>(), row[3].as<std::int64_t>(),
-                          row[4].as<double>()};
+    return MessageBuckets{row[0].as<std::int64_t>(), row[1].as<std::int64_t>(), row[2].as<std::int64_t>(),
+                          row[3].as<std::int64_t>(), row[4].as<double>()};
   });
 }
 
@@ -260,8 +264,9 @@ void PostgresQueries::usage(std::uint32_t days, Done<std::vector<UsageRow>> done
       one.plan = row[3].as<std::string>();
       UsageFigures& f = one.figures;
       int column = 4;
-      for (std::int64_t* figure : {&f.calls, &f.failed_calls, &f.unreported_calls, &f.unpriced_calls, &f.input_tokens, &f.cached_input_tokens,
-                                   &f.cache_write_tokens, &f.output_tokens, &f.reasoning_tokens, &f.latency_ms, &f.cost_nanodollars}) {
+      for (std::int64_t* figure :
+           {&f.calls, &f.failed_calls, &f.unreported_calls, &f.unpriced_calls, &f.input_tokens, &f.cached_input_tokens,
+            &f.cache_write_tokens, &f.output_tokens, &f.reasoning_tokens, &f.latency_ms, &f.cost_nanodollars}) {
         *figure = row[column++].as<std::int64_t>();
       }
     }
@@ -277,8 +282,9 @@ void PostgresQueries::quality(std::uint32_t days, Done<std::vector<QualityDay>> 
       day.day = row[0].as<std::string>();
       QualityFigures& f = day.figures;
       int column = 1;
-      for (std::int64_t* figure : {&f.sessions, &f.fields_asked, &f.asked_fields_filled, &f.questions, &f.reasked, &f.values_said,
-                                   &f.values_rejected, &f.replies, &f.fallback_replies, &f.failed_turns, &f.calls, &f.failed_calls}) {
+      for (std::int64_t* figure :
+           {&f.sessions, &f.fields_asked, &f.asked_fields_filled, &f.questions, &f.reasked, &f.values_said, &f.values_rejected,
+            &f.replies, &f.fallback_replies, &f.failed_turns, &f.calls, &f.failed_calls}) {
         *figure = row[column++].as<std::int64_t>();
       }
     }

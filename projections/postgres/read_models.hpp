@@ -24,9 +24,9 @@ namespace onboarding::projections {
 
 /// `[postgres]` of the configuration (api.md §6).
 struct PostgresOptions {
-  std::string url;                   // libpq URL or keyword string; time-outs that it does not set are added
-  std::uint32_t pool_size = 10;      // connections kept
-  std::uint32_t max_overflow = 20;   // connections more under load, closed after use
+  std::string url;                                 // libpq URL or keyword string; time-outs that it does not set are added
+  std::uint32_t pool_size = 10;                    // connections kept
+  std::uint32_t max_overflow = 20;                 // connections more under load, closed after use
   std::chrono::milliseconds pool_timeout{30'000};  // how long a caller waits for a connection
   std::chrono::seconds recycle{3600};              // a connection older than this is replaced
   bool pre_ping = true;                            // check a connection before use

@@ -26,27 +26,33 @@ constexpr std::size_t max_waiting = 4;
 
 /// The database's time, which never goes back here even if its clock does: nothing is given out twice for that.
 ArbiterTime now_of(pqxx::work& tx) {
-  return ArbiterTime(tx.exec1("SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint, (SELECT max(seen_ms) FROM model_budget_slots))")[0]
+  return ArbiterTime(tx.exec1("SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint, (SELECT max(seen_ms) FROM "
+                              "model_budget_slots))")[0]
                          .as<std::int64_t>());
 }
 
-std::optional<std::uint32_t> claim_slot(pqxx::work& tx, const model::ShareRules& rules, const std::string& server_id, ArbiterTime now) {
+std::optional<std::uint32_t> claim_slot(pqxx::work& tx, const model::ShareRules& rules, const std::string& server_id,
+                                        ArbiterTime now) {
   std::vector<SlotBook::Slot> slots;
   for (const auto& row : tx.exec("SELECT slot, server_id, seen_ms FROM model_budget_slots ORDER BY slot"))
     slots.push_back({row[0].as<std::uint32_t>(), row[1].c_str(), ArbiterTime(row[2].as<std::int64_t>())});
   SlotBook book(rules, std::move(slots));
   const auto slot = book.claim(server_id, now);
   if (slot)
-    tx.exec_params("INSERT INTO model_budget_slots VALUES ($1, $2, $3) ON CONFLICT (slot) DO UPDATE SET server_id = excluded.server_id, seen_ms = excluded.seen_ms",
-                   *slot, server_id, now.count());
+    tx.exec_params(
+        "INSERT INTO model_budget_slots VALUES ($1, $2, $3) ON CONFLICT (slot) DO UPDATE SET server_id = excluded.server_id, "
+        "seen_ms = excluded.seen_ms",
+        *slot, server_id, now.count());
   return slot;
 }
 
-std::int64_t renew_one(pqxx::work& tx, const model::ShareRules& rules, const std::string& name, const ShareRequest::Want& want, std::uint32_t slot,
-                       ArbiterTime now) {
+std::int64_t renew_one(pqxx::work& tx, const model::ShareRules& rules, const std::string& name, const ShareRequest::Want& want,
+                       std::uint32_t slot, ArbiterTime now) {
   std::vector<ShareBook::Holding> holdings;
-  for (const auto& row : tx.exec_params("SELECT slot, amount, wanted, until_ms FROM model_budget_holdings WHERE limit_name = $1", name))
-    holdings.push_back({row[0].as<std::uint32_t>(), row[1].as<std::int64_t>(), row[2].as<std::int64_t>(), ArbiterTime(row[3].as<std::int64_t>())});
+  for (const auto& row :
+       tx.exec_params("SELECT slot, amount, wanted, until_ms FROM model_budget_holdings WHERE limit_name = $1", name))
+    holdings.push_back({row[0].as<std::uint32_t>(), row[1].as<std::int64_t>(), row[2].as<std::int64_t>(),
+                        ArbiterTime(row[3].as<std::int64_t>())});
   std::vector<ShareBook::Cooling> cooling;
   for (const auto& row : tx.exec_params("SELECT slot, amount, free_at_ms FROM model_budget_cooling WHERE limit_name = $1", name))
     cooling.push_back({row[0].as<std::uint32_t>(), row[1].as<std::int64_t>(), ArbiterTime(row[2].as<std::int64_t>())});
@@ -56,7 +62,8 @@ std::int64_t renew_one(pqxx::work& tx, const model::ShareRules& rules, const std
   tx.exec_params("DELETE FROM model_budget_holdings WHERE limit_name = $1", name);
   tx.exec_params("DELETE FROM model_budget_cooling WHERE limit_name = $1", name);
   for (const auto& h : book.holdings())
-    tx.exec_params("INSERT INTO model_budget_holdings VALUES ($1, $2, $3, $4, $5)", name, h.slot, h.amount, h.wanted, h.until.count());
+    tx.exec_params("INSERT INTO model_budget_holdings VALUES ($1, $2, $3, $4, $5)", name, h.slot, h.amount, h.wanted,
+                   h.until.count());
   for (const auto& c : book.cooling())
     tx.exec_params("INSERT INTO model_budget_cooling VALUES ($1, $2, $3, $4)", name, c.slot, c.amount, c.free_at.count());
   return share;
@@ -123,7 +130,8 @@ class PostgresShareStore final : public model::ShareStore {
       ShareAnswer granted;
       granted.slot = claim_slot(tx, rules_, request.server_id, now);
       if (granted.slot)
-        for (const auto& [name, want] : request.wants) granted.shares[name] = renew_one(tx, rules_, name, want, *granted.slot, now);
+        for (const auto& [name, want] : request.wants)
+          granted.shares[name] = renew_one(tx, rules_, name, want, *granted.slot, now);
       tx.commit();
       return granted;
     });

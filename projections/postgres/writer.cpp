@@ -52,7 +52,8 @@ std::string combined(const Table& table, const Column& column) {
     case Combine::keep_first: return "COALESCE(" + mine + ", " + incoming + ")";
     case Combine::add: return mine + " + " + incoming;
     case Combine::add_until:
-      return mine + " + CASE WHEN " + table.name + "." + table.columns[column.until].name + " IS NULL THEN " + incoming + " ELSE 0 END";
+      return mine + " + CASE WHEN " + table.name + "." + table.columns[column.until].name + " IS NULL THEN " + incoming +
+             " ELSE 0 END";
     case Combine::least: return "LEAST(" + mine + ", " + incoming + ")";
     case Combine::greatest: return "GREATEST(" + mine + ", " + incoming + ")";
     case Combine::merge: return "COALESCE(" + mine + ", '{}') || " + incoming;
@@ -216,8 +217,8 @@ void PostgresWriter::erase(const Table& table, const Erase& erasure) {
     ArrayParameter array(table.columns[column].type);
     array.add(cell);
     parameters.push_back(parameter(std::move(array)));
-    conditions += (conditions.empty() ? "" : " AND ") + table.columns[column].name + " = ($" + std::to_string(parameters.size()) + "::" +
-                  table.columns[column].type + "[])[1]";
+    conditions += (conditions.empty() ? "" : " AND ") + table.columns[column].name + " = ($" + std::to_string(parameters.size()) +
+                  "::" + table.columns[column].type + "[])[1]";
     columns += "/" + table.columns[column].name;
   }
   pipeline_->add(table.name + "/erase" + columns, "DELETE FROM " + table.name + " WHERE " + conditions, parameters);
@@ -225,7 +226,8 @@ void PostgresWriter::erase(const Table& table, const Erase& erasure) {
 
 void PostgresWriter::park(const WriteBatch& batch) {
   const auto insert = [&](const std::string& name, const char* sql, const auto& rows, const auto& last_column) {
-    ArrayParameter projections("text"), versions("integer"), partitions("integer"), keys("text"), sequences("bigint"), last("text");
+    ArrayParameter projections("text"), versions("integer"), partitions("integer"), keys("text"), sequences("bigint"),
+        last("text");
     for (const auto& row : rows) {
       projections.add(std::string_view(projections_[row.projection]->name()));
       versions.add(std::int64_t{projections_[row.projection]->version()});
@@ -235,10 +237,11 @@ void PostgresWriter::park(const WriteBatch& batch) {
       last.add(std::string_view(last_column(row)));
     }
     pipeline_->add(name, sql,
-            {log_id_, parameter(std::move(projections)), parameter(std::move(versions)),
-             parameter(std::move(partitions)), parameter(std::move(keys)), parameter(std::move(sequences)), parameter(std::move(last))});
+                   {log_id_, parameter(std::move(projections)), parameter(std::move(versions)), parameter(std::move(partitions)),
+                    parameter(std::move(keys)), parameter(std::move(sequences)), parameter(std::move(last))});
   };
-  insert("park_keys", park_keys_statement, batch.parked_keys, [](const ParkedKey& key) -> const std::string& { return key.error; });
+  insert("park_keys", park_keys_statement, batch.parked_keys,
+         [](const ParkedKey& key) -> const std::string& { return key.error; });
   insert("park_events", park_events_statement, batch.parked_events,
          [](const ParkedEvent& event) -> const std::string& { return event.stream; });
 }
@@ -249,7 +252,8 @@ result<void> PostgresWriter::make_partitions(const WriteBatch& batch) {
       if (!folded.table().partitioned_by_day) continue;
       for (const FoldedRow& row : folded.rows()) {
         if (row.mask == 0) continue;
-        const auto day = std::chrono::floor<std::chrono::days>(std::get<domain::Timestamp>(row.cells[0])).time_since_epoch().count();
+        const auto day =
+            std::chrono::floor<std::chrono::days>(std::get<domain::Timestamp>(row.cells[0])).time_since_epoch().count();
         if (days_.contains({folded.table().name, day})) continue;
         if (auto made = make_partition(folded.table().name, day); !made) return made;
         days_.emplace(folded.table().name, day);
@@ -272,8 +276,8 @@ result<void> PostgresWriter::make_partition(const std::string& table, std::int64
     transaction.exec1("SELECT pg_advisory_xact_lock(hashtext('" + child + "'))");
     if (transaction.exec1("SELECT to_regclass('" + child + "') IS NULL")[0].as<bool>()) {
       transaction.exec("CREATE TABLE " + child + " (LIKE " + table + " INCLUDING ALL)");
-      transaction.exec("ALTER TABLE " + table + " ATTACH PARTITION " + child + " FOR VALUES FROM ('" + dates[1].as<std::string>() +
-                       "') TO ('" + dates[2].as<std::string>() + "')");
+      transaction.exec("ALTER TABLE " + table + " ATTACH PARTITION " + child + " FOR VALUES FROM ('" +
+                       dates[1].as<std::string>() + "') TO ('" + dates[2].as<std::string>() + "')");
     }
     transaction.commit();
   });

@@ -22,8 +22,12 @@ const std::filesystem::path folder = "tests/golden/events";
 constexpr std::string_view stream = "ses_003_0123456789ABCDEFGHJKMNPQRS";
 constexpr std::uint64_t version = 7, sequence = 4711;
 const domain::Timestamp when{1'795'268'880'123'456us};
-const RecordMeta meta{.user = "1dcc7f3a46b4461909bdc22144d8b712", .blinded_user_id = "aa151eb58af8a464856b6fb5c456347b", .correlation_id = "req_1",
-                      .causation_id = "trn_1", .traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", .plan = "free"};
+const RecordMeta meta{.user = "1dcc7f3a46b4461909bdc22144d8b712",
+                      .blinded_user_id = "aa151eb58af8a464856b6fb5c456347b",
+                      .correlation_id = "req_1",
+                      .causation_id = "trn_1",
+                      .traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+                      .plan = "free"};
 
 /// 0, 1, 2 …: the same bytes each time.
 struct Counting final : RandomSource {
@@ -45,15 +49,30 @@ const domain::Usage usage{612, 512, 0, 71, 7, R"({"prompt_tokens":612})"};
 /// File name without .json, and the event that stands in it.
 const std::vector<std::pair<std::string, Event>> golden = {
     {"FlowPublished.1", domain::FlowPublished{"default", 2, R"({"name":"default"})", std::string(64, 'c')}},
-    {"SessionStarted.1", domain::SessionStarted{"zoe", "default", 1, "b", "pro", "de-CH", 1, std::string(64, 'a'), true, std::string(32, 'b'), std::string(64, 'd'), "Hi!\nWho are you?", {"full_name", "email"}}},
+    {"SessionStarted.1", domain::SessionStarted{"zoe",
+                                                "default",
+                                                1,
+                                                "b",
+                                                "pro",
+                                                "de-CH",
+                                                1,
+                                                std::string(64, 'a'),
+                                                true,
+                                                std::string(32, 'b'),
+                                                std::string(64, 'd'),
+                                                "Hi!\nWho are you?",
+                                                {"full_name", "email"}}},
     {"SessionStarted.1.least", domain::SessionStarted{.user_id = "usr_1", .flow = "default", .token_hash = std::string(64, 'a')}},
-    {"MessageReceived.1", domain::MessageReceived{"trn_1", "I'm Zoë \"Z\" O'Brien-Smith 😀", std::string(32, 'b'), std::string(64, 'd')}},
+    {"MessageReceived.1",
+     domain::MessageReceived{"trn_1", "I'm Zoë \"Z\" O'Brien-Smith 😀", std::string(32, 'b'), std::string(64, 'd')}},
     {"MessageReceived.1.erased", domain::MessageReceived{"trn_1", Personal::forgotten(), "", ""}},
     {"TurnStarted.1", domain::TurnStarted{"trn_1", 2}},
     {"TurnQueued.1", domain::TurnQueued{"trn_1", "queue_mode"}},
     {"LlmCallStarted.1", domain::LlmCallStarted{"trn_1", 1, "openai", "gpt-4o-mini", "p1", when}},
-    {"LlmCallSucceeded.1", domain::LlmCallSucceeded{"trn_1", 1, "openai", "gpt-4o-mini", "p1", "2026-11", usage, 512, R"({"reply":"Hi"})"}},
-    {"LlmCallFailed.1", domain::LlmCallFailed{"trn_1", 2, "gemini", "flash", "p1", "2026-11", {}, 20'000, "timeout", "provider", ""}},
+    {"LlmCallSucceeded.1",
+     domain::LlmCallSucceeded{"trn_1", 1, "openai", "gpt-4o-mini", "p1", "2026-11", usage, 512, R"({"reply":"Hi"})"}},
+    {"LlmCallFailed.1",
+     domain::LlmCallFailed{"trn_1", 2, "gemini", "flash", "p1", "2026-11", {}, 20'000, "timeout", "provider", ""}},
     {"FieldExtracted.1", domain::FieldExtracted{"trn_1", "email", {FieldType::email, "zoe@acme.io"}, true}},
     {"FieldExtracted.1.clear", domain::FieldExtracted{"trn_1", "team_size", {FieldType::integer, "40"}, false}},
     {"FieldCorrected.1", domain::FieldCorrected{"trn_1", "full_name", {FieldType::person_name, "Ann"}, true}},
@@ -61,7 +80,8 @@ const std::vector<std::pair<std::string, Event>> golden = {
     {"FieldDeclined.1", domain::FieldDeclined{"trn_1", "goal"}},
     {"FieldReasked.1", domain::FieldReasked{"trn_1", "email", 3}},
     {"AssistantReplied.1", domain::AssistantReplied{"trn_1", "And your e-mail?", {"email"}, "offline", false}},
-    {"AssistantReplied.1.error", domain::AssistantReplied{"trn_1", "We're experiencing technical difficulties.", {}, "none", true}},
+    {"AssistantReplied.1.error",
+     domain::AssistantReplied{"trn_1", "We're experiencing technical difficulties.", {}, "none", true}},
     {"TurnFailed.1", domain::TurnFailed{"trn_1", "no_provider"}},
     {"SessionCompleted.1", domain::SessionCompleted{"trn_1"}},
     {"SessionAbandoned.1", domain::SessionAbandoned{"email"}},
@@ -152,7 +172,8 @@ TEST_F(GoldenEvents, of_an_old_type_with_a_sealed_text_under_an_old_name_are_rea
 
 TEST_F(GoldenEvents, climb_several_schemas_one_after_the_other) {
   const auto none = [](rapidjson::Value&, rapidjson::Document::AllocatorType&) {};
-  const auto registry = Upcasters().add("Said", 0, {"Said", 1, said_0_to_message_received_1}).add("Said", 1, {"MessageReceived", 1, none});
+  const auto registry =
+      Upcasters().add("Said", 0, {"Said", 1, said_0_to_message_received_1}).add("Said", 1, {"MessageReceived", 1, none});
   const auto decoded = decode(record_of(read(folder / "old" / "Said.0.json")), keys, registry);
   EXPECT_EQ(decoded.value()[0].recorded.event, Event(domain::MessageReceived{"trn_1", "hello from before", "", ""}));
 }

@@ -5,8 +5,8 @@ namespace onboarding::simulation {
 namespace {
 
 bool passes(const Failure& failure) {
-  for (const GatewayErrc code : {GatewayErrc::overloaded, GatewayErrc::draining, GatewayErrc::not_writable, GatewayErrc::keys_unreachable,
-                                 GatewayErrc::in_doubt, GatewayErrc::too_many_waiting})
+  for (const GatewayErrc code : {GatewayErrc::overloaded, GatewayErrc::draining, GatewayErrc::not_writable,
+                                 GatewayErrc::keys_unreachable, GatewayErrc::in_doubt, GatewayErrc::too_many_waiting})
     if (failure.code == make_error_code(code)) return true;
   return false;
 }
@@ -42,7 +42,8 @@ template <class T, class F>
 Gateway::Done<T> Agents::once(Person* person, std::string what, F take) {
   ++world_.tally.commands;
   if (person) ++person->requests_under_way;
-  return [this, person, life = world_.life, what = std::move(what), take = std::move(take), answers = std::make_shared<int>(0)](result<T> answer) {
+  return [this, person, life = world_.life, what = std::move(what), take = std::move(take),
+          answers = std::make_shared<int>(0)](result<T> answer) {
     if (life != world_.life) return;
     if (++*answers > 1) return world_.violation("answered twice: " + what);
     if (person) --person->requests_under_way;
@@ -134,11 +135,10 @@ void Agents::start(Person& person) {
           return;
         }
         const domain::State& state = *answer->session.state;
-        if (person.session_id.empty())
-          person.session_id = answer->session.session_id;
-        else if (person.session_id != answer->session.session_id)
-          world_.violation("a repeated start gave another session");
-        if (answer->token != world_.secrets.session_token(person.session_id, 1)) world_.violation("a repeated start gave another token");
+        if (person.session_id.empty()) person.session_id = answer->session.session_id;
+        else if (person.session_id != answer->session.session_id) world_.violation("a repeated start gave another session");
+        if (answer->token != world_.secrets.session_token(person.session_id, 1))
+          world_.violation("a repeated start gave another token");
         if (state.started_last_version == 0) world_.violation("a start was answered without its session");
         person.seen_version = std::max(person.seen_version, state.version);
       }));
@@ -151,7 +151,9 @@ Message& Agents::new_message(Person& person) {
   message->fingerprint = "fingerprint-" + std::to_string(number);
   // Each value is said in one message only, so that a value in the wrong turn is seen.
   message->text = "m" + std::to_string(number);
-  const auto say_it = [&](const char* field, const std::string& value) { message->text += std::string(";") + field + "=" + value; };
+  const auto say_it = [&](const char* field, const std::string& value) {
+    message->text += std::string(";") + field + "=" + value;
+  };
   if (world_.dice.chance(0.3)) say_it("full_name", "Ann " + letters(number));
   if (world_.dice.chance(0.3)) say_it("email", "ann" + std::to_string(number) + "@example.org");
   if (world_.dice.chance(0.3)) say_it("company", "Acme " + letters(number));
@@ -175,7 +177,8 @@ void Agents::say(Person& person, Message& message, bool respond_async) {
   request.fingerprint = message.fingerprint;
   request.respond_async = respond_async;
   world_.process->gateway->post_message(
-      std::move(request), once<TurnAnswer>(&person, "message", [this, &person, &message, generation = person.generation](result<TurnAnswer> answer) {
+      std::move(request),
+      once<TurnAnswer>(&person, "message", [this, &person, &message, generation = person.generation](result<TurnAnswer> answer) {
         --message.under_way;
         if (answer) return take_turn(person, message, *answer);
         const Failure& why = answer.error();
@@ -209,8 +212,8 @@ void Agents::take_turn(Person& person, Message& message, const TurnAnswer& answe
   if (turn->status != domain::TurnStatus::answered && turn->status != domain::TurnStatus::failed)
     return world_.violation("answered before the turn was done");
   message.finished = true;
-  TurnTold told{person.session_id, turn->reply.text, turn->extracted, turn->rejected, turn->missing, turn->is_complete, turn->error,
-                turn->last_version, turn->last_sequence};
+  TurnTold told{person.session_id, turn->reply.text, turn->extracted,    turn->rejected,     turn->missing,
+                turn->is_complete, turn->error,      turn->last_version, turn->last_sequence};
   const auto [before, first] = told_.emplace(answer.turn_id, told);
   if (!first && !(before->second == told)) world_.violation("two answers to one turn differ");
 }
@@ -222,16 +225,18 @@ void Agents::repeat_differently(Person& person, Message& message) {
   request.text = message.text + " and more";
   request.idempotency_key = message.key;
   request.fingerprint = message.fingerprint + "-other";
-  world_.process->gateway->post_message(std::move(request), once<TurnAnswer>(&person, "other body", [this](result<TurnAnswer> answer) {
-    if (answer) world_.violation("a key was used with another body, and answered");
-  }));
+  world_.process->gateway->post_message(std::move(request),
+                                        once<TurnAnswer>(&person, "other body", [this](result<TurnAnswer> answer) {
+                                          if (answer) world_.violation("a key was used with another body, and answered");
+                                        }));
 }
 
 void Agents::read(Person& person) {
   const std::uint64_t at_least = person.seen_version;
   const std::uint32_t generation = person.generation;
   world_.process->gateway->get_session(
-      person.session_id, generation, once<SessionSnapshot>(&person, "read", [this, &person, at_least, generation](result<SessionSnapshot> answer) {
+      person.session_id, generation,
+      once<SessionSnapshot>(&person, "read", [this, &person, at_least, generation](result<SessionSnapshot> answer) {
         if (!answer) {
           if (is(answer.error(), GatewayErrc::stale_token)) {
             if (generation == person.generation) person.token_lost = true;
@@ -248,20 +253,21 @@ void Agents::read(Person& person) {
 void Agents::resume(Person& person) {
   const bool with_token = !person.token_lost && world_.dice.chance(0.5);
   person.token_lost = true;
-  world_.process->gateway->resume(
-      {"req-resume", {}}, person.session_id, with_token ? std::optional(person.generation) : std::nullopt,
-      once<ResumeAnswer>(&person, "resume", [this, &person](result<ResumeAnswer> answer) {
-        if (!answer) {
-          if (!passes(answer.error()) && !is(answer.error(), GatewayErrc::stale_token))
-            world_.violation("resume refused: " + answer.error().message());
-          return;
-        }
-        const std::uint32_t generation = answer->session.state->token_generation;
-        if (answer->token != world_.secrets.session_token(person.session_id, generation)) world_.violation("a resume gave a token that is not the newest");
-        person.generation = std::max(person.generation, generation);
-        person.token_lost = false;
-        person.seen_version = std::max(person.seen_version, answer->session.state->version);
-      }));
+  world_.process->gateway->resume({"req-resume", {}}, person.session_id,
+                                  with_token ? std::optional(person.generation) : std::nullopt,
+                                  once<ResumeAnswer>(&person, "resume", [this, &person](result<ResumeAnswer> answer) {
+                                    if (!answer) {
+                                      if (!passes(answer.error()) && !is(answer.error(), GatewayErrc::stale_token))
+                                        world_.violation("resume refused: " + answer.error().message());
+                                      return;
+                                    }
+                                    const std::uint32_t generation = answer->session.state->token_generation;
+                                    if (answer->token != world_.secrets.session_token(person.session_id, generation))
+                                      world_.violation("a resume gave a token that is not the newest");
+                                    person.generation = std::max(person.generation, generation);
+                                    person.token_lost = false;
+                                    person.seen_version = std::max(person.seen_version, answer->session.state->version);
+                                  }));
 }
 
 void Agents::use_old_token(Person& person) {
@@ -284,11 +290,12 @@ void Agents::bother_nobody() {
 std::map<std::string, domain::State> Agents::read_all() {
   auto states = std::make_shared<std::map<std::string, domain::State>>();
   for (const auto& person : people_)
-    world_.process->gateway->get_session(person->session_id, std::nullopt,
-                                         once<SessionSnapshot>(person.get(), "last read", [this, states, &person](result<SessionSnapshot> answer) {
-                                           if (!answer) return world_.violation("the last read failed: " + answer.error().message());
-                                           (*states)[person->session_id] = *answer->state;
-                                         }));
+    world_.process->gateway->get_session(
+        person->session_id, std::nullopt,
+        once<SessionSnapshot>(person.get(), "last read", [this, states, &person](result<SessionSnapshot> answer) {
+          if (!answer) return world_.violation("the last read failed: " + answer.error().message());
+          (*states)[person->session_id] = *answer->state;
+        }));
   world_.settle();
   return *states;
 }

@@ -17,8 +17,8 @@ namespace onboarding::simulation {
 struct Message {
   std::string text, key, fingerprint;
   bool sent = false;
-  std::size_t under_way = 0;          // requests not answered in this life
-  bool finished = false;              // answered, or refused for good
+  std::size_t under_way = 0;           // requests not answered in this life
+  bool finished = false;               // answered, or refused for good
   std::optional<std::string> turn_id;  // once told: it is durable
 };
 
@@ -28,7 +28,7 @@ struct Person {
   std::string session_id;  // empty: not told yet
   std::size_t starts_under_way = 0;
   std::uint32_t generation = 1;
-  bool token_lost = false;  // a resume was not answered: the token may be void
+  bool token_lost = false;         // a resume was not answered: the token may be void
   std::uint64_t seen_version = 0;  // of the session, in any answer
   std::vector<std::unique_ptr<Message>> messages;
   std::size_t messages_wanted = 0;

@@ -26,7 +26,8 @@ void ReadModels::apply(const codec::DecodedEvent& event) {
   }
 }
 
-std::vector<ReadModels::Row> ReadModels::rows(const std::string& table, const std::string& key_column, const std::string& key) const {
+std::vector<ReadModels::Row> ReadModels::rows(const std::string& table, const std::string& key_column,
+                                              const std::string& key) const {
   std::vector<Row> found;
   for (const projections::Fold& fold : folds_) {
     for (const projections::FoldedTable& folded : fold.tables()) {
@@ -44,7 +45,8 @@ std::vector<ReadModels::Row> ReadModels::rows(const std::string& table, const st
   return found;
 }
 
-std::vector<std::string> ReadModels::differences(const std::string& session, const std::string& user_key, const domain::State& state,
+std::vector<std::string> ReadModels::differences(const std::string& session, const std::string& user_key,
+                                                 const domain::State& state,
                                                  const std::map<std::string, std::string>& newest) const {
   std::vector<std::string> found;
   const auto the_row = [&](const std::string& table, const std::string& key_column, const std::string& key) {
@@ -59,15 +61,18 @@ std::vector<std::string> ReadModels::differences(const std::string& session, con
   // The conversation, and what of it counts until the completing reply's end.
   std::map<std::int64_t, std::vector<Cell>> said;
   said[1] = {text("assistant"), text(state.greeting.text), state.created_at, Cell{}};
-  const auto completing = std::find_if(state.turns.begin(), state.turns.end(), [](const domain::Turn& turn) { return turn.is_complete; });
+  const auto completing =
+      std::find_if(state.turns.begin(), state.turns.end(), [](const domain::Turn& turn) { return turn.is_complete; });
   const std::uint64_t completed_at_version = completing == state.turns.end() ? UINT64_MAX : completing->last_version;
   std::size_t total = 0, replies = 0, rejected = 0;
   for (const domain::Turn& turn : state.turns) {
-    said[static_cast<std::int64_t>(turn.received_version)] = {text("user"), text(turn.text.text), turn.received_at, text(turn.turn_id)};
+    said[static_cast<std::int64_t>(turn.received_version)] = {text("user"), text(turn.text.text), turn.received_at,
+                                                              text(turn.turn_id)};
     total += turn.received_version <= completed_at_version ? 1 : 0;
     rejected += turn.rejected.size();
     if (turn.replied_version == 0) continue;
-    said[static_cast<std::int64_t>(turn.replied_version)] = {text("assistant"), text(turn.reply.text), turn.replied_at, text(turn.turn_id)};
+    said[static_cast<std::int64_t>(turn.replied_version)] = {text("assistant"), text(turn.reply.text), turn.replied_at,
+                                                             text(turn.turn_id)};
     total += turn.replied_version <= completed_at_version ? 1 : 0;
     ++replies;
   }
@@ -86,12 +91,14 @@ std::vector<std::string> ReadModels::differences(const std::string& session, con
   expect("onboarding_sessions", of_session, "flow", text(state.flow->name));
   expect("onboarding_sessions", of_session, "created_at", state.created_at);
   expect("onboarding_sessions", of_session, "completed_at", state.completed_at ? Cell{*state.completed_at} : Cell{});
-  if ((state.status == domain::SessionStatus::abandoned) != (of_session["abandoned_at"].index() != 0)) found.push_back("onboarding_sessions.abandoned_at");
+  if ((state.status == domain::SessionStatus::abandoned) != (of_session["abandoned_at"].index() != 0))
+    found.push_back("onboarding_sessions.abandoned_at");
 
   Row analytics = the_row("session_analytics", "session_id", session);
   const auto count = [&](const std::string& table, Row& row, const std::string& column, std::size_t expected) {
     const auto* counted = std::get_if<std::int64_t>(&row[column]);  // never counted: the column's default, 0
-    if ((counted == nullptr ? 0 : *counted) != static_cast<std::int64_t>(expected)) found.push_back(table + "." + column + " is another number");
+    if ((counted == nullptr ? 0 : *counted) != static_cast<std::int64_t>(expected))
+      found.push_back(table + "." + column + " is another number");
   };
   count("onboarding_sessions", of_session, "total_messages_count", total);
   count("session_analytics", analytics, "user_messages", state.turns.size());

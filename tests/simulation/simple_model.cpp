@@ -13,7 +13,8 @@ void SimpleModel::apply(const RecordedEvent& recorded) {
     values_[field] = value;
     exchanges_[turn_id].values[field] = value;
     // People say each value once: found in another turn, it is somebody else's answer.
-    if (exchanges_[turn_id].text.find(value) == std::string::npos) wrong_.push_back("a value was extracted that its message does not say");
+    if (exchanges_[turn_id].text.find(value) == std::string::npos)
+      wrong_.push_back("a value was extracted that its message does not say");
   };
   if (std::holds_alternative<SessionStarted>(event)) {
     if (events_ != 1) wrong_.push_back("started twice");
@@ -47,7 +48,8 @@ void SimpleModel::apply(const RecordedEvent& recorded) {
 
 std::vector<std::string> SimpleModel::differences(const State& state) const {
   std::vector<std::string> found;
-  if (to_string(state.status) != status_) found.push_back("status " + std::string(to_string(state.status)) + " instead of " + status_);
+  if (to_string(state.status) != status_)
+    found.push_back("status " + std::string(to_string(state.status)) + " instead of " + status_);
   if (state.version != events_) found.push_back("another version");
   std::map<std::string, std::string> values;
   for (const auto& [name, field] : state.fields)

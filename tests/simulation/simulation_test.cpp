@@ -17,12 +17,33 @@ std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
   return text ? std::strtoull(text, nullptr, 10) : otherwise;
 }
 
-const std::vector<std::string> every_fault = {
-    "client repeats", "client repeats the start", "clock jumps back", "clock jumps forward", "crash", "keys unreachable",
-    "keys unreachable while reading", "log: duplicate", "log: failed read", "log: fenced", "log: in doubt, lost", "log: in doubt, written",
-    "log: late", "log: lost at crash", "log: refused", "log: slow read", "log: written at crash", "long silence", "model hangs",
-    "model: claims completion", "model: garbage", "model: invents a bad value", "model: rate limited", "model: timeout",
-    "model: unavailable", "model: unknown field", "model: wrong type"};
+const std::vector<std::string> every_fault = {"client repeats",
+                                              "client repeats the start",
+                                              "clock jumps back",
+                                              "clock jumps forward",
+                                              "crash",
+                                              "keys unreachable",
+                                              "keys unreachable while reading",
+                                              "log: duplicate",
+                                              "log: failed read",
+                                              "log: fenced",
+                                              "log: in doubt, lost",
+                                              "log: in doubt, written",
+                                              "log: late",
+                                              "log: lost at crash",
+                                              "log: refused",
+                                              "log: slow read",
+                                              "log: written at crash",
+                                              "long silence",
+                                              "model hangs",
+                                              "model: claims completion",
+                                              "model: garbage",
+                                              "model: invents a bad value",
+                                              "model: rate limited",
+                                              "model: timeout",
+                                              "model: unavailable",
+                                              "model: unknown field",
+                                              "model: wrong type"};
 
 TEST(Simulation, every_history_keeps_every_promise) {
   spdlog::set_level(spdlog::level::off);
@@ -41,8 +62,10 @@ TEST(Simulation, every_history_keeps_every_promise) {
               static_cast<unsigned long long>(count), static_cast<unsigned long long>(tally.sessions),
               static_cast<unsigned long long>(tally.commands), static_cast<unsigned long long>(tally.events),
               static_cast<unsigned long long>(tally.asks), static_cast<unsigned long long>(tally.steps));
-  for (const auto& [kind, times] : tally.faults) std::printf("  %-34s %llu\n", kind.c_str(), static_cast<unsigned long long>(times));
-  for (const auto& [kind, times] : tally.answers) std::printf("  answer: %-26s %llu\n", kind.c_str(), static_cast<unsigned long long>(times));
+  for (const auto& [kind, times] : tally.faults)
+    std::printf("  %-34s %llu\n", kind.c_str(), static_cast<unsigned long long>(times));
+  for (const auto& [kind, times] : tally.answers)
+    std::printf("  answer: %-26s %llu\n", kind.c_str(), static_cast<unsigned long long>(times));
   if (one || HasFailure()) return;
   for (const std::string& kind : every_fault) EXPECT_GT(tally.faults[kind], 0u) << kind << " never happened";
 }
@@ -106,7 +129,8 @@ TEST(Simulation, a_read_model_with_a_wrong_row_is_found) {
       World world(seed);
       world.make_projections = [&] {
         Projections all;
-        for (auto& projection : projections::make_all_projections()) all.push_back(std::make_unique<Wrong>(std::move(projection), spoil));
+        for (auto& projection : projections::make_all_projections())
+          all.push_back(std::make_unique<Wrong>(std::move(projection), spoil));
         return all;
       };
       found = !world.run().empty();

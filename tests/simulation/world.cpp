@@ -63,7 +63,8 @@ std::vector<std::pair<std::string, std::string>> said(const std::string& message
   return fields;
 }
 
-std::string answer_json(const std::string& reply, const std::vector<std::pair<std::string, std::string>>& fields, const char* more = "") {
+std::string answer_json(const std::string& reply, const std::vector<std::pair<std::string, std::string>>& fields,
+                        const char* more = "") {
   rapidjson::StringBuffer buffer;
   codec::JsonWriter writer(buffer);
   writer.StartObject();
@@ -127,7 +128,8 @@ result<privacy::SealingKeyPtr> UnreliableKeys::find(std::string_view user, std::
   return keys_.find(user, key_id);
 }
 
-void UnreliableProvider::call(const model::Prompt& prompt, std::chrono::milliseconds timeout, model::TextSink, std::function<void(model::CallResult)> done) {
+void UnreliableProvider::call(const model::Prompt& prompt, std::chrono::milliseconds timeout, model::TextSink,
+                              std::function<void(model::CallResult)> done) {
   world_.process->calls.push_back({prompt.user_message, world_.clock.elapsed + timeout, std::move(done)});
 }
 
@@ -162,8 +164,9 @@ Process::Process(World& the_world)
   SessionSettings settings;
   settings.max_activations = 8;
   settings.poll_page = 3;
-  gateway = session::make_gateway(system, {&watched, &keys, &world.secrets, &world.clock, &world.random, flows.get(), &registry, settings,
-                                           front, [this](std::function<void()> work) { offloaded.push_back(std::move(work)); }});
+  gateway = session::make_gateway(
+      system, {&watched, &keys, &world.secrets, &world.clock, &world.random, flows.get(), &registry, settings, front,
+               [this](std::function<void()> work) { offloaded.push_back(std::move(work)); }});
 }
 
 void Process::die() {
@@ -229,9 +232,13 @@ bool World::answer_call() {
       case 1: fault("model: unknown field"), result.answer = answer_json("Noted.", {{"password", "x"}}); break;
       case 2: fault("model: wrong type"), result.answer = R"({"reply":"Noted.","fields":[1,2]})"; break;
       case 3: fault("model: claims completion"), result.answer = answer_json("All done!", {}, R"(,"is_complete":true)"); break;
-      case 4: fault("model: invents a bad value"), result.answer = answer_json("Fine.", {{"team_size", "-5"}, {"email", "nobody"}}); break;
+      case 4:
+        fault("model: invents a bad value"), result.answer = answer_json("Fine.", {{"team_size", "-5"}, {"email", "nobody"}});
+        break;
       case 5: fault("model: unavailable"), result.answer.clear(), result.error = model::CallError::unavailable; break;
-      default: fault("model: rate limited"), result.answer.clear(), result.error = model::CallError::rate_limited, result.retry_after = 2s;
+      default:
+        fault("model: rate limited"), result.answer.clear(), result.error = model::CallError::rate_limited,
+                                                             result.retry_after = 2s;
     }
   }
   call.done(std::move(result));
@@ -289,10 +296,15 @@ void World::crash() {
   ++life;
   process->log.crash(dice.engine);
   const log::FaultCounts& counts = process->log.counts();
-  for (const auto& [kind, count] : {std::pair("log: late", counts.late), {"log: duplicate", counts.duplicate},
-                                    {"log: in doubt, written", counts.in_doubt_written}, {"log: in doubt, lost", counts.in_doubt_lost},
-                                    {"log: fenced", counts.fenced}, {"log: refused", counts.refused}, {"log: failed read", counts.failed_read},
-                                    {"log: slow read", counts.slow_read}, {"log: lost at crash", counts.lost_at_crash},
+  for (const auto& [kind, count] : {std::pair("log: late", counts.late),
+                                    {"log: duplicate", counts.duplicate},
+                                    {"log: in doubt, written", counts.in_doubt_written},
+                                    {"log: in doubt, lost", counts.in_doubt_lost},
+                                    {"log: fenced", counts.fenced},
+                                    {"log: refused", counts.refused},
+                                    {"log: failed read", counts.failed_read},
+                                    {"log: slow read", counts.slow_read},
+                                    {"log: lost at crash", counts.lost_at_crash},
                                     {"log: written at crash", counts.written_at_crash}})
     tally.faults[kind] += count;
   process->die();
@@ -411,8 +423,10 @@ void World::check_log() {
         auto& known = newest[event.meta->user][field];
         if (known.first < event.recorded.sequence) known = {event.recorded.sequence, value};
       };
-      if (const auto* extracted = std::get_if<domain::FieldExtracted>(&event.recorded.event)) learn(extracted->field, extracted->value.canonical);
-      if (const auto* corrected = std::get_if<domain::FieldCorrected>(&event.recorded.event)) learn(corrected->field, corrected->value.canonical);
+      if (const auto* extracted = std::get_if<domain::FieldExtracted>(&event.recorded.event))
+        learn(extracted->field, extracted->value.canonical);
+      if (const auto* corrected = std::get_if<domain::FieldCorrected>(&event.recorded.event))
+        learn(corrected->field, corrected->value.canonical);
     }
   }
   for (const codec::DecodedEvent* event : in_order) read_models.apply(*event);
@@ -439,7 +453,8 @@ void World::check_log() {
     std::map<std::string, std::string> values;
     const std::string& user_key = events.front().meta->user;
     for (const auto& [field, value] : newest[user_key]) values[field] = value.second;
-    for (const std::string& difference : read_models.differences(name, user_key, found->second, values)) violation(name + ": " + difference);
+    for (const std::string& difference : read_models.differences(name, user_key, found->second, values))
+      violation(name + ": " + difference);
     if (folded.status == domain::SessionStatus::active) violation(name + " is idle and was not abandoned: its timer was lost");
 
     std::map<std::string, std::uint64_t> received;
@@ -449,7 +464,8 @@ void World::check_log() {
         received[message->turn_id] = event.recorded.sequence;
         session_of_turn[message->turn_id] = name;
       }
-      if (const auto* start = std::get_if<domain::TurnStarted>(&event.recorded.event)) started[start->turn_id].push_back(event.recorded.sequence);
+      if (const auto* start = std::get_if<domain::TurnStarted>(&event.recorded.event))
+        started[start->turn_id].push_back(event.recorded.sequence);
     }
     for (const auto& [turn, sequence] : received) {
       std::uint64_t made = 0;

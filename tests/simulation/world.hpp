@@ -4,9 +4,9 @@
 // to it, repeat what was not answered, and keep a ledger of what they were told.
 #pragma once
 
+#include <prometheus/registry.h>
 #include <caf/all.hpp>
 #include <caf/scheduler/test_coordinator.hpp>
-#include <prometheus/registry.h>
 
 #include <deque>
 #include <map>
@@ -62,8 +62,14 @@ struct Tally {
 };
 
 struct Probabilities {
-  log::Faults log{.late = 0.05, .duplicate = 0.03, .in_doubt_written = 0.02, .in_doubt_lost = 0.02, .fenced = 0.002,
-                  .refused = 0.03, .failed_read = 0.03, .slow_read = 0.1};
+  log::Faults log{.late = 0.05,
+                  .duplicate = 0.03,
+                  .in_doubt_written = 0.02,
+                  .in_doubt_lost = 0.02,
+                  .fenced = 0.002,
+                  .refused = 0.03,
+                  .failed_read = 0.03,
+                  .slow_read = 0.1};
   double keys_unreachable = 0.02;
   double model_fault = 0.4;
   bool none = false;
@@ -79,15 +85,21 @@ class WatchedLog final : public log::EventLog {
   std::uint32_t partitions() const override { return log_.partitions(); }
   result<void> writable() const override { return log_.writable(); }
   void append(log::Append, log::AppendDone) override;
-  void read_stream(std::uint32_t partition, std::string stream, std::uint64_t after, std::size_t max, log::RecordsRead done) override {
+  void read_stream(std::uint32_t partition, std::string stream, std::uint64_t after, std::size_t max,
+                   log::RecordsRead done) override {
     log_.read_stream(partition, std::move(stream), after, max, std::move(done));
   }
-  result<std::vector<log::Record>> read_partition(std::uint32_t p, std::uint64_t after, std::size_t records, std::size_t bytes) override {
+  result<std::vector<log::Record>> read_partition(std::uint32_t p, std::uint64_t after, std::size_t records,
+                                                  std::size_t bytes) override {
     return log_.read_partition(p, after, records, bytes);
   }
   std::uint64_t head(std::uint32_t partition) const override { return log_.head(partition); }
-  std::unique_ptr<log::Subscription> subscribe(std::function<void(std::uint32_t)> f) override { return log_.subscribe(std::move(f)); }
-  result<std::vector<log::OpenStream>> pending_turns(std::uint32_t p, std::size_t limit) override { return log_.pending_turns(p, limit); }
+  std::unique_ptr<log::Subscription> subscribe(std::function<void(std::uint32_t)> f) override {
+    return log_.subscribe(std::move(f));
+  }
+  result<std::vector<log::OpenStream>> pending_turns(std::uint32_t p, std::size_t limit) override {
+    return log_.pending_turns(p, limit);
+  }
   result<std::vector<log::OpenStream>> due(std::uint32_t p, domain::Timestamp before, std::size_t limit) override {
     return log_.due(p, before, limit);
   }
@@ -116,7 +128,8 @@ class UnreliableKeys final : public privacy::KeyStore {
 class UnreliableProvider final : public model::ProviderClient {
  public:
   explicit UnreliableProvider(World& world) : world_(world) {}
-  void call(const model::Prompt&, std::chrono::milliseconds timeout, model::TextSink, std::function<void(model::CallResult)> done) override;
+  void call(const model::Prompt&, std::chrono::milliseconds timeout, model::TextSink,
+            std::function<void(model::CallResult)> done) override;
 
  private:
   World& world_;
@@ -184,7 +197,7 @@ class World {
   privacy::MemoryKeyStore keys;
   std::shared_ptr<log::MemoryStore> store;
   std::unique_ptr<Process> process;
-  std::uint64_t life = 0;                           // counts processes: answers of an earlier one reach nobody
+  std::uint64_t life = 0;                            // counts processes: answers of an earlier one reach nobody
   std::map<std::string, std::vector<AskSeen>> asks;  // by turn
 
  private:

@@ -173,6 +173,11 @@ class Words(unittest.TestCase):
                     wrong.append(f"{name}: {done.stderr.strip() or 'no set -euo pipefail'}")
         self.assertEqual(wrong, [])
 
+    def test_the_sources_are_formatted(self):
+        done = subprocess.run(["clang-format", "--dry-run", "-Werror", *sorted(SOURCES)], cwd=ROOT, capture_output=True, text=True)
+        files = sorted({line.split(":")[0] for line in done.stderr.splitlines() if "error:" in line})
+        self.assertEqual((done.returncode, files), (0, []), "clang-format -i puts them right")
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -16,7 +16,9 @@ std::string_view language(std::string_view locale) { return locale.substr(0, loc
 }  // namespace
 
 std::optional<domain::ModelAnswer> AnswerCache::from_faq(const ExtractionRequest& request) {
-  if (!settings_.enabled || !request.flow || request.flow->faq.empty() || language(request.locale) != language(request.flow->locale)) return std::nullopt;
+  if (!settings_.enabled || !request.flow || request.flow->faq.empty() ||
+      language(request.locale) != language(request.flow->locale))
+    return std::nullopt;
   std::shared_ptr<const FaqIndex> index;
   {
     const std::lock_guard lock(mutex_);
@@ -25,7 +27,9 @@ std::optional<domain::ModelAnswer> AnswerCache::from_faq(const ExtractionRequest
     if (!kept) kept = std::make_shared<const FaqIndex>(request.flow);
     index = kept;
   }
-  const std::string asked = !request.asked.empty() ? request.asked.front() : !request.missing.empty() ? request.missing.front() : std::string();
+  const std::string asked = !request.asked.empty()     ? request.asked.front()
+                            : !request.missing.empty() ? request.missing.front()
+                                                       : std::string();
   const auto* answer = index->find(request.message, asked);
   if (answer == nullptr) return std::nullopt;
   {
@@ -50,7 +54,8 @@ std::string AnswerCache::key(const ExtractionRequest& request, const Prompt& pro
     return {};
   const auto text = offline::read_text(request.message);
   if (!text.question) return {};
-  std::string key = request.flow->name + '\0' + std::to_string(request.flow->version) + '\0' + request.locale + '\0' + prompt.model + '\0' + prompt.system + '\0';
+  std::string key = request.flow->name + '\0' + std::to_string(request.flow->version) + '\0' + request.locale + '\0' +
+                    prompt.model + '\0' + prompt.system + '\0';
   for (const auto& line : prompt.history) key += line.text + '\0';
   for (const auto& token : text.tokens) key += token.lower + ' ';
   return key;

@@ -47,7 +47,7 @@ class AnswerCache {
   const Clock& clock_;
   mutable std::mutex mutex_;
   std::map<const domain::Flow*, std::shared_ptr<const FaqIndex>> indexes_;  // each keeps its flow, so no address comes twice
-  Entries entries_;  // the one used last in front
+  Entries entries_;                                                         // the one used last in front
   std::unordered_map<std::string_view, Entries::iterator> by_key_;
   std::size_t bytes_ = 0;
   CacheStatus counted_;

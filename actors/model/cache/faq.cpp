@@ -13,20 +13,27 @@ using offline::TokenKind;
 
 constexpr std::size_t max_question_bytes = 300;
 
-bool is_one_of(std::string_view word, std::initializer_list<std::string_view> words) { return std::find(words.begin(), words.end(), word) != words.end(); }
+bool is_one_of(std::string_view word, std::initializer_list<std::string_view> words) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
 
 /// Says nothing about what is asked. Question words, modal verbs, persons and negations are not here: they decide.
 bool is_filler(std::string_view w) {
-  return is_one_of(w, {"a",  "an",   "the", "do", "does", "did",  "be",   "is",     "are",  "am",    "was", "to",   "of",    "on",   "in",   "with",  "please",
-                       "so", "well", "hi",  "hey", "hello", "just", "really", "actually", "exactly", "by", "way", "and", "but", "ok", "okay", "there", "even",
-                       "wait", "sorry", "know", "have", "has", "going", "go", "kind", "sort", "here", "now", "then", "at", "all", "tell", "me"});
+  return is_one_of(
+      w, {"a",     "an",  "the",  "do",     "does", "did",  "be",    "is",   "are",   "am",    "was",    "to",       "of",
+          "on",    "in",  "with", "please", "so",   "well", "hi",    "hey",  "hello", "just",  "really", "actually", "exactly",
+          "by",    "way", "and",  "but",    "ok",   "okay", "there", "even", "wait",  "sorry", "know",   "have",     "has",
+          "going", "go",  "kind", "sort",   "here", "now",  "then",  "at",   "all",   "tell",  "me"});
 }
 /// Fillers that stand alone without being an answer; "An." and "Here." are names.
 bool is_interjection(std::string_view w) {
-  return is_one_of(w, {"so", "well", "hi", "hey", "hello", "there", "just", "really", "actually", "exactly", "by", "the", "way", "and", "but", "ok", "okay",
-                       "wait", "please", "sorry", "now", "then", "tell", "me"});
+  return is_one_of(w, {"so",  "well", "hi",  "hey", "hello", "there", "just",   "really", "actually", "exactly", "by",   "the",
+                       "way", "and",  "but", "ok",  "okay",  "wait",  "please", "sorry",  "now",      "then",    "tell", "me"});
 }
-bool is_negation(std::string_view w) { return is_one_of(w, {"not", "no", "never", "without", "nobody", "none", "cannot", "nothing", "n't"}) || (w.size() > 3 && w.substr(w.size() - 3) == "n't"); }
+bool is_negation(std::string_view w) {
+  return is_one_of(w, {"not", "no", "never", "without", "nobody", "none", "cannot", "nothing", "n't"}) ||
+         (w.size() > 3 && w.substr(w.size() - 3) == "n't");
+}
 
 /// Words of one meaning here, by one name.
 std::string_view synonym(std::string_view w) {
@@ -45,7 +52,9 @@ std::string_view synonym(std::string_view w) {
 
 /// Takes the commonest inflections off: enough to bring "asking", "asks" and "asked" together.
 std::string stem(std::string w) {
-  const auto ends = [&](std::string_view tail, std::size_t least) { return w.size() >= least && w.compare(w.size() - tail.size(), tail.size(), tail) == 0; };
+  const auto ends = [&](std::string_view tail, std::size_t least) {
+    return w.size() >= least && w.compare(w.size() - tail.size(), tail.size(), tail) == 0;
+  };
   if (ends("'s", 4)) w.resize(w.size() - 2);
   if (ends("ing", 6)) w.resize(w.size() - 3);
   else if (ends("ed", 5) && !ends("eed", 4)) w.resize(w.size() - 2);
@@ -58,7 +67,9 @@ std::string person(std::string_view w) {
   if (is_one_of(w, {"my", "our", "mine"})) return "my";
   if (is_one_of(w, {"you", "you're", "you've", "you'd", "you'll", "ya"})) return "you";
   if (is_one_of(w, {"your", "yours"})) return "your";
-  if (is_one_of(w, {"he", "she", "they", "them", "their", "his", "her", "someone", "somebody", "anyone", "anybody", "others", "else"})) return std::string(w);
+  if (is_one_of(
+          w, {"he", "she", "they", "them", "their", "his", "her", "someone", "somebody", "anyone", "anybody", "others", "else"}))
+    return std::string(w);
   return {};
 }
 

@@ -69,7 +69,8 @@ class Extraction {
   bool take(const domain::FieldSpec* spec, std::string_view value, Take how = Take::if_valid) {
     while (!value.empty() && (value.back() == ' ' || value.back() == ',' || value.back() == '-')) value.remove_suffix(1);
     const auto sign = [&] { return value.size() > 1 && value[1] >= '0' && value[1] <= '9'; };
-    while (!value.empty() && (value.front() == ' ' || value.front() == '"' || (value.front() == '-' && !sign()))) value.remove_prefix(1);
+    while (!value.empty() && (value.front() == ' ' || value.front() == '"' || (value.front() == '-' && !sign())))
+      value.remove_prefix(1);
     if (!spec || value.empty() || found(spec)) return false;
     if (how == Take::if_valid && !accepts(spec, value)) return false;
     if (const auto known_value = request_.collected.find(spec->name); known_value != request_.collected.end())
@@ -82,9 +83,10 @@ class Extraction {
 
   bool addresses_the_machine() const {  // a text that speaks to a model's instructions, or is code, holds no profile
     if (text_.raw.front() == '{' || text_.raw.starts_with("<script") || text_.raw.starts_with("[{")) return true;
-    static constexpr std::array<std::string_view, 17> signs{"system :", "assistant :", "output full", "the user is", "finish onboarding", "ignore all", "ignore previous", "ignore your", "ignore the above", "system prompt",
-                                                            "disregard", "is_complete", "jailbreak", "you are now", "pretend to be",
-                                                            "pretend you", "your instructions"};
+    static constexpr std::array<std::string_view, 17> signs{
+        "system :",        "assistant :", "output full",      "the user is",   "finish onboarding", "ignore all",
+        "ignore previous", "ignore your", "ignore the above", "system prompt", "disregard",         "is_complete",
+        "jailbreak",       "you are now", "pretend to be",    "pretend you",   "your instructions"};
     std::string lower;
     for (const auto& token : text_.tokens) (lower += token.lower) += ' ';
     return std::any_of(signs.begin(), signs.end(), [&](auto sign) { return lower.find(sign) != std::string::npos; });
@@ -92,10 +94,8 @@ class Extraction {
 
   bool declines() {
     if (!asked_ || !domain::is_declining(request_.message)) return false;
-    if (asked_->required)
-      declined_required_ = true;
-    else
-      take(asked_, text_.raw, Take::must);
+    if (asked_->required) declined_required_ = true;
+    else take(asked_, text_.raw, Take::must);
     return true;
   }
 
@@ -114,7 +114,8 @@ class Extraction {
   bool correct_by_contrast() {
     for (std::size_t i = 0; i < text_.size(); ++i) {
       const auto& word = text_.lower(i);
-      const bool instead = (word == "instead" || word == "rather") && i + 1 < text_.size() && (text_.lower(i + 1) == "of" || text_.lower(i + 1) == "than");
+      const bool instead = (word == "instead" || word == "rather") && i + 1 < text_.size() &&
+                           (text_.lower(i + 1) == "of" || text_.lower(i + 1) == "than");
       if (word != "not" && !instead) continue;
       const std::size_t wrong_begin = i + (instead ? 2 : 1);
       for (std::size_t wrong_end = std::min(text_.size(), wrong_begin + 5); wrong_end > wrong_begin; --wrong_end) {
@@ -123,7 +124,9 @@ class Extraction {
           const auto* spec = request_.flow->find(name);
           if (!spec) continue;
           if (!holds_value(*spec, value, wrong)) continue;
-          if (const auto right = other_side(i, wrong_end, spec); !right.empty() && take(spec, replaced(*spec, value, wrong, right))) return true;
+          if (const auto right = other_side(i, wrong_end, spec);
+              !right.empty() && take(spec, replaced(*spec, value, wrong, right)))
+            return true;
         }
       }
     }
@@ -134,7 +137,8 @@ class Extraction {
     if (const auto parsed = domain::parse_field(spec, wrong); parsed && parsed->canonical == value) return true;
     return wrong.size() >= 2 && find_word(value, wrong) != std::string::npos;
   }
-  static std::string replaced(const domain::FieldSpec& spec, const std::string& value, std::string_view wrong, std::string_view right) {
+  static std::string replaced(const domain::FieldSpec& spec, const std::string& value, std::string_view wrong,
+                              std::string_view right) {
     const auto at = find_word(value, wrong);
     if (at == std::string::npos || accepts_whole(spec, value, wrong)) return std::string(right);
     auto whole = value;
@@ -149,8 +153,9 @@ class Extraction {
   /// The right value: after "but" or a comma behind the wrong one, else what stands before "not".
   std::string other_side(std::size_t not_at, std::size_t wrong_end, const domain::FieldSpec* spec) const {
     std::size_t begin = wrong_end;
-    while (begin < text_.size() && (text_.lower(begin) == "but" || text_.lower(begin) == "," || text_.lower(begin) == "it's" || text_.lower(begin) == "rather" ||
-                                    text_.lower(begin) == "." || text_.lower(begin) == "it" || text_.lower(begin) == "is"))
+    while (begin < text_.size() && (text_.lower(begin) == "but" || text_.lower(begin) == "," || text_.lower(begin) == "it's" ||
+                                    text_.lower(begin) == "rather" || text_.lower(begin) == "." || text_.lower(begin) == "it" ||
+                                    text_.lower(begin) == "is"))
       ++begin;
     if (begin < text_.size() && begin > wrong_end) return std::string(text_.between(begin, clause_end(text_, begin)));
     std::size_t end = not_at;
@@ -170,7 +175,8 @@ class Extraction {
       const bool without = text_.lower(i) == "without";
       if (!without && text_.lower(i) != "with") continue;
       const std::size_t letter_at = i + 2;
-      if (text_.lower(i + 1) != "a" && text_.lower(i + 1) != "an" && text_.lower(i + 1) != "one" && text_.lower(i + 1) != "two") continue;
+      if (text_.lower(i + 1) != "a" && text_.lower(i + 1) != "an" && text_.lower(i + 1) != "one" && text_.lower(i + 1) != "two")
+        continue;
       const auto& letter = text_.lower(letter_at);
       if (letter.size() > 2 || letter.empty()) continue;
       std::string said(text_.between(i - 1, i));
@@ -233,13 +239,14 @@ class Extraction {
         take(&spec, whole);
         return;
       }
-      if (words.size() > 1 && last - first == words.size() && edit_distance(lowered(value->second), lowered(std::string(said))) <= 3) {
+      if (words.size() > 1 && last - first == words.size() &&
+          edit_distance(lowered(value->second), lowered(std::string(said))) <= 3) {
         take(&spec, said);
         return;
       }
     }
-    if (asked_ && asked_->type != domain::FieldType::text && asked_->type != domain::FieldType::company && accepts(asked_, said) &&
-        fits_shape(asked_, first, last))
+    if (asked_ && asked_->type != domain::FieldType::text && asked_->type != domain::FieldType::company &&
+        accepts(asked_, said) && fits_shape(asked_, first, last))
       return;  // it answers the question
     const domain::FieldSpec* last_known = nullptr;
     for (const auto& spec : request_.flow->fields) {
@@ -276,10 +283,14 @@ class Extraction {
   /// Where the value begins, or label_end when nothing says that a value follows.
   std::size_t value_after_label(std::size_t label, std::size_t label_end) const {
     std::size_t i = label_end;
-    if (label > 0 && text_.lower(label - 1).ends_with("'s") && text_.lower(label) == "name") return label_end;  // the company's name
-    const bool owned = label > 0 && (text_.lower(label - 1) == "my" || text_.lower(label - 1) == "our" || text_.lower(label - 1) == "the" ||
-                                     text_.lower(label - 1) == "company's" || text_.lower(label - 1) == "full");
-    if (label > 0 && (text_.lower(label - 1) == "your" || text_.lower(label - 1) == "his" || text_.lower(label - 1) == "her" || text_.lower(label - 1) == "their")) return label_end;
+    if (label > 0 && text_.lower(label - 1).ends_with("'s") && text_.lower(label) == "name")
+      return label_end;  // the company's name
+    const bool owned =
+        label > 0 && (text_.lower(label - 1) == "my" || text_.lower(label - 1) == "our" || text_.lower(label - 1) == "the" ||
+                      text_.lower(label - 1) == "company's" || text_.lower(label - 1) == "full");
+    if (label > 0 && (text_.lower(label - 1) == "your" || text_.lower(label - 1) == "his" || text_.lower(label - 1) == "her" ||
+                      text_.lower(label - 1) == "their"))
+      return label_end;
     const auto at = [&](std::size_t k) -> const std::string& {
       static const std::string none;
       return k < text_.size() ? text_.lower(k) : none;
@@ -290,15 +301,19 @@ class Extraction {
     if (at(i) == "is" || at(i) == "'s" || at(i) == "was" || at(i) == "are" || at(i) == "being") {
       if (!at_start && !owned) return label_end;
       ++i;
-      while (at(i) == "now" || at(i) == "actually" || at(i) == "called" || at(i) == ":" || at(i) == "just" || at(i) == "simply" || at(i) == "still" || at(i) == "currently") ++i;
-      if (at(i) == "not" || at(i) == "what" || at(i) == "wrong" || at(i) == "that" || at(i) == "it" || at(i) == "incorrect" || at(i) == "misspelled" ||
-          at(i) == "spelled" || at(i) == "spelt" || at(i) == "mistyped") return label_end;
+      while (at(i) == "now" || at(i) == "actually" || at(i) == "called" || at(i) == ":" || at(i) == "just" || at(i) == "simply" ||
+             at(i) == "still" || at(i) == "currently")
+        ++i;
+      if (at(i) == "not" || at(i) == "what" || at(i) == "wrong" || at(i) == "that" || at(i) == "it" || at(i) == "incorrect" ||
+          at(i) == "misspelled" || at(i) == "spelled" || at(i) == "spelt" || at(i) == "mistyped")
+        return label_end;
       return i;
     }
     if (at(i) == "should" && (at(i + 1) == "be" || at(i + 1) == "read")) return i + 2;
     if (at(i) == "to" || at(i) == "into") {  // change my company to …
       for (std::size_t k = label; k > 0 && label - k < 4; --k)
-        if (at(k - 1) == "change" || at(k - 1) == "update" || at(k - 1) == "set" || at(k - 1) == "correct" || at(k - 1) == "switch" || at(k - 1) == "edit" || at(k - 1) == "fix")
+        if (at(k - 1) == "change" || at(k - 1) == "update" || at(k - 1) == "set" || at(k - 1) == "correct" ||
+            at(k - 1) == "switch" || at(k - 1) == "edit" || at(k - 1) == "fix")
           return i + 1;
     }
     if (owned && at(label - 1) == "my" && i < text_.size() && text_.tokens[i].kind == TokenKind::email) return i;
@@ -332,7 +347,9 @@ class Extraction {
     return last > first && take(spec, text_.between(first, last));
   }
   std::size_t skip_articles(std::size_t i) const {
-    while (i < text_.size() && (text_.lower(i) == "a" || text_.lower(i) == "an" || text_.lower(i) == "the" || text_.lower(i) == "their" || text_.lower(i) == "our")) ++i;
+    while (i < text_.size() && (text_.lower(i) == "a" || text_.lower(i) == "an" || text_.lower(i) == "the" ||
+                                text_.lower(i) == "their" || text_.lower(i) == "our"))
+      ++i;
     return i;
   }
 
@@ -342,7 +359,8 @@ class Extraction {
     read_email();
     for (const auto& spec : request_.flow->fields)
       for (std::size_t i = 0; i < text_.size() && !found(&spec); ++i) {
-        if (text_.tokens[i].kind == TokenKind::phone && spec.type == domain::FieldType::phone) take(&spec, text_.between(i, i + 1), asks(&spec) ? Take::must : Take::if_valid);
+        if (text_.tokens[i].kind == TokenKind::phone && spec.type == domain::FieldType::phone)
+          take(&spec, text_.between(i, i + 1), asks(&spec) ? Take::must : Take::if_valid);
         if (text_.tokens[i].kind == TokenKind::url && spec.type == domain::FieldType::url) take(&spec, text_.between(i, i + 1));
       }
   }
@@ -372,8 +390,9 @@ class Extraction {
     for (std::size_t k = at; k > 0 && at - k < 5; --k) {
       const auto& w = text_.lower(k - 1);
       if (w == "." || w == "my" || w == "\n") return false;
-      if (w == "boss" || w == "support" || w == "colleague" || w == "friend" || w == "his" || w == "her" || w == "their" || w == "invite" || w == "cc" ||
-          w == "not" || w == "your" || w == "was" || w == "old" || w == "used" || w == "forward" || w == "manager" || w == "example" || w == "wife" || w == "husband" || w == "assistant")
+      if (w == "boss" || w == "support" || w == "colleague" || w == "friend" || w == "his" || w == "her" || w == "their" ||
+          w == "invite" || w == "cc" || w == "not" || w == "your" || w == "was" || w == "old" || w == "used" || w == "forward" ||
+          w == "manager" || w == "example" || w == "wife" || w == "husband" || w == "assistant")
         return true;
     }
     return false;
@@ -404,14 +423,17 @@ class Extraction {
     if (end == i || end - i > 4 || looks_like_role(i, end) || is_place(text_.between(i, end))) return;
     const auto next = end < text_.size() ? text_.lower(end) : std::string();
     if (next == "here" || (next == "from" && company_end(text_, end + 1, false) > end + 1) ||
-        (next == "," && (asks(slots_.name) || request_.collected.empty()) && end + 1 < text_.size() && has_role_noun(end + 1, std::min(text_.size(), end + 6)) && !text_.all_lower))
+        (next == "," && (asks(slots_.name) || request_.collected.empty()) && end + 1 < text_.size() &&
+         has_role_noun(end + 1, std::min(text_.size(), end + 6)) && !text_.all_lower))
       take_span(slots_.name, i, end);
   }
   /// "my surname is Carvalho": the known name's last word changes; "first name Folasade, last name Akinyemi": both.
   bool read_surname() {
     const auto after = [&](std::string_view one, std::string_view two) -> std::string {
       for (std::size_t i = 0; i + 1 < text_.size(); ++i) {
-        std::size_t k = text_.lower(i) == one ? i + 1 : (i > 0 && text_.lower(i - 1) == two && text_.lower(i) == "name") ? i + 1 : 0;
+        std::size_t k = text_.lower(i) == one                                              ? i + 1
+                        : (i > 0 && text_.lower(i - 1) == two && text_.lower(i) == "name") ? i + 1
+                                                                                           : 0;
         if (k == 0) continue;
         while (k < text_.size() && (text_.lower(k) == "is" || text_.lower(k) == ":" || text_.lower(k) == "=")) ++k;
         const auto end = name_end(text_, k, true);
@@ -424,22 +446,31 @@ class Extraction {
     const auto known_name = request_.collected.find(slots_.name->name);
     if (known_name == request_.collected.end()) return false;
     const auto words = words_of(known_name->second);
-    if (!surname.empty() && words.size() >= 1) return take(slots_.name, (words.size() == 1 ? known_name->second + " " : known_name->second.substr(0, static_cast<std::size_t>(words.back().data() - known_name->second.data()))) + surname);
+    if (!surname.empty() && words.size() >= 1)
+      return take(slots_.name,
+                  (words.size() == 1 ? known_name->second + " "
+                                     : known_name->second.substr(
+                                           0, static_cast<std::size_t>(words.back().data() - known_name->second.data()))) +
+                      surname);
     return false;
   }
   bool ends_a_name(std::size_t i) const {
-    static constexpr std::array<std::string_view, 22> after{"from", "at", "and", "of", "with", "here", "by", "who", "but", "the", "i", "my", "working", "i'm", "ceo", "cto", "founder",
-                                                            "for", "we", "we're", "in", "btw"};
+    static constexpr std::array<std::string_view, 22> after{"from",    "at",  "and", "of",    "with",    "here", "by",  "who",
+                                                            "but",     "the", "i",   "my",    "working", "i'm",  "ceo", "cto",
+                                                            "founder", "for", "we",  "we're", "in",      "btw"};
     return text_.tokens[i].kind == TokenKind::punctuation || text_.tokens[i].kind == TokenKind::email ||
            std::find(after.begin(), after.end(), text_.lower(i)) != after.end();
   }
   bool looks_like_role(std::size_t first, std::size_t last) const {
-    if (!text_.all_lower && last - first <= 3 && is_given_name_too(text_.lower(first)) && text_.tokens[first].capitalised) return false;
-    const bool surname_of_a_trade = !text_.all_lower && last - first >= 2 && !is_role_noun(text_.lower(first)) && !is_role_modifier(text_.lower(first)) &&
-                                    std::all_of(text_.tokens.begin() + static_cast<std::ptrdiff_t>(first), text_.tokens.begin() + static_cast<std::ptrdiff_t>(last),
-                                                [](const Token& t) { return t.capitalised; });
+    if (!text_.all_lower && last - first <= 3 && is_given_name_too(text_.lower(first)) && text_.tokens[first].capitalised)
+      return false;
+    const bool surname_of_a_trade =
+        !text_.all_lower && last - first >= 2 && !is_role_noun(text_.lower(first)) && !is_role_modifier(text_.lower(first)) &&
+        std::all_of(text_.tokens.begin() + static_cast<std::ptrdiff_t>(first),
+                    text_.tokens.begin() + static_cast<std::ptrdiff_t>(last), [](const Token& t) { return t.capitalised; });
     if (surname_of_a_trade) return false;  // Tom Baker
-    return is_role_modifier(text_.lower(first)) ? has_role_noun(first, std::min(last + 2, text_.size())) : has_role_noun(first, last);
+    return is_role_modifier(text_.lower(first)) ? has_role_noun(first, std::min(last + 2, text_.size()))
+                                                : has_role_noun(first, last);
   }
   bool has_role_noun(std::size_t first, std::size_t last) const {
     for (std::size_t i = first; i < last && i < text_.size(); ++i) {
@@ -460,14 +491,16 @@ class Extraction {
     // "CTO at Acme", "Head of Growth, Acme Inc": a title at the start of a clause
     if (slots_.role && !found(slots_.role) && (!known(slots_.role) || has_correction_word()))
       for (std::size_t i = 0; i < text_.size(); ++i) {
-        const bool clause = i == 0 || text_.lower(i - 1) == "," || text_.tokens[i].starts_sentence || text_.lower(i - 1) == "\n" || text_.lower(i - 1) == "-";
+        const bool clause = i == 0 || text_.lower(i - 1) == "," || text_.tokens[i].starts_sentence ||
+                            text_.lower(i - 1) == "\n" || text_.lower(i - 1) == "-";
         if (!clause) continue;
         const auto begin = skip_articles(i);
         if (begin == text_.size() || !(is_role_noun(text_.lower(begin)) || is_role_modifier(text_.lower(begin)))) continue;
         const auto end = role_end(text_, begin);
         if (!has_role_noun(begin, end)) continue;
         const auto next = end < text_.size() ? text_.lower(end) : std::string();
-        if (next == "at" || next == "@" || next == "of" || next == "for" || (next == "," && i > 0) || (i > 0 && next.empty() && text_.lower(i - 1) == ",")) {
+        if (next == "at" || next == "@" || next == "of" || next == "for" || (next == "," && i > 0) ||
+            (i > 0 && next.empty() && text_.lower(i - 1) == ",")) {
           take_role(begin);
           break;
         }
@@ -504,7 +537,8 @@ class Extraction {
     }
     if (!only || (known(spec) && !has_correction_word() && weight_of_only < 2)) return;
     if (only->first == 1 && text_.lower(0) == "-") only->first = 0;  // a sign is for the validator to refuse
-    if (only->first > 1 && text_.lower(only->first - 1) == "than") only->first -= 2;  // "less than ten" is for the validator to refuse
+    if (only->first > 1 && text_.lower(only->first - 1) == "than")
+      only->first -= 2;  // "less than ten" is for the validator to refuse
     take(spec, text_.between(only->first, only->last), Take::must);
   }
 
@@ -537,17 +571,24 @@ class Extraction {
       const auto said = text_.between(part.first, part.last);
       if (covered(part)) continue;
       const bool only_number = number_phrase(text_, part.first) && number_phrase(text_, part.first)->last == part.last;
-      const bool labelled = std::any_of(request_.flow->fields.begin(), request_.flow->fields.end(), [&](const auto& spec) { return slots_.match_label(spec, text_, part.first) > part.first; });
+      const bool labelled = std::any_of(request_.flow->fields.begin(), request_.flow->fields.end(), [&](const auto& spec) {
+        return slots_.match_label(spec, text_, part.first) > part.first;
+      });
       if (labelled) continue;
       if (only_number && open(slots_.team_size)) take(slots_.team_size, said);
-      else if (slots_.role && open(slots_.role) && has_role_noun(part.first, part.last) && !found(slots_.role) && part.last - part.first <= 5) take(slots_.role, said);
+      else if (slots_.role && open(slots_.role) && has_role_noun(part.first, part.last) && !found(slots_.role) &&
+               part.last - part.first <= 5)
+        take(slots_.role, said);
       else if (part.last - part.first <= 5) left.push_back(part);
     }
     for (const auto& part : left) {
       const auto said = text_.between(part.first, part.last);
       const bool suffix = is_company_suffix(text_.lower(part.last - 1));
-      if (open(slots_.name) && !found(slots_.name) && !suffix && part.first == parts.front().first && name_end(text_, part.first, true) == part.last) take(slots_.name, said);
-      else if (open(slots_.company) && !found(slots_.company) && company_end(text_, part.first, true) == part.last) take(slots_.company, said);
+      if (open(slots_.name) && !found(slots_.name) && !suffix && part.first == parts.front().first &&
+          name_end(text_, part.first, true) == part.last)
+        take(slots_.name, said);
+      else if (open(slots_.company) && !found(slots_.company) && company_end(text_, part.first, true) == part.last)
+        take(slots_.company, said);
     }
   }
   bool covered(const Span& part) const {
@@ -569,17 +610,25 @@ class Extraction {
       case domain::FieldType::person_name:
         if (is_legal_form(text_.lower(last - 1))) return;
         for (std::size_t i = 0; i < first; ++i)  // "I work at Foo": what follows is no name
-          if (text_.lower(i) == "at" || text_.lower(i) == "for" || text_.lower(i) == "from" || text_.lower(i) == "work" || text_.lower(i) == "working") return;
-        if (const auto end = name_end(text_, first, true); end > first && (end == last || ends_a_name(end)) && !looks_like_role(first, end)) take_span(asked_, first, end);
+          if (text_.lower(i) == "at" || text_.lower(i) == "for" || text_.lower(i) == "from" || text_.lower(i) == "work" ||
+              text_.lower(i) == "working")
+            return;
+        if (const auto end = name_end(text_, first, true);
+            end > first && (end == last || ends_a_name(end)) && !looks_like_role(first, end))
+          take_span(asked_, first, end);
         return;
       case domain::FieldType::company: {
-        while (first + 1 < last && (text_.lower(first) == "own" || text_.lower(first) == "firm" || text_.lower(first) == "company" || text_.lower(first) == "spelled" || text_.lower(first) == "business" || text_.tokens[first].kind == TokenKind::punctuation)) ++first;
+        while (first + 1 < last && (text_.lower(first) == "own" || text_.lower(first) == "firm" ||
+                                    text_.lower(first) == "company" || text_.lower(first) == "spelled" ||
+                                    text_.lower(first) == "business" || text_.tokens[first].kind == TokenKind::punctuation))
+          ++first;
         if (no_company_phrase(text_)) {
           take(asked_, "Self-employed");
           return;
         }
         const auto end = std::min(last, company_end(text_, first, true));
-        if (end > first && (end == last || text_.tokens[end].kind == TokenKind::punctuation || text_.lower(end) == "and" || text_.lower(end) == "in" || text_.lower(end) == "we're" || text_.lower(end) == "as"))
+        if (end > first && (end == last || text_.tokens[end].kind == TokenKind::punctuation || text_.lower(end) == "and" ||
+                            text_.lower(end) == "in" || text_.lower(end) == "we're" || text_.lower(end) == "as"))
           take_span(asked_, first, end);
         return;
       }
@@ -602,24 +651,46 @@ class Extraction {
   /// "no idea", "not sure", "I don't know": an answer without a value.
   bool only_acknowledges() const {
     return std::all_of(text_.tokens.begin(), text_.tokens.end(), [](const Token& t) {
-      static constexpr std::array<std::string_view, 14> words{"help", "stop", "cancel", "wrong", "done", "ready", "first", "next", "later", "me", "i'm", "i", "that's", "it's"};
-      return t.kind == TokenKind::punctuation || is_filler(t.lower) || is_yes(t.lower) || is_no(t.lower) || std::find(words.begin(), words.end(), t.lower) != words.end();
+      static constexpr std::array<std::string_view, 14> words{"help", "stop",  "cancel", "wrong", "done", "ready",  "first",
+                                                              "next", "later", "me",     "i'm",   "i",    "that's", "it's"};
+      return t.kind == TokenKind::punctuation || is_filler(t.lower) || is_yes(t.lower) || is_no(t.lower) ||
+             std::find(words.begin(), words.end(), t.lower) != words.end();
     });
   }
   /// It says that something known is wrong; where no rule found out what, it must not become the answer to the question.
   bool complains() const {
     return std::any_of(text_.tokens.begin(), text_.tokens.end(), [](const Token& t) {
-      static constexpr std::array<std::string_view, 9> words{"wrong", "incorrect", "typo", "mistake", "misspelled", "mistyped", "meant", "sorry", "oops"};
+      static constexpr std::array<std::string_view, 9> words{"wrong",    "incorrect", "typo",  "mistake", "misspelled",
+                                                             "mistyped", "meant",     "sorry", "oops"};
       return std::find(words.begin(), words.end(), t.lower) != words.end();
     });
   }
   static bool is_legal_form(std::string_view w) {
-    static constexpr std::array<std::string_view, 10> forms{"gmbh", "inc", "ltd", "llc", "ag", "plc", "corp", "limited", "llp", "bv"};
+    static constexpr std::array<std::string_view, 10> forms{"gmbh", "inc",  "ltd",     "llc", "ag",
+                                                            "plc",  "corp", "limited", "llp", "bv"};
     return std::find(forms.begin(), forms.end(), w) != forms.end();
   }
   bool evades() const {
-    static constexpr std::array<std::string_view, 20> phrases{"let me think", "what was the question", "come again", "my dog", "one moment", "one sec", "no idea", "not sure", "don't know", "dont know", "dunno", "no clue", "idk", "can't say", "can't remember",
-                                                              "don't remember", "don't have", "haven't got", "hard to say", "it depends"};
+    static constexpr std::array<std::string_view, 20> phrases{"let me think",
+                                                              "what was the question",
+                                                              "come again",
+                                                              "my dog",
+                                                              "one moment",
+                                                              "one sec",
+                                                              "no idea",
+                                                              "not sure",
+                                                              "don't know",
+                                                              "dont know",
+                                                              "dunno",
+                                                              "no clue",
+                                                              "idk",
+                                                              "can't say",
+                                                              "can't remember",
+                                                              "don't remember",
+                                                              "don't have",
+                                                              "haven't got",
+                                                              "hard to say",
+                                                              "it depends"};
     std::string lower;
     for (const auto& token : text_.tokens) (lower += token.lower) += ' ';
     return std::any_of(phrases.begin(), phrases.end(), [&](auto phrase) { return lower.find(phrase) != std::string::npos; });
@@ -627,10 +698,12 @@ class Extraction {
   void bare_role(std::size_t first, std::size_t last) {
     first = skip_articles(first);
     if (first < last && number_phrase(text_, first)) return;
-    if (first > 0 && text_.lower(first - 1) == "my" && first + 1 < last && text_.lower(first + 1) == "is") return;  // "my boss is …"
+    if (first > 0 && text_.lower(first - 1) == "my" && first + 1 < last && text_.lower(first + 1) == "is")
+      return;                               // "my boss is …"
     for (std::size_t i = 0; i < last; ++i)  // "VP Product now", after news
       if (i > first && text_.lower(i - 1) == "!" && has_role_noun(i, last)) first = i;
-    if (found_.empty() && first > 0 && text_.lower(first - 1) == "i" && !has_role_noun(first, role_end(text_, first)) && !is_state_word(text_.lower(first))) {
+    if (found_.empty() && first > 0 && text_.lower(first - 1) == "i" && !has_role_noun(first, role_end(text_, first)) &&
+        !is_state_word(text_.lower(first))) {
       auto end = clause_end(text_, first);  // "I drive the forklift"
       if (end - first >= 2 && end - first <= 8) take_span(asked_, first, end);
       return;
@@ -666,7 +739,9 @@ class Extraction {
       for (std::size_t i = first; i < last; ++i) {
         auto stem = text_.lower(i);
         for (const std::string_view ending : {"s", "ed", "d"})
-          if (stem.size() > ending.size() + 1 && stem.ends_with(ending) && take(asked_, stem.substr(0, stem.size() - ending.size()))) return;
+          if (stem.size() > ending.size() + 1 && stem.ends_with(ending) &&
+              take(asked_, stem.substr(0, stem.size() - ending.size())))
+            return;
       }
       return;
     }
@@ -682,21 +757,26 @@ class Extraction {
   Span bare_span() const {
     std::size_t first = 0, last = text_.size();
     while (last > 0 && text_.tokens[last - 1].kind == TokenKind::punctuation) --last;
-    while (last > 1 && (text_.lower(last - 1) == "thanks" || text_.lower(last - 1) == "please" || text_.lower(last - 1) == ",")) --last;
+    while (last > 1 && (text_.lower(last - 1) == "thanks" || text_.lower(last - 1) == "please" || text_.lower(last - 1) == ","))
+      --last;
     bool moved = true;
     while (moved && first < last) {
       moved = false;
       const auto& w = text_.lower(first);
-      const bool part_of_name = w == "the" && first + 1 < last && text_.tokens[first].capitalised && text_.tokens[first + 1].capitalised;
+      const bool part_of_name =
+          w == "the" && first + 1 < last && text_.tokens[first].capitalised && text_.tokens[first + 1].capitalised;
       if (text_.tokens[first].kind == TokenKind::punctuation || (is_lead_in(w) && !part_of_name) ||
-          (is_filler(w) && first + 1 < last && !(text_.tokens[first].capitalised && first > 0)) || (is_correction_word(w) && first + 1 < last))
+          (is_filler(w) && first + 1 < last && !(text_.tokens[first].capitalised && first > 0)) ||
+          (is_correction_word(w) && first + 1 < last))
         ++first, moved = true;
     }
     return {first, last};
   }
   static bool is_lead_in(std::string_view w) {
-    static constexpr std::array<std::string_view, 36> words{"it's", "its", "it", "is", "that's", "that", "would", "be", "i'm", "im", "i", "am", "this", "my", "we're", "we", "are", "the", "called",
-                                                            "named", "call", "me", "should", "make", "meant", "mean", "at", "for", "from", "just", "simply", "work", "working", "name's", "that'd", "it'd"};
+    static constexpr std::array<std::string_view, 36> words{
+        "it's",  "its",  "it",    "is",  "that's", "that", "would",  "be",    "i'm",     "im",     "i",      "am",
+        "this",  "my",   "we're", "we",  "are",    "the",  "called", "named", "call",    "me",     "should", "make",
+        "meant", "mean", "at",    "for", "from",   "just", "simply", "work",  "working", "name's", "that'd", "it'd"};
     return std::find(words.begin(), words.end(), w) != words.end();
   }
 
@@ -705,7 +785,8 @@ class Extraction {
   domain::ModelAnswer answer() {
     std::vector<std::string> still_missing;
     for (const auto& name : request_.missing)
-      if (std::none_of(found_.begin(), found_.end(), [&](const auto& f) { return f.first == name; })) still_missing.push_back(name);
+      if (std::none_of(found_.begin(), found_.end(), [&](const auto& f) { return f.first == name; }))
+        still_missing.push_back(name);
     return compose_answer(request_, text_, found_, still_missing, declined_required_);
   }
 

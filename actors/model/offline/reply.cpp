@@ -20,7 +20,8 @@ std::string_view pick(std::span<const std::string_view> variants, std::string_vi
 
 std::string first_name(std::string_view full) {
   auto space = full.find(' ');
-  if (space != std::string_view::npos && (full[space - 1] == '.' || full.starts_with("Dr ") || full.starts_with("Mr ") || full.starts_with("Mrs ") || full.starts_with("Ms ")))
+  if (space != std::string_view::npos && (full[space - 1] == '.' || full.starts_with("Dr ") || full.starts_with("Mr ") ||
+                                          full.starts_with("Mrs ") || full.starts_with("Ms ")))
     return std::string(full.substr(0, full.find(' ', space + 1)));  // Dr. Angela, J. Robert
   std::string name(full.substr(0, space));
   if (!name.empty() && name[0] >= 'a' && name[0] <= 'z') name[0] = static_cast<char>(name[0] - 32);
@@ -44,18 +45,16 @@ std::string label_of(const FieldSpec& spec) {
 }
 
 std::string acknowledgement(const ExtractionRequest& request, const std::vector<std::pair<std::string, std::string>>& found) {
-  static constexpr std::array<std::string_view, 5> single{"Got it, thanks.", "Thanks, noted.", "Perfect, thank you.", "Great, I've noted that.", "Lovely, thanks."};
+  static constexpr std::array<std::string_view, 5> single{"Got it, thanks.", "Thanks, noted.", "Perfect, thank you.",
+                                                          "Great, I've noted that.", "Lovely, thanks."};
   std::vector<std::string> noted, changed;
   std::string greeting;
   for (const auto& [name, value] : found) {
     const auto* spec = request.flow->find(name);
     if (!spec) continue;
-    if (request.collected.contains(name))
-      changed.push_back(label_of(*spec));
-    else if (spec->type == FieldType::person_name)
-      greeting = "Nice to meet you, " + first_name(value) + "!";
-    else
-      noted.push_back(label_of(*spec));
+    if (request.collected.contains(name)) changed.push_back(label_of(*spec));
+    else if (spec->type == FieldType::person_name) greeting = "Nice to meet you, " + first_name(value) + "!";
+    else noted.push_back(label_of(*spec));
   }
   std::string out = greeting;
   const auto add = [&](const std::string& sentence) {
@@ -68,7 +67,6 @@ std::string acknowledgement(const ExtractionRequest& request, const std::vector<
   return out;
 }
 
-
 std::string answer_to_question(const Text& text, const FieldSpec* next) {
   std::string lower;
   for (const auto& token : text.tokens) (lower += token.lower) += ' ';
@@ -76,11 +74,13 @@ std::string answer_to_question(const Text& text, const FieldSpec* next) {
   if (says("why"))
     return next ? "Good question: your " + label_of(*next) + " helps us set things up for you, and it is used for nothing else."
                 : "Good question: it helps us set things up for you, and it is used for nothing else.";
-  if (says("safe") || says("privacy") || says("private") || says("secure") || says("gdpr") || says("store") || says("share") || says("spam"))
+  if (says("safe") || says("privacy") || says("private") || says("secure") || says("gdpr") || says("store") || says("share") ||
+      says("spam"))
     return "Your answers are stored encrypted, with a key of your own, and can be erased whenever you ask.";
   if (says("who are you") || says("are you human") || says("a bot") || says("robot") || says("real person"))
     return "I'm the onboarding assistant: a program, not a person, here to get you set up.";
-  if (says("how long") || says("how many") || says("much longer")) return "It only takes a couple of minutes; just a few short questions.";
+  if (says("how long") || says("how many") || says("much longer"))
+    return "It only takes a couple of minutes; just a few short questions.";
   if (says("what can") || says("what do you") || says("what is this") || says("what's this") || says("help"))
     return "I'm here to get you set up: a few short questions, and you can answer them in your own words.";
   if (says("skip") || says("later")) return "We can take it one step at a time.";
@@ -111,7 +111,8 @@ bool greets(const Text& text) {
 }
 
 std::string not_understood(const Text& text, const FieldSpec& next, std::string_view seed) {
-  static constexpr std::array<std::string_view, 3> openings{"Sorry, I'm not sure I caught your ", "I want to get this right: I couldn't make out your ",
+  static constexpr std::array<std::string_view, 3> openings{"Sorry, I'm not sure I caught your ",
+                                                            "I want to get this right: I couldn't make out your ",
                                                             "Hmm, I'm not certain which part of that is your "};
   if (greets(text)) return "Hello! " + next.prompt;
   return std::string(pick(openings, seed)) + label_of(next) + ". " + next.prompt + hint(next);
@@ -119,7 +120,8 @@ std::string not_understood(const Text& text, const FieldSpec& next, std::string_
 
 }  // namespace
 
-domain::ModelAnswer compose_answer(const ExtractionRequest& request, const Text& text, const std::vector<std::pair<std::string, std::string>>& found,
+domain::ModelAnswer compose_answer(const ExtractionRequest& request, const Text& text,
+                                   const std::vector<std::pair<std::string, std::string>>& found,
                                    const std::vector<std::string>& still_missing, bool declined_required) {
   domain::ModelAnswer answer;
   answer.fields = found;
@@ -146,7 +148,8 @@ domain::ModelAnswer compose_answer(const ExtractionRequest& request, const Text&
   if (next) {
     add(next->prompt);
   } else if (request.completed || found.empty()) {
-    add(found.empty() && !text.question ? "You're all set. If anything should be changed, just tell me." : "Everything else stays as it is.");
+    add(found.empty() && !text.question ? "You're all set. If anything should be changed, just tell me."
+                                        : "Everything else stays as it is.");
   } else {
     const auto name = std::find_if(found.begin(), found.end(), [&](const auto& f) {
       const auto* spec = request.flow->find(f.first);
@@ -155,7 +158,9 @@ domain::ModelAnswer compose_answer(const ExtractionRequest& request, const Text&
     std::string who;
     if (name == found.end())
       for (const auto& spec : request.flow->fields)
-        if (const auto known = request.collected.find(spec.name); spec.type == FieldType::person_name && known != request.collected.end()) who = ", " + first_name(known->second);
+        if (const auto known = request.collected.find(spec.name);
+            spec.type == FieldType::person_name && known != request.collected.end())
+          who = ", " + first_name(known->second);
     add("That's everything I need" + who + ". Welcome aboard!");
   }
   return answer;

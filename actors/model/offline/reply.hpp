@@ -11,7 +11,8 @@
 namespace onboarding::model::offline {
 
 /// `found`: field and value as said; `still_missing`: open fields after these, in order.
-domain::ModelAnswer compose_answer(const ExtractionRequest&, const Text&, const std::vector<std::pair<std::string, std::string>>& found,
+domain::ModelAnswer compose_answer(const ExtractionRequest&, const Text&,
+                                   const std::vector<std::pair<std::string, std::string>>& found,
                                    const std::vector<std::string>& still_missing, bool declined_required);
 
 }  // namespace onboarding::model::offline

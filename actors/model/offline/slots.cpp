@@ -32,10 +32,8 @@ bool mentions(const FieldSpec& spec, std::initializer_list<std::string_view> wor
 Words alias(std::string_view s) {  // e-mail stays one token
   Words words(1);
   for (const char c : s)
-    if (c == ' ')
-      words.emplace_back();
-    else
-      words.back() += c;
+    if (c == ' ') words.emplace_back();
+    else words.back() += c;
   return words;
 }
 
@@ -49,9 +47,13 @@ Slots::Slots(const domain::Flow& flow) {
     first(name, spec, spec.type == FieldType::person_name);
     first(email, spec, spec.type == FieldType::email);
     first(company, spec, spec.type == FieldType::company);
-    first(role, spec, spec.type == FieldType::text && mentions(spec, {"role", "job", "title", "position", "occupation", "profession"}));
-    first(team_size, spec, spec.type == FieldType::integer && mentions(spec, {"team", "size", "employees", "people", "headcount", "staff"}));
-    first(goal, spec, spec.type == FieldType::text && mentions(spec, {"goal", "goals", "aim", "purpose", "objective", "reason", "case", "hope", "motivation"}));
+    first(role, spec,
+          spec.type == FieldType::text && mentions(spec, {"role", "job", "title", "position", "occupation", "profession"}));
+    first(team_size, spec,
+          spec.type == FieldType::integer && mentions(spec, {"team", "size", "employees", "people", "headcount", "staff"}));
+    first(goal, spec,
+          spec.type == FieldType::text &&
+              mentions(spec, {"goal", "goals", "aim", "purpose", "objective", "reason", "case", "hope", "motivation"}));
   }
   for (const auto& spec : flow.fields) {
     std::vector<Words> labels{split_words(spec.name), alias(spec.label)};
@@ -60,7 +62,9 @@ Slots::Slots(const domain::Flow& flow) {
     };
     if (&spec == name) add({"name", "full name", "first name"});
     if (&spec == email) add({"email", "e-mail", "mail", "email address", "e-mail address", "mail address", "address"});
-    if (&spec == company) add({"company", "employer", "firm", "organisation", "organization", "business", "startup", "start-up", "company name", "company's name"});
+    if (&spec == company)
+      add({"company", "employer", "firm", "organisation", "organization", "business", "startup", "start-up", "company name",
+           "company's name"});
     if (&spec == role) add({"role", "job", "title", "job title", "position", "occupation", "profession"});
     if (&spec == team_size) add({"team size", "company size", "headcount", "number of employees", "size"});
     if (&spec == goal) add({"goal", "main goal", "aim", "purpose", "objective", "plan", "use case"});
@@ -101,7 +105,8 @@ std::size_t Slots::match_label(const FieldSpec& spec, const Text& text, std::siz
         const auto& token = text.lower(i + k);
         all = token == words[k];
         // "name's Zoë", "email's …": the contraction belongs to the label, its "is" is implied
-        if (!all && k + 1 == words.size()) all = token == words[k] + "'s" || (token == words[k] + "s" && k == 0 && words[k] == "name");
+        if (!all && k + 1 == words.size())
+          all = token == words[k] + "'s" || (token == words[k] + "s" && k == 0 && words[k] == "name");
       }
       if (all) return i + words.size();
     }

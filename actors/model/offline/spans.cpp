@@ -13,7 +13,9 @@ const std::string& at(const Text& t, std::size_t i) {
   static const std::string none;
   return i < t.size() ? t.lower(i) : none;
 }
-bool any_of(std::string_view w, std::initializer_list<std::string_view> words) { return std::find(words.begin(), words.end(), w) != words.end(); }
+bool any_of(std::string_view w, std::initializer_list<std::string_view> words) {
+  return std::find(words.begin(), words.end(), w) != words.end();
+}
 bool word(const Text& t, std::size_t i) { return i < t.size() && t.tokens[i].kind == TokenKind::word; }
 bool punctuation(const Text& t, std::size_t i) { return i >= t.size() || t.tokens[i].kind == TokenKind::punctuation; }
 bool capital(const Text& t, std::size_t i) {
@@ -31,15 +33,19 @@ std::size_t behind_i_am(const Text& t, std::size_t i) {
   return i;
 }
 std::size_t skip_adverbs(const Text& t, std::size_t i) {
-  while (any_of(at(t, i), {"currently", "now", "also", "just", "actually", "really", "basically", "mostly", "mainly", "still", "technically"})) ++i;
+  while (any_of(at(t, i), {"currently", "now", "also", "just", "actually", "really", "basically", "mostly", "mainly", "still",
+                           "technically"}))
+    ++i;
   return i;
 }
 /// "Dr.", "Sr.": the full stop at i belongs to the word before.
 bool abbreviation_stop(const Text& t, std::size_t i) {
-  return i > 0 && at(t, i) == "." && any_of(at(t, i - 1), {"dr", "sr", "jr", "st", "mr", "mrs", "ms", "prof"}) && i + 1 < t.size() && word(t, i + 1);
+  return i > 0 && at(t, i) == "." && any_of(at(t, i - 1), {"dr", "sr", "jr", "st", "mr", "mrs", "ms", "prof"}) &&
+         i + 1 < t.size() && word(t, i + 1);
 }
 bool particle(std::string_view w) {
-  return any_of(w, {"van", "von", "de", "der", "den", "da", "di", "del", "della", "la", "le", "bin", "ibn", "al", "el", "dos", "das", "do", "ter", "ten", "zu", "af", "y", "e", "bint", "abu", "st.", "st", "du", "des"});
+  return any_of(w, {"van", "von", "de", "der", "den", "da", "di", "del", "della", "la",   "le",  "bin", "ibn", "al", "el",
+                    "dos", "das", "do", "ter", "ten", "zu", "af", "y",   "e",     "bint", "abu", "st.", "st",  "du", "des"});
 }
 
 }  // namespace
@@ -48,17 +54,21 @@ bool particle(std::string_view w) {
 
 std::optional<Cue> name_cue(const Text& t, std::size_t i) {
   const auto& w = at(t, i);
-  const bool start = i == 0 || punctuation(t, i - 1) || is_filler(at(t, i - 1)) || at(t, i - 1) == "and" || is_correction_word(at(t, i - 1));
+  const bool start =
+      i == 0 || punctuation(t, i - 1) || is_filler(at(t, i - 1)) || at(t, i - 1) == "and" || is_correction_word(at(t, i - 1));
   if (any_of(w, {"call", "calls"}) && at(t, i + 1) == "me") return Cue{i + 2, true};
   if (w == "i" && at(t, i + 1) == "go" && at(t, i + 2) == "by") return Cue{i + 3, true};
-  if (any_of(w, {"talking", "speaking"}) && at(t, i + 1) == "to" && i > 0 && any_of(at(t, i - 1), {"you're", "are"})) return Cue{i + 2, true};
+  if (any_of(w, {"talking", "speaking"}) && at(t, i + 1) == "to" && i > 0 && any_of(at(t, i - 1), {"you're", "are"}))
+    return Cue{i + 2, true};
   if (any_of(w, {"nam", "nmae", "naem"}) && i > 0 && at(t, i - 1) == "my" && at(t, i + 1) == "is") return Cue{i + 2, true};
   if (any_of(w, {"llamo", "heiße", "chiamo", "chamo"}) && i < 2) return Cue{i + 1, true};
   if (i_am(w) && any_of(at(t, i + 1), {"called", "named"})) return Cue{i + 2, true};
   if (any_of(w, {"named", "called"}) && i > 0 && at(t, i - 1) == "am") return Cue{i + 1, true};
   if (w == "name's" || (w == "names" && i > 0 && at(t, i - 1) == "my")) return Cue{i + 1, true};
   if (w == "name" && i > 0 && any_of(at(t, i - 1), {"my", "full", "the"}) && any_of(at(t, i + 1), {"is", "'s", ":"})) {
-    if (at(t, i + 2) == "not" || any_of(at(t, i + 2), {"wrong", "misspelled", "spelled", "spelt", "mistyped", "what", "too", "on", "in"})) return std::nullopt;
+    if (at(t, i + 2) == "not" ||
+        any_of(at(t, i + 2), {"wrong", "misspelled", "spelled", "spelt", "mistyped", "what", "too", "on", "in"}))
+      return std::nullopt;
     return Cue{i + 2, true};
   }
   if (const auto behind = behind_i_am(t, i); behind > i) return Cue{skip_adverbs(t, behind), false};
@@ -75,8 +85,10 @@ std::size_t name_end(const Text& t, std::size_t begin, bool expected) {
     if (!word(t, i)) break;
     const auto& w = at(t, i);
     const bool sure = t.tokens[i].capitalised && !t.all_lower;
-    const bool inner_particle = words > 0 && particle(w) && word(t, i + 1) && (capital(t, i + 1) || (t.all_lower && !is_function_word(at(t, i + 1))) || particle(at(t, i + 1)));
-    const bool leading_particle = words == 0 && particle(w) && word(t, i + 1) && !is_function_word(at(t, i + 1)) && (capital(t, i + 1) || t.all_lower) && w != "do" && w != "e" && w != "y";
+    const bool inner_particle = words > 0 && particle(w) && word(t, i + 1) &&
+                                (capital(t, i + 1) || (t.all_lower && !is_function_word(at(t, i + 1))) || particle(at(t, i + 1)));
+    const bool leading_particle = words == 0 && particle(w) && word(t, i + 1) && !is_function_word(at(t, i + 1)) &&
+                                  (capital(t, i + 1) || t.all_lower) && w != "do" && w != "e" && w != "y";
     if (inner_particle || leading_particle) {
       ++words;
       continue;
@@ -90,7 +102,9 @@ std::size_t name_end(const Text& t, std::size_t begin, bool expected) {
     }
     // without capitals: anything that is not a word of ordinary speech, and only where a name may stand
     const bool may = t.all_lower || words == 0;
-    if (!may || is_function_word(w) || is_state_word(w) || is_role_noun(w) || is_filler(w) || is_number_word(w) || is_people_noun(w)) break;
+    if (!may || is_function_word(w) || is_state_word(w) || is_role_noun(w) || is_filler(w) || is_number_word(w) ||
+        is_people_noun(w))
+      break;
     if (words > 0 && !t.all_lower && !expected) break;
     if (any_of(w, {"llamo", "heiße", "m'appelle", "chiamo", "chamo"})) break;
     if (words == 0 && !expected && w.size() > 4 && (w.ends_with("ing") || w.ends_with("ed"))) break;
@@ -103,9 +117,11 @@ std::size_t name_end(const Text& t, std::size_t begin, bool expected) {
 }
 
 bool is_given_name_too(std::string_view w) {
-  static const std::unordered_set<std::string_view> words{"dean", "baker", "cook", "chase", "art", "page", "judge", "mark", "will", "grant", "major", "porter", "cooper", "marshal", "bishop",
-                                                          "guy", "booker", "prince", "pilot", "scout", "shepherd", "taylor", "carter", "mason", "hunter", "miller", "fisher", "potter", "archer",
-                                                          "bailey", "butcher", "gardener", "gardner", "chef", "master", "buddy", "head"};
+  static const std::unordered_set<std::string_view> words{
+      "dean",     "baker",    "cook",    "chase",   "art",    "page",   "judge",  "mark",   "will",   "grant",
+      "major",    "porter",   "cooper",  "marshal", "bishop", "guy",    "booker", "prince", "pilot",  "scout",
+      "shepherd", "taylor",   "carter",  "mason",   "hunter", "miller", "fisher", "potter", "archer", "bailey",
+      "butcher",  "gardener", "gardner", "chef",    "master", "buddy",  "head"};
   return words.contains(w);
 }
 
@@ -126,7 +142,9 @@ std::size_t role_cue(const Text& t, std::size_t i) {
   }
   if (at(t, i) == "as" && any_of(at(t, i + 1), {"a", "an", "the", "their", "our"})) return article(i + 1);
   if (any_of(at(t, i), {"work", "working", "here", "job", "joined", "works"}) && at(t, i + 1) == "as") return article(i + 2);
-  if (any_of(at(t, i), {"role", "title", "position", "job"}) && any_of(at(t, i + 1), {"is", "'s", ":"}) && i > 0 && any_of(at(t, i - 1), {"my", "job", "the", "current"})) return article(i + 2);
+  if (any_of(at(t, i), {"role", "title", "position", "job"}) && any_of(at(t, i + 1), {"is", "'s", ":"}) && i > 0 &&
+      any_of(at(t, i - 1), {"my", "job", "the", "current"}))
+    return article(i + 2);
   if (any_of(at(t, i), {"being", "become", "became"}) && any_of(at(t, i + 1), {"a", "an", "the"})) return article(i + 1);
   if (any_of(at(t, i), {"i'm", "and"}) && any_of(at(t, i + 1), {"the", "their", "our"})) return article(i + 1);
   return i;
@@ -139,17 +157,25 @@ std::size_t role_end(const Text& t, std::size_t begin) {
     if (abbreviation_stop(t, i)) continue;
     if (t.tokens[i].kind != TokenKind::word && at(t, i) != "&" && at(t, i) != "/") break;
     const auto& w = at(t, i);
-    if (any_of(w, {"at", "for", "from", "with", "who", "which", "that", "where", "here", "working", "but", "so", "looking", "in", "on", "we", "i", "i'm", "my", "based", "since", "by", "there",
-                   "we're", "our", "trying", "hoping", "because", "is", "are", "was", "right", "now", "currently", "these", "too", "please", "btw", "myself", "it", "over", "named", "called",
-                   "helping", "responsible", "if", "to", "who's", "within", "then", "tbh", "haha", "lol", "actually", "was", "were", "just"})) {
-      if (w == "in" && any_of(at(t, i - 1), {"lecturer", "professor", "specialist", "consultant", "researcher", "teacher", "expert", "phd"}) && capital(t, i + 1)) continue;
+    if (any_of(w, {"at",    "for",   "from",    "with",      "who",         "which",  "that",   "where",   "here",   "working",
+                   "but",   "so",    "looking", "in",        "on",          "we",     "i",      "i'm",     "my",     "based",
+                   "since", "by",    "there",   "we're",     "our",         "trying", "hoping", "because", "is",     "are",
+                   "was",   "right", "now",     "currently", "these",       "too",    "please", "btw",     "myself", "it",
+                   "over",  "named", "called",  "helping",   "responsible", "if",     "to",     "who's",   "within", "then",
+                   "tbh",   "haha",  "lol",     "actually",  "was",         "were",   "just"})) {
+      if (w == "in" &&
+          any_of(at(t, i - 1), {"lecturer", "professor", "specialist", "consultant", "researcher", "teacher", "expert", "phd"}) &&
+          capital(t, i + 1))
+        continue;
       break;
     }
     if (w == "of") {
       // "head of growth" goes on; "CEO of Acme" ends: there the company follows
       const auto& noun = at(t, i - 1);
       if (i == begin) break;
-      if (any_of(noun, {"ceo", "cto", "cfo", "coo", "cmo", "cio", "cpo", "founder", "co-founder", "cofounder", "owner", "co-owner", "president", "partner"})) break;
+      if (any_of(noun, {"ceo", "cto", "cfo", "coo", "cmo", "cio", "cpo", "founder", "co-founder", "cofounder", "owner",
+                        "co-owner", "president", "partner"}))
+        break;
       continue;
     }
     if (w == "and" || w == "&" || w == "/") {
@@ -168,12 +194,14 @@ std::size_t role_end(const Text& t, std::size_t begin) {
 std::size_t company_cue(const Text& t, std::size_t i) {
   const auto& w = at(t, i);
   const auto value_at = [&](std::size_t k) {
-    if (at(t, k) == "a" && any_of(at(t, k + 1), {"company", "startup", "start-up", "firm", "business", "agency", "studio", "shop", "place", "small", "little"})) {
+    if (at(t, k) == "a" && any_of(at(t, k + 1), {"company", "startup", "start-up", "firm", "business", "agency", "studio", "shop",
+                                                 "place", "small", "little"})) {
       for (std::size_t c = k + 1; c < k + 7; ++c)
         if (any_of(at(t, c), {"called", "named"})) return c + 1;
       return i;
     }
-    if (any_of(at(t, k), {"the", "a"}) && any_of(at(t, k + 1), {"company", "startup", "firm"})) return any_of(at(t, k + 2), {"called", "named"}) ? k + 3 : k + 2;
+    if (any_of(at(t, k), {"the", "a"}) && any_of(at(t, k + 1), {"company", "startup", "firm"}))
+      return any_of(at(t, k + 2), {"called", "named"}) ? k + 3 : k + 2;
     return k;
   };
   if (i == 0 && w == "at" && capital(t, 1)) return value_at(1);
@@ -181,13 +209,17 @@ std::size_t company_cue(const Text& t, std::size_t i) {
   if (w == "at" && i > 2 && any_of(at(t, i - 1), {"be", "was", "worked", "were"})) return i;  // used to be at
   if (any_of(w, {"at", "@", "for", "with", "from"}) && i > 0) {
     const auto& before = at(t, i - 1);
-    const bool working = any_of(before, {"work", "working", "works", "employed", "job", "here", "position", "role", "am", "i'm", "im", "we're", "intern", "interning", "freelancing", "consulting", "team", "us", "started", "based",
-                                         "calling", "writing", "people", "employees", "live", "join", "joining"});
-    const bool role = is_role_noun(before) || (i > 1 && is_role_noun(at(t, i - 2))) || (i > 2 && any_of(at(t, i - 2), {"of"}) && is_role_noun(at(t, i - 3)));
+    const bool working = any_of(
+        before, {"work",    "working", "works",   "employed", "job",       "here",        "position",   "role", "am",
+                 "i'm",     "im",      "we're",   "intern",   "interning", "freelancing", "consulting", "team", "us",
+                 "started", "based",   "calling", "writing",  "people",    "employees",   "live",       "join", "joining"});
+    const bool role = is_role_noun(before) || (i > 1 && is_role_noun(at(t, i - 2))) ||
+                      (i > 2 && any_of(at(t, i - 2), {"of"}) && is_role_noun(at(t, i - 3)));
     if (w == "from") {
       // "I'm Zoë from Acme", "Zoë O'Brien from Acme here"
       const bool named = word(t, i - 1) && (capital(t, i - 1) || t.all_lower) && !is_function_word(before);
-      if (any_of(before, {"i'm", "im", "am", "we're", "are", "here", "calling", "writing", "us"}) || role || named) return value_at(i + 1);
+      if (any_of(before, {"i'm", "im", "am", "we're", "are", "here", "calling", "writing", "us"}) || role || named)
+        return value_at(i + 1);
       return i;
     }
     if (w == "for" && !(working || role)) return i;
@@ -200,19 +232,28 @@ std::size_t company_cue(const Text& t, std::size_t i) {
     if (working || role || named || comma || (doing && !number)) return value_at(i + 1);
     return i;
   }
-  if (any_of(w, {"run", "own", "founded", "started", "cofounded", "co-founded", "built", "represent", "representing", "join", "joined"}) && i > 0 && any_of(at(t, i - 1), {"i", "we", "who", "and", "also", "recently", "just"}) &&
+  if (any_of(w, {"run", "own", "founded", "started", "cofounded", "co-founded", "built", "represent", "representing", "join",
+                 "joined"}) &&
+      i > 0 && any_of(at(t, i - 1), {"i", "we", "who", "and", "also", "recently", "just"}) &&
       (capital(t, i + 1) || any_of(at(t, i + 1), {"a", "the"})))
     return value_at(i + 1);
-  if (w == "of" && i > 0 && any_of(at(t, i - 1), {"founder", "co-founder", "cofounder", "ceo", "cto", "cfo", "coo", "cmo", "owner", "co-owner", "president", "behalf"})) return value_at(i + 1);
+  if (w == "of" && i > 0 &&
+      any_of(at(t, i - 1), {"founder", "co-founder", "cofounder", "ceo", "cto", "cfo", "coo", "cmo", "owner", "co-owner",
+                            "president", "behalf"}))
+    return value_at(i + 1);
   if (any_of(w, {"became", "become", "renamed"}) && i > 0) {  // we became Acme SE, we've renamed to Quist Studio
     const auto k = at(t, i + 1) == "to" ? i + 2 : i + 1;
     if (any_of(at(t, i - 1), {"we", "we've", "i've", "have", "company", "just"}) && capital(t, k)) return k;
   }
   if (any_of(w, {"called", "named"}) && i > 0) {
     for (std::size_t k = i; k > 0 && i - k < 6; --k)
-      if (any_of(at(t, k - 1), {"company", "startup", "start-up", "firm", "business", "agency", "shop", "organisation", "organization", "bakery", "studio", "consultancy", "employer"})) return i + 1;
+      if (any_of(at(t, k - 1), {"company", "startup", "start-up", "firm", "business", "agency", "shop", "organisation",
+                                "organization", "bakery", "studio", "consultancy", "employer"}))
+        return i + 1;
   }
-  if (any_of(w, {"company", "employer", "startup", "firm", "business"}) && i > 0 && any_of(at(t, i - 1), {"my", "our"}) && at(t, i + 1) == "," && capital(t, i + 2)) return i + 2;
+  if (any_of(w, {"company", "employer", "startup", "firm", "business"}) && i > 0 && any_of(at(t, i - 1), {"my", "our"}) &&
+      at(t, i + 1) == "," && capital(t, i + 2))
+    return i + 2;
   if (w == "we're" || (w == "we" && at(t, i + 1) == "are")) {
     const auto k = w == "we" ? i + 2 : i + 1;
     const auto end = company_end(t, k, false);
@@ -229,9 +270,13 @@ std::size_t company_end(const Text& t, std::size_t begin, bool expected) {
   if (!word(t, begin) && t.tokens[begin].kind != TokenKind::number) return begin;
   const bool cased = !t.all_lower && capital(t, begin);
   if (any_of(first, {"the", "a", "an"}) && !expected && !(first == "the" && capital(t, begin + 1) && !t.all_lower)) return begin;
-  if (any_of(first, {"i", "i'm", "my", "me", "we", "it", "that", "this", "him", "her", "them", "you", "your", "least", "all", "home", "work", "moment", "present", "scale", "once", "first", "last", "any",
-                     "some", "several", "various", "many", "big", "large", "small", "now", "example", "free", "fun", "about", "around", "over", "nearly", "almost", "what", "who", "here", "there", "school",
-                     "night", "noon", "random", "different", "multiple", "no", "not", "our", "his", "their", "a", "an", "years", "myself", "anyone", "nobody", "something"}))
+  if (any_of(first,
+             {"i",      "i'm",   "my",    "me",      "we",        "it",       "that",     "this",    "him",   "her",  "them",
+              "you",    "your",  "least", "all",     "home",      "work",     "moment",   "present", "scale", "once", "first",
+              "last",   "any",   "some",  "several", "various",   "many",     "big",      "large",   "small", "now",  "example",
+              "free",   "fun",   "about", "around",  "over",      "nearly",   "almost",   "what",    "who",   "here", "there",
+              "school", "night", "noon",  "random",  "different", "multiple", "no",       "not",     "our",   "his",  "their",
+              "a",      "an",    "years", "myself",  "anyone",    "nobody",   "something"}))
     return begin;
   if (t.tokens[begin].kind == TokenKind::number) {
     const bool name = capital(t, begin + 1) && !t.all_lower;  // "3 Degrees"
@@ -240,14 +285,17 @@ std::size_t company_end(const Text& t, std::size_t begin, bool expected) {
   if (is_number_word(first) && !capital(t, begin)) return begin;
   if (!cased && !expected && !t.all_lower && !is_company_suffix(at(t, begin + 1))) {
     // a lower-case word in a text that uses capitals: a company only as one word that ends its clause
-    if (is_function_word(first) || is_state_word(first) || is_role_noun(first) || is_month(first) || first.size() < 3) return begin;
+    if (is_function_word(first) || is_state_word(first) || is_role_noun(first) || is_month(first) || first.size() < 3)
+      return begin;
     if (!(punctuation(t, begin + 1) || any_of(at(t, begin + 1), {"and", "as", "we're", "in", "here"}))) return begin;
     return begin + 1;
   }
   for (; i < t.size() && i - begin < 7; ++i) {
     const auto& w = at(t, i);
     if (t.tokens[i].kind == TokenKind::number) {
-      if (i == begin || (cased && !any_of(at(t, i + 1), {"people", "employees"}) && !is_people_noun(at(t, i + 1)) && punctuation(t, i + 1) && at(t, i - 1) != ",")) continue;
+      if (i == begin || (cased && !any_of(at(t, i + 1), {"people", "employees"}) && !is_people_noun(at(t, i + 1)) &&
+                         punctuation(t, i + 1) && at(t, i - 1) != ","))
+        continue;
       break;
     }
     if (w == "&" || w == "+") {
@@ -258,12 +306,17 @@ std::size_t company_end(const Text& t, std::size_t begin, bool expected) {
       ++i;
       break;
     }
-    if (w == "," && is_company_suffix(at(t, i + 1)) && !is_function_word(at(t, i + 1)) && (capital(t, i + 1) || t.all_lower)) continue;  // Acme, Inc.
+    if (w == "," && is_company_suffix(at(t, i + 1)) && !is_function_word(at(t, i + 1)) && (capital(t, i + 1) || t.all_lower))
+      continue;  // Acme, Inc.
     if (!word(t, i)) break;
-    if (i > begin && is_company_suffix(w) && (capital(t, i) || t.all_lower || any_of(w, {"gmbh", "inc", "ltd", "llc", "ag"})) && w != "as" && w != "se" && w != "co" && w != "spa" ) continue;
+    if (i > begin && is_company_suffix(w) && (capital(t, i) || t.all_lower || any_of(w, {"gmbh", "inc", "ltd", "llc", "ag"})) &&
+        w != "as" && w != "se" && w != "co" && w != "spa")
+      continue;
     if (any_of(w, {"of", "and", "the", "for", "de", "du", "y", "und", "et"}) && i > begin) {
       const bool joins = cased && capital(t, i + 1) && !any_of(at(t, i + 1), {"i", "i'm", "we", "we're", "my", "our", "im"});
-      const bool lower_joins = t.all_lower && expected && any_of(w, {"of", "and", "the", "de"}) && word(t, i + 1) && !is_function_word(at(t, i + 1)) && !is_role_noun(at(t, i + 1)) && !any_of(at(t, i+1), {"i'm","we're","there"});
+      const bool lower_joins = t.all_lower && expected && any_of(w, {"of", "and", "the", "de"}) && word(t, i + 1) &&
+                               !is_function_word(at(t, i + 1)) && !is_role_noun(at(t, i + 1)) &&
+                               !any_of(at(t, i + 1), {"i'm", "we're", "there"});
       const bool the_next = cased && any_of(w, {"of", "for"}) && at(t, i + 1) == "the" && capital(t, i + 2);
       if (joins || lower_joins || the_next) continue;
       break;
@@ -275,7 +328,9 @@ std::size_t company_end(const Text& t, std::size_t begin, bool expected) {
       continue;
     }
     if (i == begin) {
-      if ((is_function_word(w) || is_state_word(w) || is_role_noun(w)) && !(expected && punctuation(t, i + 1) && !is_function_word(w) && w.size() > 4)) return begin;
+      if ((is_function_word(w) || is_state_word(w) || is_role_noun(w)) &&
+          !(expected && punctuation(t, i + 1) && !is_function_word(w) && w.size() > 4))
+        return begin;
       continue;
     }
     if (is_function_word(w) || is_role_noun(w)) break;
@@ -301,8 +356,11 @@ bool no_company_phrase(const Text& t) {
 // ---- numbers
 
 std::optional<Span> number_phrase(const Text& t, std::size_t i) {
-  while (i < t.size() && (is_approximation(at(t, i)) || any_of(at(t, i), {"a", "the", "between", "just", "only", "us", "of", "we're", "up", "to", "than", "more", "less", "at", "least", "most"}))) {
-    if (at(t, i) == "a" && !any_of(at(t, i + 1), {"dozen", "hundred", "thousand", "couple", "million", "half"})) return std::nullopt;
+  while (i < t.size() &&
+         (is_approximation(at(t, i)) || any_of(at(t, i), {"a", "the", "between", "just", "only", "us", "of", "we're", "up", "to",
+                                                          "than", "more", "less", "at", "least", "most"}))) {
+    if (at(t, i) == "a" && !any_of(at(t, i + 1), {"dozen", "hundred", "thousand", "couple", "million", "half"}))
+      return std::nullopt;
     if (any_of(at(t, i), {"a"})) break;
     ++i;
   }
@@ -314,13 +372,16 @@ std::optional<Span> number_phrase(const Text& t, std::size_t i) {
     std::size_t d = 0;
     while (d < w.size() && ((w[d] >= '0' && w[d] <= '9') || w[d] == ',' || w[d] == '.')) ++d;
     const auto rest = std::string_view(w).substr(d);
-    return any_of(rest, {"ish", "-ish", "k", "+"}) || (rest.size() > 1 && rest[0] == '-' && rest.find_first_not_of("0123456789", 1) == std::string_view::npos);
+    return any_of(rest, {"ish", "-ish", "k", "+"}) ||
+           (rest.size() > 1 && rest[0] == '-' && rest.find_first_not_of("0123456789", 1) == std::string_view::npos);
   };
   std::size_t k = i;
   if (at(t, k) == "a" && any_of(at(t, k + 1), {"dozen", "hundred", "thousand", "couple", "million"})) ++k;
   if (at(t, k) == "half" && at(t, k + 1) == "a" && at(t, k + 2) == "dozen") return Span{k, k + 3};
   if (!number_token(k)) return std::nullopt;
-  while (number_token(k) || (at(t, k) == "and" && number_token(k + 1) && is_number_word(at(t, k + 1)) && any_of(at(t, k - 1), {"hundred", "thousand"}))) ++k;
+  while (number_token(k) || (at(t, k) == "and" && number_token(k + 1) && is_number_word(at(t, k + 1)) &&
+                             any_of(at(t, k - 1), {"hundred", "thousand"})))
+    ++k;
   if (any_of(at(t, k), {"-", "to", "or"}) && number_token(k + 1)) {
     k += 2;
     while (number_token(k)) ++k;
@@ -339,13 +400,20 @@ int people_weight(const Text& t, Span number) {
   }
   const std::size_t value = number.first;
   if (value > 1 && any_of(at(t, value - 1), {"that", "it"}) && at(t, value - 2) == "make") return 2;  // make that 45
-  if (value > 0 && any_of(at(t, value - 1), {"at"}) && !(value > 1 && any_of(at(t, value - 2), {"is", "are", "size", "stands", "team", "currently", "headcount"}))) return -1;  // at 3
-  if (value > 1 && at(t, value - 1) == "is" && any_of(at(t, value - 2), {"age", "budget", "price", "salary", "rent", "revenue"})) return -1;
-  if (value > 0 && any_of(at(t, value - 1), {"$", "€", "£", "#", "version", "v", "page", "in", "since", "until", "aged", "age", "number", "no", "room", "series", "top", "q"})) return -1;
+  if (value > 0 && any_of(at(t, value - 1), {"at"}) &&
+      !(value > 1 && any_of(at(t, value - 2), {"is", "are", "size", "stands", "team", "currently", "headcount"})))
+    return -1;  // at 3
+  if (value > 1 && at(t, value - 1) == "is" && any_of(at(t, value - 2), {"age", "budget", "price", "salary", "rent", "revenue"}))
+    return -1;
+  if (value > 0 && any_of(at(t, value - 1), {"$", "€", "£", "#", "version", "v", "page", "in", "since", "until", "aged", "age",
+                                             "number", "no", "room", "series", "top", "q"}))
+    return -1;
   if (after < t.size() && is_other_unit(at(t, after))) return -1;
   for (std::size_t k = value; k > 0 && value - k < 4; --k) {
     if (punctuation(t, k - 1)) break;
-    if (any_of(at(t, k - 1), {"hire", "hiring", "recruit", "recruiting", "find", "add", "adding", "onboard", "train", "reach", "another", "extra", "new", "additional", "interview", "grow", "support"})) return -1;
+    if (any_of(at(t, k - 1), {"hire", "hiring", "recruit", "recruiting", "find", "add", "adding", "onboard", "train", "reach",
+                              "another", "extra", "new", "additional", "interview", "grow", "support"}))
+      return -1;
   }
   if (at(t, after) == "of" && any_of(at(t, after + 1), {"us", "them"})) return 2;
   for (std::size_t k = after; k < t.size() && k < after + 4; ++k) {
@@ -356,19 +424,27 @@ int people_weight(const Text& t, Span number) {
   if (at(t, after) == "in" && any_of(at(t, after + 1), {"total", "all", "the"})) return 2;
   // "team of 12", "team size is 40", "headcount: 30", "we're 40", "there are 7"
   std::size_t b = value;
-  while (b > 0 && (is_approximation(at(t, b - 1)) || any_of(at(t, b - 1), {"just", "only", "now", "currently", "a", "the", "is", ":", "of", "total", "size", "at", "between", "up", "to", "than", "more", "less", "about", "has", "have", "'s", "least", "most"}))) {
-    if (at(t, b - 1) == "of" && b > 1 && any_of(at(t, b - 2), {"team", "company", "group", "staff", "crew", "squad", "total", "startup", "firm"})) return 2;
+  while (b > 0 && (is_approximation(at(t, b - 1)) ||
+                   any_of(at(t, b - 1), {"just", "only",  "now",   "currently", "a",       "the", "is",    ":",
+                                         "of",   "total", "size",  "at",        "between", "up",  "to",    "than",
+                                         "more", "less",  "about", "has",       "have",    "'s",  "least", "most"}))) {
+    if (at(t, b - 1) == "of" && b > 1 &&
+        any_of(at(t, b - 2), {"team", "company", "group", "staff", "crew", "squad", "total", "startup", "firm"}))
+      return 2;
     --b;
   }
   if (b > 0 && any_of(at(t, b - 1), {"headcount", "team", "staff", "employ", "employs", "employees", "team's"})) return 2;
-  if (b > 0 && (any_of(at(t, b - 1), {"we're", "there's", "were"}) || (any_of(at(t, b - 1), {"are"}) && b > 1 && any_of(at(t, b - 2), {"we", "there"})))) return 1;
+  if (b > 0 && (any_of(at(t, b - 1), {"we're", "there's", "were"}) ||
+                (any_of(at(t, b - 1), {"are"}) && b > 1 && any_of(at(t, b - 2), {"we", "there"}))))
+    return 1;
   if (b > 0 && at(t, b - 1) == "we") return 1;
   return 0;
 }
 
 bool solo_phrase(const Text& t, std::size_t i) {
   const auto& w = at(t, i);
-  if (any_of(w, {"just", "only", "it's"}) && any_of(at(t, i + 1), {"me", "myself"})) return !any_of(at(t, i + 2), {"who", "or", "that"}) ;
+  if (any_of(w, {"just", "only", "it's"}) && any_of(at(t, i + 1), {"me", "myself"}))
+    return !any_of(at(t, i + 2), {"who", "or", "that"});
   if (any_of(w, {"one-man", "one-woman", "one-person", "solo", "solopreneur"})) return true;
   if (w == "on" && at(t, i + 1) == "my" && at(t, i + 2) == "own") return true;
   if (w == "by" && at(t, i + 1) == "myself") return true;
@@ -394,14 +470,19 @@ std::optional<Span> email_span(const Text& t, std::size_t i) {
   };
   const auto part = [&](std::size_t k) { return word(t, k) || (k < t.size() && t.tokens[k].kind == TokenKind::number); };
   std::size_t k = i + 1;
-  for (auto next = joined(k, {"dot", "underscore", "dash", "hyphen", "minus", "plus"}); next > k && part(next); next = joined(k, {"dot", "underscore", "dash", "hyphen", "minus", "plus"})) k = next + 1;
+  for (auto next = joined(k, {"dot", "underscore", "dash", "hyphen", "minus", "plus"}); next > k && part(next);
+       next = joined(k, {"dot", "underscore", "dash", "hyphen", "minus", "plus"}))
+    k = next + 1;
   auto host = joined(k, {"at"});
   if (host == k) return std::nullopt;
   const bool bracketed = any_of(at(t, k), {"(", "[", "{"});
   if (host < t.size() && t.tokens[host].kind == TokenKind::url) {  // zoe at acme.io
-    const bool work = any_of(at(t, i), {"work", "working", "works", "i'm", "im", "am", "here", "job", "employed", "role", "position"}) || is_role_noun(at(t, i));
-    const bool told = bracketed || (i == 0 && host + 1 == t.size()) ||
-                      (i > 0 && (any_of(at(t, i - 1), {"is", "me", "email", "mail", "e-mail", ":", "it's", "to", "on", "use", ",", "via"})));
+    const bool work =
+        any_of(at(t, i), {"work", "working", "works", "i'm", "im", "am", "here", "job", "employed", "role", "position"}) ||
+        is_role_noun(at(t, i));
+    const bool told =
+        bracketed || (i == 0 && host + 1 == t.size()) ||
+        (i > 0 && (any_of(at(t, i - 1), {"is", "me", "email", "mail", "e-mail", ":", "it's", "to", "on", "use", ",", "via"})));
     const bool reach = any_of(at(t, i), {"me"});
     return told && !work && !reach ? std::optional(Span{i, host + 1}) : std::nullopt;
   }
@@ -409,10 +490,13 @@ std::optional<Span> email_span(const Text& t, std::size_t i) {
   std::size_t end = host + 1;
   bool dotted = false;
   for (auto next = joined(end, {"dot"}); next > end && part(next); next = joined(end, {"dot"})) end = next + 1, dotted = true;
-  for (auto next = joined(end, {"dash", "hyphen"}); !dotted && next > end && part(next); next = joined(end, {"dash", "hyphen"})) end = next + 1;
+  for (auto next = joined(end, {"dash", "hyphen"}); !dotted && next > end && part(next); next = joined(end, {"dash", "hyphen"}))
+    end = next + 1;
   for (auto next = joined(end, {"dot"}); next > end && part(next); next = joined(end, {"dot"})) end = next + 1, dotted = true;
   if (!dotted) return std::nullopt;
-  if (any_of(at(t, i), {"work", "working", "works", "i'm", "im", "am", "here", "me", "job", "employed"}) || (is_role_noun(at(t, i)) && !bracketed && !any_of(at(t, i), {"ceo", "admin", "hr", "ops", "founder", "office"}))) return std::nullopt;
+  if (any_of(at(t, i), {"work", "working", "works", "i'm", "im", "am", "here", "me", "job", "employed"}) ||
+      (is_role_noun(at(t, i)) && !bracketed && !any_of(at(t, i), {"ceo", "admin", "hr", "ops", "founder", "office"})))
+    return std::nullopt;
   return Span{i, end};
 }
 
@@ -421,8 +505,11 @@ std::optional<Span> email_span(const Text& t, std::size_t i) {
 std::size_t goal_cue(const Text& t, std::size_t i) {
   const auto& w = at(t, i);
   const auto verb = [&](std::size_t k) -> std::size_t {  // not about this conversation
-    if (any_of(at(t, k), {"sign", "start", "know", "ask", "skip", "change", "correct", "stop", "quit", "talk", "speak", "update", "fix", "say", "tell", "give", "share", "register", "join", "login", "log", "be", "go", "use", "try", "see",
-                          "begin", "continue", "finish", "cancel", "set", "edit", "leave", "answer", "provide", "mention", "clarify", "apologize", "apologise", "hear", "think", "check"}))
+    if (any_of(at(t, k), {"sign",     "start",     "know",      "ask",  "skip",  "change", "correct", "stop",    "quit",
+                          "talk",     "speak",     "update",    "fix",  "say",   "tell",   "give",    "share",   "register",
+                          "join",     "login",     "log",       "be",   "go",    "use",    "try",     "see",     "begin",
+                          "continue", "finish",    "cancel",    "set",  "edit",  "leave",  "answer",  "provide", "mention",
+                          "clarify",  "apologize", "apologise", "hear", "think", "check"}))
       return i;
     if (any_of(at(t, k), {"do", "have"}) && any_of(at(t, k + 1), {"this", "that", "it", "to", "so"})) return i;
     for (std::size_t b = i; b > 0 && i - b < 3; --b)
@@ -430,18 +517,25 @@ std::size_t goal_cue(const Text& t, std::size_t i) {
     return k;
   };
   const bool wants = any_of(w, {"want", "wanna", "need", "hope", "plan", "aim", "intend", "wish", "like"});
-  if (wants && at(t, i + 1) == "to" && i > 0 && any_of(at(t, i - 1), {"i", "we", "i'd", "we'd", "id", "would", "really", "just", "mainly", "mostly", "also", "primarily", "basically", "both"})) {
-    const bool of_work = any_of(at(t, i - 1), {"we", "we'd"}) && any_of(at(t, i + 2), {"stop", "start", "know", "see", "share", "set", "hear", "be", "go", "give", "answer"});
+  if (wants && at(t, i + 1) == "to" && i > 0 &&
+      any_of(at(t, i - 1), {"i", "we", "i'd", "we'd", "id", "would", "really", "just", "mainly", "mostly", "also", "primarily",
+                            "basically", "both"})) {
+    const bool of_work =
+        any_of(at(t, i - 1), {"we", "we'd"}) &&
+        any_of(at(t, i + 2), {"stop", "start", "know", "see", "share", "set", "hear", "be", "go", "give", "answer"});
     return of_work ? i + 2 : verb(i + 2);
   }
   if (w == "wanna" && i > 0) return verb(i + 1);
-  if (any_of(w, {"looking", "hoping", "trying", "planning", "aiming", "wanting", "keen", "eager", "here"}) && at(t, i + 1) == "to") {
+  if (any_of(w, {"looking", "hoping", "trying", "planning", "aiming", "wanting", "keen", "eager", "here"}) &&
+      at(t, i + 1) == "to") {
     if (w == "here" && any_of(at(t, i + 2), {"help"})) return i;
     return verb(i + 2);
   }
   if (w == "looking" && at(t, i + 1) == "for") return i > 0 && any_of(at(t, i - 1), {"is", "still", "was"}) ? i : i + 2;
   if (w == "so" && any_of(at(t, i + 1), {"we", "i"}) && at(t, i + 2) == "can") return verb(i + 3);
-  if (any_of(w, {"goal", "aim", "objective"}) && i > 0 && any_of(at(t, i - 1), {"my", "our", "the", "main"}) && any_of(at(t, i + 1), {"is", ":", "'s"})) return at(t, i + 2) == "to" ? i + 3 : i + 2;
+  if (any_of(w, {"goal", "aim", "objective"}) && i > 0 && any_of(at(t, i - 1), {"my", "our", "the", "main"}) &&
+      any_of(at(t, i + 1), {"is", ":", "'s"}))
+    return at(t, i + 2) == "to" ? i + 3 : i + 2;
   if (w == "interested" && at(t, i + 1) == "in") return i + 2;
   return i;
 }
@@ -454,7 +548,9 @@ std::size_t goal_end(const Text& t, std::size_t begin) {
     if (w == "," && any_of(at(t, i + 1), {"my", "i'm", "we're", "our", "i", "you", "and"}) &&
         (any_of(at(t, i + 1), {"my", "i'm", "we're"}) || any_of(at(t, i + 2), {"my", "i'm", "we're", "work", "am"})))
       break;
-    if (w == "and" && any_of(at(t, i + 1), {"my", "i'm", "we're"}) && any_of(at(t, i + 2), {"email", "name", "e-mail", "mail", "company", "role", "team", "about", "a", "the", "around"})) break;
+    if (w == "and" && any_of(at(t, i + 1), {"my", "i'm", "we're"}) &&
+        any_of(at(t, i + 2), {"email", "name", "e-mail", "mail", "company", "role", "team", "about", "a", "the", "around"}))
+      break;
   }
   return i;
 }
@@ -485,21 +581,252 @@ std::vector<Span> split_list(const Text& t) {
 // ---- places
 
 bool is_place(std::string_view said) {
-  static const std::unordered_set<std::string_view> places{
-      "berlin", "munich", "hamburg", "cologne", "frankfurt", "vienna", "zurich", "zürich", "geneva", "basel", "bern", "paris", "lyon", "marseille", "london", "manchester", "leeds", "bristol", "edinburgh",
-      "glasgow", "dublin", "cork", "madrid", "barcelona", "valencia", "seville", "lisbon", "porto", "rome", "milan", "turin", "naples", "amsterdam", "rotterdam", "utrecht", "brussels", "antwerp", "ghent",
-      "copenhagen", "aarhus", "stockholm", "gothenburg", "malmö", "oslo", "bergen", "helsinki", "tampere", "tallinn", "riga", "vilnius", "warsaw", "krakow", "kraków", "prague", "brno", "bratislava", "budapest",
-      "bucharest", "sofia", "athens", "istanbul", "ankara", "kyiv", "kiev", "lviv", "belgrade", "zagreb", "ljubljana", "new york", "nyc", "boston", "chicago", "austin", "dallas", "houston", "denver", "seattle",
-      "portland", "san francisco", "los angeles", "la", "sf", "san diego", "miami", "atlanta", "toronto", "montreal", "vancouver", "ottawa", "mexico city", "bogotá", "bogota", "lima", "santiago", "buenos aires",
-      "são paulo", "sao paulo", "rio", "rio de janeiro", "tokyo", "osaka", "kyoto", "seoul", "beijing", "shanghai", "shenzhen", "hong kong", "taipei", "singapore", "kuala lumpur", "jakarta", "manila", "bangkok",
-      "hanoi", "delhi", "new delhi", "mumbai", "bangalore", "bengaluru", "chennai", "hyderabad", "pune", "kolkata", "karachi", "lahore", "dhaka", "colombo", "dubai", "abu dhabi", "doha", "riyadh", "tel aviv",
-      "jerusalem", "cairo", "lagos", "nairobi", "accra", "cape town", "johannesburg", "sydney", "melbourne", "brisbane", "perth", "auckland", "wellington", "germany", "austria", "switzerland", "france", "england",
-      "scotland", "wales", "ireland", "uk", "the uk", "united kingdom", "the netherlands", "netherlands", "holland", "belgium", "luxembourg", "spain", "portugal", "italy", "greece", "turkey", "denmark", "sweden",
-      "norway", "finland", "iceland", "estonia", "latvia", "lithuania", "poland", "czechia", "slovakia", "hungary", "romania", "bulgaria", "ukraine", "russia", "serbia", "croatia", "slovenia", "usa", "the us",
-      "us", "the usa", "united states", "the united states", "america", "canada", "mexico", "brazil", "argentina", "chile", "peru", "colombia", "japan", "china", "korea", "south korea", "india", "pakistan",
-      "bangladesh", "indonesia", "malaysia", "thailand", "vietnam", "philippines", "australia", "new zealand", "egypt", "nigeria", "kenya", "ghana", "south africa", "morocco", "israel", "europe", "asia",
-      "africa", "california", "texas", "bavaria", "home", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "january", "february", "march", "april", "may", "june", "july",
-      "august", "september", "october", "november", "december"};
+  static const std::unordered_set<std::string_view> places{"berlin",
+                                                           "munich",
+                                                           "hamburg",
+                                                           "cologne",
+                                                           "frankfurt",
+                                                           "vienna",
+                                                           "zurich",
+                                                           "zürich",
+                                                           "geneva",
+                                                           "basel",
+                                                           "bern",
+                                                           "paris",
+                                                           "lyon",
+                                                           "marseille",
+                                                           "london",
+                                                           "manchester",
+                                                           "leeds",
+                                                           "bristol",
+                                                           "edinburgh",
+                                                           "glasgow",
+                                                           "dublin",
+                                                           "cork",
+                                                           "madrid",
+                                                           "barcelona",
+                                                           "valencia",
+                                                           "seville",
+                                                           "lisbon",
+                                                           "porto",
+                                                           "rome",
+                                                           "milan",
+                                                           "turin",
+                                                           "naples",
+                                                           "amsterdam",
+                                                           "rotterdam",
+                                                           "utrecht",
+                                                           "brussels",
+                                                           "antwerp",
+                                                           "ghent",
+                                                           "copenhagen",
+                                                           "aarhus",
+                                                           "stockholm",
+                                                           "gothenburg",
+                                                           "malmö",
+                                                           "oslo",
+                                                           "bergen",
+                                                           "helsinki",
+                                                           "tampere",
+                                                           "tallinn",
+                                                           "riga",
+                                                           "vilnius",
+                                                           "warsaw",
+                                                           "krakow",
+                                                           "kraków",
+                                                           "prague",
+                                                           "brno",
+                                                           "bratislava",
+                                                           "budapest",
+                                                           "bucharest",
+                                                           "sofia",
+                                                           "athens",
+                                                           "istanbul",
+                                                           "ankara",
+                                                           "kyiv",
+                                                           "kiev",
+                                                           "lviv",
+                                                           "belgrade",
+                                                           "zagreb",
+                                                           "ljubljana",
+                                                           "new york",
+                                                           "nyc",
+                                                           "boston",
+                                                           "chicago",
+                                                           "austin",
+                                                           "dallas",
+                                                           "houston",
+                                                           "denver",
+                                                           "seattle",
+                                                           "portland",
+                                                           "san francisco",
+                                                           "los angeles",
+                                                           "la",
+                                                           "sf",
+                                                           "san diego",
+                                                           "miami",
+                                                           "atlanta",
+                                                           "toronto",
+                                                           "montreal",
+                                                           "vancouver",
+                                                           "ottawa",
+                                                           "mexico city",
+                                                           "bogotá",
+                                                           "bogota",
+                                                           "lima",
+                                                           "santiago",
+                                                           "buenos aires",
+                                                           "são paulo",
+                                                           "sao paulo",
+                                                           "rio",
+                                                           "rio de janeiro",
+                                                           "tokyo",
+                                                           "osaka",
+                                                           "kyoto",
+                                                           "seoul",
+                                                           "beijing",
+                                                           "shanghai",
+                                                           "shenzhen",
+                                                           "hong kong",
+                                                           "taipei",
+                                                           "singapore",
+                                                           "kuala lumpur",
+                                                           "jakarta",
+                                                           "manila",
+                                                           "bangkok",
+                                                           "hanoi",
+                                                           "delhi",
+                                                           "new delhi",
+                                                           "mumbai",
+                                                           "bangalore",
+                                                           "bengaluru",
+                                                           "chennai",
+                                                           "hyderabad",
+                                                           "pune",
+                                                           "kolkata",
+                                                           "karachi",
+                                                           "lahore",
+                                                           "dhaka",
+                                                           "colombo",
+                                                           "dubai",
+                                                           "abu dhabi",
+                                                           "doha",
+                                                           "riyadh",
+                                                           "tel aviv",
+                                                           "jerusalem",
+                                                           "cairo",
+                                                           "lagos",
+                                                           "nairobi",
+                                                           "accra",
+                                                           "cape town",
+                                                           "johannesburg",
+                                                           "sydney",
+                                                           "melbourne",
+                                                           "brisbane",
+                                                           "perth",
+                                                           "auckland",
+                                                           "wellington",
+                                                           "germany",
+                                                           "austria",
+                                                           "switzerland",
+                                                           "france",
+                                                           "england",
+                                                           "scotland",
+                                                           "wales",
+                                                           "ireland",
+                                                           "uk",
+                                                           "the uk",
+                                                           "united kingdom",
+                                                           "the netherlands",
+                                                           "netherlands",
+                                                           "holland",
+                                                           "belgium",
+                                                           "luxembourg",
+                                                           "spain",
+                                                           "portugal",
+                                                           "italy",
+                                                           "greece",
+                                                           "turkey",
+                                                           "denmark",
+                                                           "sweden",
+                                                           "norway",
+                                                           "finland",
+                                                           "iceland",
+                                                           "estonia",
+                                                           "latvia",
+                                                           "lithuania",
+                                                           "poland",
+                                                           "czechia",
+                                                           "slovakia",
+                                                           "hungary",
+                                                           "romania",
+                                                           "bulgaria",
+                                                           "ukraine",
+                                                           "russia",
+                                                           "serbia",
+                                                           "croatia",
+                                                           "slovenia",
+                                                           "usa",
+                                                           "the us",
+                                                           "us",
+                                                           "the usa",
+                                                           "united states",
+                                                           "the united states",
+                                                           "america",
+                                                           "canada",
+                                                           "mexico",
+                                                           "brazil",
+                                                           "argentina",
+                                                           "chile",
+                                                           "peru",
+                                                           "colombia",
+                                                           "japan",
+                                                           "china",
+                                                           "korea",
+                                                           "south korea",
+                                                           "india",
+                                                           "pakistan",
+                                                           "bangladesh",
+                                                           "indonesia",
+                                                           "malaysia",
+                                                           "thailand",
+                                                           "vietnam",
+                                                           "philippines",
+                                                           "australia",
+                                                           "new zealand",
+                                                           "egypt",
+                                                           "nigeria",
+                                                           "kenya",
+                                                           "ghana",
+                                                           "south africa",
+                                                           "morocco",
+                                                           "israel",
+                                                           "europe",
+                                                           "asia",
+                                                           "africa",
+                                                           "california",
+                                                           "texas",
+                                                           "bavaria",
+                                                           "home",
+                                                           "monday",
+                                                           "tuesday",
+                                                           "wednesday",
+                                                           "thursday",
+                                                           "friday",
+                                                           "saturday",
+                                                           "sunday",
+                                                           "january",
+                                                           "february",
+                                                           "march",
+                                                           "april",
+                                                           "may",
+                                                           "june",
+                                                           "july",
+                                                           "august",
+                                                           "september",
+                                                           "october",
+                                                           "november",
+                                                           "december"};
   return places.contains(lowered(said));
 }
 
@@ -530,7 +857,9 @@ std::string lowered(std::string_view s) {
 
 std::size_t find_word(std::string_view value, std::string_view word) {
   const auto haystack = lowered(value), needle = lowered(word);
-  const auto inner = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || static_cast<unsigned char>(c) >= 0x80; };
+  const auto inner = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || static_cast<unsigned char>(c) >= 0x80;
+  };
   for (auto found = haystack.find(needle); found != std::string::npos; found = haystack.find(needle, found + 1)) {
     const auto end = found + needle.size();
     const bool left = found == 0 || !inner(haystack[found - 1]) || !inner(needle.front());

@@ -18,9 +18,17 @@ bool is_ascii(std::string_view s) {
 }
 
 // Phones type curly quotes and long dashes; the rules know the ASCII ones.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 11> ascii_twins{{
-    {"\u2018", "'"}, {"\u2019", "'"}, {"\u02bc", "'"}, {"\u201c", "\""}, {"\u201d", "\""}, {"\u2013", "-"},
-    {"\u2014", " - "}, {"\u2026", "..."}, {"\u00a0", " "}, {"\u202f", " "}, {"\u200b", ""}}};
+constexpr std::array<std::pair<std::string_view, std::string_view>, 11> ascii_twins{{{"\u2018", "'"},
+                                                                                     {"\u2019", "'"},
+                                                                                     {"\u02bc", "'"},
+                                                                                     {"\u201c", "\""},
+                                                                                     {"\u201d", "\""},
+                                                                                     {"\u2013", "-"},
+                                                                                     {"\u2014", " - "},
+                                                                                     {"\u2026", "..."},
+                                                                                     {"\u00a0", " "},
+                                                                                     {"\u202f", " "},
+                                                                                     {"\u200b", ""}}};
 
 std::string normalise(std::string_view message) {
   std::string text;
@@ -32,7 +40,8 @@ std::string normalise(std::string_view message) {
     nfc->normalize(icu::UnicodeString::fromUTF8(icu::StringPiece(message.data(), static_cast<int32_t>(message.size()))), status)
         .toUTF8String(text);
     for (const auto& [from, to] : ascii_twins)
-      for (auto at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) text.replace(at, from.size(), to);
+      for (auto at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
+        text.replace(at, from.size(), to);
   }
   std::string folded;
   folded.reserve(text.size());
@@ -104,7 +113,9 @@ bool word_byte(std::string_view s, std::size_t i) {
   if (letter(c) || digit(c)) return true;
   const bool inside = i > 0 && i + 1 < s.size() && (letter(s[i - 1]) || digit(s[i - 1])) && (letter(s[i + 1]) || digit(s[i + 1]));
   if (c == '\'' || c == '-' || c == '_') return inside;
-  if (c == '.') return inside || (i > 0 && letter(s[i - 1]) && (i < 2 || !letter(s[i - 2])) && ((s[i - 1] >= 'A' && s[i - 1] <= 'Z') || (i > 1 && s[i - 2] == '.')));
+  if (c == '.')
+    return inside || (i > 0 && letter(s[i - 1]) && (i < 2 || !letter(s[i - 2])) &&
+                      ((s[i - 1] >= 'A' && s[i - 1] <= 'Z') || (i > 1 && s[i - 2] == '.')));
   if (c == ',') return inside && digit(s[i - 1]) && digit(s[i + 1]) && i + 3 < s.size() && digit(s[i + 2]) && digit(s[i + 3]);
   return c == '+' && i > 0 && (letter(s[i - 1]) || digit(s[i - 1]));
 }
@@ -117,8 +128,9 @@ std::string lower_ascii(std::string_view s) {
 }
 
 bool begins_like_a_question(const Text& text) {
-  static const std::vector<std::string> first{"what", "why", "how", "who", "when", "where", "which", "can", "could", "do", "does", "did",
-                                              "is", "are", "will", "would", "should", "what's", "who's", "whats", "must"};
+  static const std::vector<std::string> first{"what", "why",   "how",    "who",    "when",  "where", "which",
+                                              "can",  "could", "do",     "does",   "did",   "is",    "are",
+                                              "will", "would", "should", "what's", "who's", "whats", "must"};
   if (text.tokens.empty()) return false;
   if (text.lower(0) == "will" && text.size() > 1 && text.tokens[1].capitalised) return false;  // Will Smith
   for (const auto& w : first)

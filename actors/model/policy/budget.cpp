@@ -137,7 +137,8 @@ void RateLimit::at_most_remaining(std::int64_t remaining, std::chrono::nanosecon
   const auto begun = slot_of(start_);
   for (auto i = begun; foreign > 0 && i > newest_ - kSlots; --i) {
     const auto n = begun - i;
-    const auto before = std::clamp<std::int64_t>(limit_ * (n + 1) / kSlotsPerWindow - limit_ * n / kSlotsPerWindow - slot(i), 0, foreign);
+    const auto before =
+        std::clamp<std::int64_t>(limit_ * (n + 1) / kSlotsPerWindow - limit_ * n / kSlotsPerWindow - slot(i), 0, foreign);
     slot(i) += before;
     foreign -= before;
   }
@@ -195,12 +196,9 @@ void Budget::apply(Dimension d, Instant now) {
   auto& l = limit(d);
   const auto window = window_of(d);
   const auto set = [&](std::optional<RateLimit>& rate, double burst) {
-    if (l.in_force() == 0)
-      rate.reset();
-    else if (rate)
-      rate->change(l.in_force(), now);
-    else
-      rate.emplace(l.in_force(), window, burst, now);
+    if (l.in_force() == 0) rate.reset();
+    else if (rate) rate->change(l.in_force(), now);
+    else rate.emplace(l.in_force(), window, burst, now);
   };
   set(l.rate, window == kMinute ? burst_seconds_ : 0);
   if (d == Dimension::output_tokens_per_minute && !counting_.output_cap_reserved) set(produced_, 0);
@@ -228,7 +226,8 @@ std::int64_t Budget::amount(Dimension d, const Cost& c, const Spent& s) const {
 Instant Budget::admits_at(const Cost& cost, Instant now) {
   if (max_concurrent_ > 0 && in_flight_ >= max_concurrent_) return Instant::max();
   auto at = std::max(now, hold_until_);
-  if (max_concurrent_ > 0) at = std::max(at, start_ + std::chrono::nanoseconds(kPredecessorsCalls) * (in_flight_ + 1) / max_concurrent_);
+  if (max_concurrent_ > 0)
+    at = std::max(at, start_ + std::chrono::nanoseconds(kPredecessorsCalls) * (in_flight_ + 1) / max_concurrent_);
   for (std::size_t d = 0; d < kDimensions; ++d)
     if (auto& rate = limits_[d].rate) at = std::max(at, rate->admits_at(amount(static_cast<Dimension>(d), cost), now));
   if (produced_) at = std::max(at, produced_->admits_at(cost.output_tokens, now));
@@ -272,7 +271,8 @@ void Budget::settle(const Reservation& r, const Spent& spent, Instant now) {
   if (produced_ && !free) produced_->take(spent.output_tokens >= 0 ? spent.output_tokens : r.cost.output_tokens, now);
 }
 
-std::vector<std::string> Budget::correct(const std::map<std::string, std::int64_t>& remaining, const std::map<std::string, std::int64_t>& limits,
+std::vector<std::string> Budget::correct(const std::map<std::string, std::int64_t>& remaining,
+                                         const std::map<std::string, std::int64_t>& limits,
                                          const std::map<std::string, std::chrono::milliseconds>& reset, Instant now) {
   static constexpr std::pair<const char*, Dimension> kNames[] = {{"requests", Dimension::requests_per_minute},
                                                                  {"tokens", Dimension::tokens_per_minute},
@@ -294,7 +294,8 @@ std::vector<std::string> Budget::correct(const std::map<std::string, std::int64_
     if (left == remaining.end()) continue;
     const auto rounding = d == Dimension::requests_per_minute || left->second % kRounding != 0 ? 0 : kRounding;
     const auto resets = reset.find(name);
-    l.rate->at_most_remaining(left->second + rounding, resets == reset.end() ? std::chrono::milliseconds(0) : resets->second, now);
+    l.rate->at_most_remaining(left->second + rounding, resets == reset.end() ? std::chrono::milliseconds(0) : resets->second,
+                              now);
   }
   return changed;
 }
@@ -320,7 +321,8 @@ double Budget::calls_within(std::chrono::nanoseconds ahead, const Cost& cost, st
   }
   if (max_concurrent_ > 0)
     calls = std::min(calls, static_cast<double>(max_concurrent_ - in_flight_) +
-                                static_cast<double>(max_concurrent_) * static_cast<double>(ahead.count()) / static_cast<double>(std::max<std::int64_t>(latency.count(), 1)));
+                                static_cast<double>(max_concurrent_) * static_cast<double>(ahead.count()) /
+                                    static_cast<double>(std::max<std::int64_t>(latency.count(), 1)));
   return std::max(calls, 0.0);
 }
 

@@ -64,7 +64,7 @@ class RateLimit {
   double dearest_ = 0;   // call asked for lately
   double owed_ = 0;      // bucket thought to have been used by the process before
   double level_ = 0;
-  bool fresh_ = true;    // nothing was asked for yet
+  bool fresh_ = true;  // nothing was asked for yet
   Instant start_, last_;
   std::int64_t newest_;  // slot index of last_
   std::int64_t used_ = 0;
@@ -127,7 +127,8 @@ class Budget {
 
   /// Rate headers: names "requests", "tokens", "input-tokens", "output-tokens". A limit that is lower than ours is kept to; the
   /// names of the limits that changed by it are returned.
-  std::vector<std::string> correct(const std::map<std::string, std::int64_t>& remaining, const std::map<std::string, std::int64_t>& limits,
+  std::vector<std::string> correct(const std::map<std::string, std::int64_t>& remaining,
+                                   const std::map<std::string, std::int64_t>& limits,
                                    const std::map<std::string, std::chrono::milliseconds>& reset, Instant now);
   /// The provider said no: nothing before this time. The later of several counts.
   void hold_until(Instant);

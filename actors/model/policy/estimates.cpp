@@ -16,10 +16,8 @@ constexpr double kLeastRatio = 0.2, kGreatestRatio = 2;
 Script script_of(std::string_view utf8) {
   std::array<std::size_t, 4> characters{};
   for (const unsigned char c : utf8) {
-    if (c < 0x80)
-      ++characters[0];
-    else if (c >= 0xC0)
-      ++characters[c >= 0xF0 ? 3 : c >= 0xE0 ? 2 : 1];
+    if (c < 0x80) ++characters[0];
+    else if (c >= 0xC0) ++characters[c >= 0xF0 ? 3 : c >= 0xE0 ? 2 : 1];
   }
   const auto most = std::max_element(characters.begin() + 1, characters.end());
   const auto foreign = characters[1] + characters[2] + characters[3];
@@ -45,7 +43,8 @@ std::int64_t Estimates::output_tokens(std::uint32_t lane, std::uint64_t flow, st
   return std::min(cap, static_cast<std::int64_t>(std::ceil(known->second.upper(in_flight + 1))));
 }
 
-std::int64_t Estimates::input_tokens(std::uint32_t provider, Script script, std::int64_t estimated, std::int64_t in_flight) const {
+std::int64_t Estimates::input_tokens(std::uint32_t provider, Script script, std::int64_t estimated,
+                                     std::int64_t in_flight) const {
   const auto known = input_ratio_.find({provider, script});
   if (known == input_ratio_.end() || !known->second.known()) return estimated;
   const auto ratio = std::clamp(known->second.upper(in_flight + 1), kLeastRatio, kGreatestRatio);

@@ -97,7 +97,8 @@ void FairQueue::age(Instant now) {
 
 std::vector<FairQueue::ClassKey> FairQueue::classes(Priority priority) const {
   std::vector<ClassKey> found;
-  for (auto it = classes_.lower_bound({priority, 0, 0}); it != classes_.end() && it->first.priority == priority; ++it) found.push_back(it->first);
+  for (auto it = classes_.lower_bound({priority, 0, 0}); it != classes_.end() && it->first.priority == priority; ++it)
+    found.push_back(it->first);
   return found;
 }
 
@@ -110,7 +111,8 @@ std::vector<FairQueue::Ticket> FairQueue::first(const ClassKey& key, std::size_t
 
 std::size_t FairQueue::next_of(const std::vector<ClassKey>& keys) const {
   const auto rank = [&](const ClassKey& k) { return std::tuple(plans_[k.plan].pass, *classes_.at(k).begin()); };
-  return static_cast<std::size_t>(std::min_element(keys.begin(), keys.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); }) - keys.begin());
+  return static_cast<std::size_t>(
+      std::min_element(keys.begin(), keys.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); }) - keys.begin());
 }
 
 std::optional<FairQueue::Ticket> FairQueue::least_urgent() const {
@@ -135,16 +137,14 @@ std::size_t FairQueue::ahead(Priority priority, std::uint32_t plan, const Place&
   std::size_t own = 0, more_urgent = 0;
   std::vector<std::size_t> others(plans_.size(), 0);
   for (const auto& [key, order] : classes_) {
-    if (key.priority < priority)
-      more_urgent += order.size();
-    else if (key.priority == priority && key.plan == plan)
-      own += order.order_of_key(place);
-    else if (key.priority == priority)
-      others[key.plan] += order.size();
+    if (key.priority < priority) more_urgent += order.size();
+    else if (key.priority == priority && key.plan == plan) own += order.order_of_key(place);
+    else if (key.priority == priority) others[key.plan] += order.size();
   }
   auto total = more_urgent + own;
   for (std::size_t p = 0; p < others.size(); ++p)
-    total += std::min(others[p], static_cast<std::size_t>(std::ceil(static_cast<double>(own + 1) * plans_[p].share / plans_[plan].share)));
+    total += std::min(others[p],
+                      static_cast<std::size_t>(std::ceil(static_cast<double>(own + 1) * plans_[p].share / plans_[plan].share)));
   return total;
 }
 

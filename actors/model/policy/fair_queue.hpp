@@ -43,7 +43,8 @@ class FairQueue {
     std::chrono::nanoseconds promised{0};          // the forecast when it came; 0: none was made
   };
   using Place = std::pair<double, Ticket>;
-  using Order = __gnu_pbds::tree<Place, __gnu_pbds::null_type, std::less<Place>, __gnu_pbds::rb_tree_tag, __gnu_pbds::tree_order_statistics_node_update>;
+  using Order = __gnu_pbds::tree<Place, __gnu_pbds::null_type, std::less<Place>, __gnu_pbds::rb_tree_tag,
+                                 __gnu_pbds::tree_order_statistics_node_update>;
   struct ClassKey {
     Priority priority = Priority::waiting_client;
     std::uint32_t plan = 0;

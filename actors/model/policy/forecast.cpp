@@ -31,7 +31,8 @@ std::chrono::nanoseconds Forecast::wait(std::size_t position, const std::functio
 }
 
 void Forecast::learn(std::chrono::nanoseconds promised, std::chrono::nanoseconds actual, Instant now) {
-  const auto since = std::chrono::duration<double>(now - std::exchange(last_, now)) / std::chrono::duration<double>(std::max(promised, std::chrono::nanoseconds(1)));
+  const auto since = std::chrono::duration<double>(now - std::exchange(last_, now)) /
+                     std::chrono::duration<double>(std::max(promised, std::chrono::nanoseconds(1)));
   factor_ *= std::exp(std::min(kStep, kGain * since) * ((actual > promised ? 1.0 : 0.0) - kToldTooShort));
   factor_ = std::clamp(factor_, kLeastFactor, kGreatestFactor);
 }

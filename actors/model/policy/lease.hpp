@@ -27,14 +27,14 @@ Script script_of(std::string_view utf8);
 struct LeaseRequest {
   Priority priority = Priority::waiting_client;
   Instant deadline;
-  std::uint32_t input_tokens = 0;   // estimated, an upper bound
-  std::uint32_t output_tokens = 0;  // the answer's cap
-  ProviderSet avoid = 0;            // failed already in this activation: only when no other has budget
-  ProviderSet exclude = 0;          // never again in this activation (it cannot take this request)
-  std::uint32_t plan = 0;           // 0: none that is configured; else 1 + its place in SupervisorOptions::plans
+  std::uint32_t input_tokens = 0;                 // estimated, an upper bound
+  std::uint32_t output_tokens = 0;                // the answer's cap
+  ProviderSet avoid = 0;                          // failed already in this activation: only when no other has budget
+  ProviderSet exclude = 0;                        // never again in this activation (it cannot take this request)
+  std::uint32_t plan = 0;                         // 0: none that is configured; else 1 + its place in SupervisorOptions::plans
   std::uint64_t session = 0, turn = 0, flow = 0;  // hashes
   Script script = Script::one_byte;
-  bool again = false;               // had a lease before in this activation: stands before who had none
+  bool again = false;  // had a lease before in this activation: stands before who had none
 };
 
 enum class LeaseStatus {
@@ -42,14 +42,14 @@ enum class LeaseStatus {
   no_provider,  // none is enabled, healthy and allowed
   deadline,     // no budget came free in time
   queue_full,
-  plan_limit    // the plan has had its tokens of the day
+  plan_limit  // the plan has had its tokens of the day
 };
 
 struct LeaseGrant {
   LeaseStatus status = LeaseStatus::no_provider;
   LeaseId id = 0;
-  std::uint32_t provider = 0;                // place in SupervisorOptions::providers
-  std::chrono::milliseconds timeout{0};      // for the call: the provider's, or what is left until the deadline
+  std::uint32_t provider = 0;            // place in SupervisorOptions::providers
+  std::chrono::milliseconds timeout{0};  // for the call: the provider's, or what is left until the deadline
 };
 
 /// How the call ended. A lease that is never settled expires.
@@ -58,11 +58,11 @@ struct Settlement {
   std::int64_t input_tokens = -1, output_tokens = -1;  // as the provider counted them; -1: it did not say
   bool was_sent = false;
   std::chrono::milliseconds retry_after{0};
-  std::map<std::string, std::int64_t> remaining;       // CallResult::remaining, ::limits, ::reset
+  std::map<std::string, std::int64_t> remaining;  // CallResult::remaining, ::limits, ::reset
   std::map<std::string, std::int64_t> limits;
   std::map<std::string, std::chrono::milliseconds> reset;
-  std::int64_t cached_input_tokens = 0;                // of the input
-  std::int64_t nanodollars = -1;                       // -1: no price is known
+  std::int64_t cached_input_tokens = 0;  // of the input
+  std::int64_t nanodollars = -1;         // -1: no price is known
   std::chrono::milliseconds latency{0};
 };
 

@@ -33,9 +33,13 @@ std::int64_t milliseconds_until(Instant t, Instant now) {
 
 }  // namespace
 
-LeaseDesk::LeaseDesk(std::vector<ProviderSettings> settings, const std::vector<std::string>& fallback_order, Instant start, std::size_t max_waiting,
-                     const std::vector<PlanSettings>& plans, const QueueSettings& queue)
-    : settings_(std::move(settings)), routing_(settings_, fallback_order), queue_(shares_of(plans)), queue_mode_(queue), max_waiting_(max_waiting) {
+LeaseDesk::LeaseDesk(std::vector<ProviderSettings> settings, const std::vector<std::string>& fallback_order, Instant start,
+                     std::size_t max_waiting, const std::vector<PlanSettings>& plans, const QueueSettings& queue)
+    : settings_(std::move(settings)),
+      routing_(settings_, fallback_order),
+      queue_(shares_of(plans)),
+      queue_mode_(queue),
+      max_waiting_(max_waiting) {
   ONBOARDING_ASSERT(settings_.size() <= 32, "a ProviderSet has 32 places");
   desks_.resize(settings_.size());
   for (std::uint32_t p = 0; p < settings_.size(); ++p) add_lane(p, settings_[p].model, start);
@@ -112,7 +116,8 @@ LeaseDesk::Round LeaseDesk::advance(Instant now) {
     }
   came_.clear();
   if (queue_mode_.update(queue_.sessions(), now))
-    tell(queue_mode_.queueing() ? "queue_mode_on" : "queue_mode_off", std::nullopt, queue_mode_.queueing() ? queue_mode_.why() : "calm again");
+    tell(queue_mode_.queueing() ? "queue_mode_on" : "queue_mode_off", std::nullopt,
+         queue_mode_.queueing() ? queue_mode_.why() : "calm again");
   weigh(now);
   round.decisions.insert(round.decisions.end(), denied_.begin(), denied_.end());
   denied_.clear();
@@ -197,7 +202,8 @@ bool LeaseDesk::serve(Ticket ticket, LaneSet& blocked, Instant now, Round& round
   const ProviderSet allowed = usable(now) & ~request.exclude;
   if (allowed == 0) return leave(ticket, LeaseStatus::no_provider, now), true;
   auto& plan = plans_[request.plan];
-  if (plan.tokens && !plan.tokens->admits(request.input_tokens + request.output_tokens, now)) return leave(ticket, LeaseStatus::plan_limit, now), true;
+  if (plan.tokens && !plan.tokens->admits(request.input_tokens + request.output_tokens, now))
+    return leave(ticket, LeaseStatus::plan_limit, now), true;
   ProviderSet with_budget = 0;
   for (std::uint32_t p = 0; p < desks_.size(); ++p) {
     const auto lane = lane_of_[request.plan][p];
@@ -254,8 +260,17 @@ LeaseGrant LeaseDesk::grant(std::uint32_t lane_index, Ticket ticket, Instant now
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(request.deadline - now);
   const auto timeout = std::max(std::chrono::milliseconds(1), std::min(settings_[lane.provider].timeout, left));
   const auto id = next_lease_++;
-  Lease lease{lane_index, lane.budget.reserve(estimate(lane, request), now), now + timeout + kExpiryMargin, desk.breaker.begin(), request.plan, 0,
-              request.flow, request.script, request.input_tokens, e.asked, e.promised};
+  Lease lease{lane_index,
+              lane.budget.reserve(estimate(lane, request), now),
+              now + timeout + kExpiryMargin,
+              desk.breaker.begin(),
+              request.plan,
+              0,
+              request.flow,
+              request.script,
+              request.input_tokens,
+              e.asked,
+              e.promised};
   if (auto& tokens = plans_[request.plan].tokens) {
     lease.plan_tokens = tokens->clamp(request.input_tokens + request.output_tokens);
     tokens->take(lease.plan_tokens, now);
@@ -281,13 +296,17 @@ void LeaseDesk::settle(LeaseId id, const Settlement& s, Instant now) {
                        s.error != CallError::truncated && s.error != CallError::cancelled && s.error != CallError::invalid_answer;
   Spent spent{s.was_sent, refused, s.input_tokens, s.cached_input_tokens, s.output_tokens, s.nanodollars};
   if (spent.nanodollars < 0 && (s.input_tokens >= 0 || s.output_tokens >= 0))
-    spent.nanodollars = (std::max<std::int64_t>(s.input_tokens, 0) * lane.input_price + std::max<std::int64_t>(s.output_tokens, 0) * lane.output_price) / 1'000;
+    spent.nanodollars = (std::max<std::int64_t>(s.input_tokens, 0) * lane.input_price +
+                         std::max<std::int64_t>(s.output_tokens, 0) * lane.output_price) /
+                        1'000;
   lane.budget.settle(lease.reservation, spent, now);
   for (const auto& name : lane.budget.correct(s.remaining, s.limits, s.reset, now))
     tell("limit_corrected", lane.provider, "the provider's headers tell another " + name);
   if (spent.was_sent && spent.nanodollars > 0) desks_[lane.provider].spent.take(spent.nanodollars, now);
   if (auto& tokens = plans_[lease.plan].tokens) {
-    const auto real = !s.was_sent ? 0 : s.input_tokens >= 0 ? s.input_tokens + std::max<std::int64_t>(s.output_tokens, 0) : lease.plan_tokens;
+    const auto real = !s.was_sent           ? 0
+                      : s.input_tokens >= 0 ? s.input_tokens + std::max<std::int64_t>(s.output_tokens, 0)
+                                            : lease.plan_tokens;
     tokens->give_back(lease.plan_tokens - real, lease.reservation.taken_at, now);
   }
   learn(lease, s, now);
@@ -339,7 +358,10 @@ void LeaseDesk::judge(std::uint32_t p, const Lease& lease, const Settlement& s, 
     case CallError::quota_exhausted:
     case CallError::unauthorised:
       if (desk.breaker.failed_for_long(now, lease.probe))
-        tell("breaker_opened", p, std::string(to_string(s.error)) + ": check its key and its account; no call for " + seconds(desk.breaker.open_until() - now), true);
+        tell("breaker_opened", p,
+             std::string(to_string(s.error)) + ": check its key and its account; no call for " +
+                 seconds(desk.breaker.open_until() - now),
+             true);
       return;
     case CallError::bad_request:
     case CallError::unavailable:
@@ -366,7 +388,8 @@ void LeaseDesk::hold(std::uint32_t p, const Lease& lease, const Settlement& s, I
   }
   budget.hold_until(now + std::min<std::chrono::milliseconds>(s.retry_after, kLongestHint));
   if (s.error == CallError::slow_down) desk.breaker.ramp_from(budget.held_until());
-  if (budget.held_until() > std::max(before, now)) tell("held", p, std::string(to_string(s.error)) + " for " + seconds(budget.held_until() - now));
+  if (budget.held_until() > std::max(before, now))
+    tell("held", p, std::string(to_string(s.error)) + " for " + seconds(budget.held_until() - now));
 }
 
 std::optional<Instant> LeaseDesk::next_event() const {
@@ -428,7 +451,9 @@ void each_limit(Settings& s, Visit&& visit) {
   one("max_concurrent", s.max_concurrent);
 }
 
-std::string limit_name(const ProviderSettings& s, const std::string& model, std::string_view limit) { return s.name + "/" + model + "/" + std::string(limit); }
+std::string limit_name(const ProviderSettings& s, const std::string& model, std::string_view limit) {
+  return s.name + "/" + model + "/" + std::string(limit);
+}
 
 }  // namespace
 
@@ -440,7 +465,8 @@ std::map<std::string, LeaseDesk::Want> LeaseDesk::wants(Instant now) {
     each_limit(settings_[lane.provider], [&](std::string_view name, const auto& value) {
       const auto whole = static_cast<std::int64_t>(value);
       if (name.find("per_day") != name.npos) return;
-      all[limit_name(settings_[lane.provider], lane.model, name)] = {whole, waiting() > 0 ? whole : std::min(whole, used[name] * 3 / 2 + whole / 100)};
+      all[limit_name(settings_[lane.provider], lane.model, name)] = {
+          whole, waiting() > 0 ? whole : std::min(whole, used[name] * 3 / 2 + whole / 100)};
     });
   }
   return all;
@@ -490,7 +516,8 @@ std::chrono::nanoseconds LeaseDesk::forecast(std::size_t position, std::uint32_t
     if (lane.output.known()) s.cost.output_tokens = static_cast<std::int64_t>(lane.output.mean());
     if (lane.latency_ms.known()) s.latency = std::chrono::nanoseconds(static_cast<std::int64_t>(lane.latency_ms.mean() * 1e6));
     s.cost.nanodollars = (s.cost.input_tokens * lane.input_price + s.cost.output_tokens * lane.output_price) / 1'000;
-    if (!desks_[p].breaker.closed()) s.closed_for = std::max<std::chrono::nanoseconds>(desks_[p].breaker.open_until() - now, s.closed_for);
+    if (!desks_[p].breaker.closed())
+      s.closed_for = std::max<std::chrono::nanoseconds>(desks_[p].breaker.open_until() - now, s.closed_for);
     latency_ms = std::max(latency_ms, std::chrono::duration<double, std::milli>(s.latency).count());
     sources.push_back(s);
   }
@@ -564,7 +591,8 @@ ModelStatus LeaseDesk::status(Instant now) {
       if (lane.provider != p) continue;
       s.held_ms = std::max(s.held_ms, milliseconds_until(lane.budget.held_until(), now));
       for (const auto& u : lane.budget.use(now))
-        s.limits.push_back({lane.model == s.model ? std::string(u.name) : std::string(u.name) + " of " + lane.model, u.limit, u.used});
+        s.limits.push_back(
+            {lane.model == s.model ? std::string(u.name) : std::string(u.name) + " of " + lane.model, u.limit, u.used});
     }
     // Whoever waits waits for all that could serve him.
     if (s.enabled) s.waiting = static_cast<std::int64_t>(queue_.size());

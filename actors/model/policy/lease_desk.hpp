@@ -42,8 +42,8 @@ class LeaseDesk {
   /// A provider that asks for a longer pause is asked again after this one. A day: what a quota of requests a day needs.
   static constexpr std::chrono::hours kLongestHint{24};
 
-  LeaseDesk(std::vector<ProviderSettings>, const std::vector<std::string>& fallback_order, Instant start, std::size_t max_waiting = kMaxWaiting,
-            const std::vector<PlanSettings>& plans = {}, const QueueSettings& queue = {});
+  LeaseDesk(std::vector<ProviderSettings>, const std::vector<std::string>& fallback_order, Instant start,
+            std::size_t max_waiting = kMaxWaiting, const std::vector<PlanSettings>& plans = {}, const QueueSettings& queue = {});
 
   struct Decision {
     Ticket ticket = 0;
@@ -61,7 +61,7 @@ class LeaseDesk {
     std::vector<LeaseId> expired;                  // were never settled; settling them now changes nothing
     std::vector<std::uint32_t> refused_by_budget;  // providers whose budget made somebody wait; once per ticket and provider
     std::vector<News> news;
-    std::vector<double> actual_over_promised;      // of turns that waited and were answered
+    std::vector<double> actual_over_promised;  // of turns that waited and were answered
   };
 
   Ticket ask(const LeaseRequest&, Instant now);
@@ -87,7 +87,8 @@ class LeaseDesk {
   void share(AllowedOf allowed, Instant now);
 
   /// Of 1,000 tokens, as they are now; for limits of spend and for choosing cheaper ones in a spike. Unknown: 0.
-  void set_prices(std::uint32_t provider, std::string_view model, std::int64_t input_nanodollars, std::int64_t output_nanodollars);
+  void set_prices(std::uint32_t provider, std::string_view model, std::int64_t input_nanodollars,
+                  std::int64_t output_nanodollars);
 
   /// Whether any provider is enabled and would be tried now.
   bool any_usable(Instant now) const { return usable(now) != 0; }
@@ -116,7 +117,7 @@ class LeaseDesk {
     std::uint32_t provider = 0;
     std::string model;
     Budget budget;
-    Moments input, output, latency_ms;           // of calls that succeeded
+    Moments input, output, latency_ms;               // of calls that succeeded
     std::int64_t input_price = 0, output_price = 0;  // nano-dollars of 1,000 tokens
     bool starved = false;                            // it has no share of one of its limits
   };
@@ -168,8 +169,8 @@ class LeaseDesk {
 
   std::vector<ProviderSettings> settings_;
   std::vector<PerProvider> desks_;
-  std::vector<Lane> lanes_;  // each provider's own first
-  std::vector<PerPlan> plans_;  // place 0: those without a configured plan
+  std::vector<Lane> lanes_;                          // each provider's own first
+  std::vector<PerPlan> plans_;                       // place 0: those without a configured plan
   std::vector<std::vector<std::uint32_t>> lane_of_;  // plan, provider
   Routing routing_;
   FairQueue queue_;

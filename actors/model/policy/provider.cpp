@@ -25,9 +25,7 @@ std::string_view to_string(CallError e) {
   return "unknown";
 }
 
-std::string_view to_string(QueueMode mode) {
-  return mode == QueueMode::on ? "on" : mode == QueueMode::off ? "off" : "auto";
-}
+std::string_view to_string(QueueMode mode) { return mode == QueueMode::on ? "on" : mode == QueueMode::off ? "off" : "auto"; }
 
 Remedy remedy_of(CallError e) {
   switch (e) {

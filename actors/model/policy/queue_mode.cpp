@@ -26,11 +26,10 @@ bool QueueModeSwitch::update(std::size_t sessions_waiting, Instant now) {
     why_ = sessions_waiting > settings_.active_sessions_above ? "sessions wait for budget" : "providers' rate limits";
     calm_since_.reset();
   } else if (queueing_) {
-    const bool calm = sessions_waiting <= settings_.active_sessions_above / 2 && errors_now <= settings_.rate_limit_errors_5m_above / 2;
-    if (!calm)
-      calm_since_.reset();
-    else if (!calm_since_)
-      calm_since_ = now;
+    const bool calm =
+        sessions_waiting <= settings_.active_sessions_above / 2 && errors_now <= settings_.rate_limit_errors_5m_above / 2;
+    if (!calm) calm_since_.reset();
+    else if (!calm_since_) calm_since_ = now;
     if (calm && now >= *calm_since_ + kCalmBefore) queueing_ = false, why_.clear(), calm_since_.reset();
   }
   return queueing_ != before;

@@ -10,10 +10,12 @@ bool holds(ProviderSet set, std::uint32_t provider) { return (set >> provider) &
 }  // namespace
 
 double spike_pressure(std::chrono::nanoseconds newcomers_wait) {
-  return std::clamp(std::chrono::duration<double>(newcomers_wait - kCalm) / std::chrono::duration<double>(kSpike - kCalm), 0.0, 1.0);
+  return std::clamp(std::chrono::duration<double>(newcomers_wait - kCalm) / std::chrono::duration<double>(kSpike - kCalm), 0.0,
+                    1.0);
 }
 
-std::vector<double> weights_in_force(const std::vector<std::uint32_t>& weights, const std::vector<std::int64_t>& price_per_call, double pressure) {
+std::vector<double> weights_in_force(const std::vector<std::uint32_t>& weights, const std::vector<std::int64_t>& price_per_call,
+                                     double pressure) {
   std::vector<double> in_force(weights.begin(), weights.end());
   double total = 0, priced = 0;
   for (std::size_t p = 0; p < weights.size(); ++p) {

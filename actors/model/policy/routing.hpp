@@ -17,7 +17,8 @@ inline constexpr std::chrono::seconds kCalm{2}, kSpike{30};
 /// Weights in force. In a spike cheaper providers' rise: by up to mean price / own price (at most kMostRaised times), in
 /// proportion to the pressure; the mean is by weight. Dearer ones keep theirs, and so lose share. A price of 0 is unknown: as
 /// the mean.
-std::vector<double> weights_in_force(const std::vector<std::uint32_t>& weights, const std::vector<std::int64_t>& price_per_call, double pressure);
+std::vector<double> weights_in_force(const std::vector<std::uint32_t>& weights, const std::vector<std::int64_t>& price_per_call,
+                                     double pressure);
 inline constexpr double kMostRaised = 4;
 
 /// Smooth weighted round robin (nginx's) over those that can serve now, then the fallback order, then those to avoid.

@@ -38,7 +38,8 @@ void read_usage(const Value& holder, Reading& r) {
   if (!usage || !usage->IsObject()) return;
   auto& u = r.result.usage;
   const auto known = [](std::int64_t n) { return n < 0 ? 0 : n; };
-  const auto uncached_before = u.input_tokens < 0 ? -1 : u.input_tokens - known(u.cached_input_tokens) - known(u.cache_write_tokens);
+  const auto uncached_before =
+      u.input_tokens < 0 ? -1 : u.input_tokens - known(u.cached_input_tokens) - known(u.cache_write_tokens);
   u.cached_input_tokens = tokens_member(*usage, "cache_read_input_tokens", u.cached_input_tokens);
   u.cache_write_tokens = tokens_member(*usage, "cache_creation_input_tokens", u.cache_write_tokens);
   const auto uncached = tokens_member(*usage, "input_tokens", uncached_before);
@@ -115,7 +116,8 @@ void AnthropicFormat::read_event(std::string_view, const Value& data, Reading& r
     if (const auto* message = find_member(data, "message"); message && message->IsObject()) read_message(*message, r);
   } else if (type == "content_block_delta") {
     const auto* delta = find_member(data, "delta");
-    if (delta && delta->IsObject() && string_member(*delta, "type") == "input_json_delta") append_text(r, string_member(*delta, "partial_json"));
+    if (delta && delta->IsObject() && string_member(*delta, "type") == "input_json_delta")
+      append_text(r, string_member(*delta, "partial_json"));
   } else if (type == "message_delta") {
     read_usage(data, r);
     if (const auto* delta = find_member(data, "delta"); delta && delta->IsObject())

@@ -24,7 +24,8 @@ class HttpProviderClient final : public ProviderClient {
   HttpProviderClient(ProviderSettings settings, std::unique_ptr<WireFormat> format, CurlLoop& loop)
       : settings_(std::move(settings)), format_(std::move(format)), loop_(loop) {}
 
-  void call(const Prompt& prompt, std::chrono::milliseconds timeout, TextSink on_text, std::function<void(CallResult)> done) override {
+  void call(const Prompt& prompt, std::chrono::milliseconds timeout, TextSink on_text,
+            std::function<void(CallResult)> done) override {
     const bool streamed = static_cast<bool>(on_text);
     auto http = format_->build(settings_, prompt, streamed);
     http.timeout = std::min(timeout, settings_.timeout);
@@ -36,7 +37,9 @@ class HttpProviderClient final : public ProviderClient {
       http.idle_timeout = settings_.idle_timeout;
     }
     loop_.submit(std::move(http), [format = format_, stream, done = std::move(done)](HttpReply reply) {
-      auto result = stream ? stream->end(reply) : reply.transport == Transport::ok ? read_reply(*format, reply) : transport_failure(reply);
+      auto result = stream                             ? stream->end(reply)
+                    : reply.transport == Transport::ok ? read_reply(*format, reply)
+                                                       : transport_failure(reply);
       result.latency_ms = reply.latency_ms;
       result.first_token_ms = reply.first_text_ms;
       result.was_sent = reply.was_sent;
@@ -57,7 +60,9 @@ bool is_http(std::string_view url) {
 
 }  // namespace
 
-bool provider_known(std::string_view name) { return std::find(kProviderNames.begin(), kProviderNames.end(), name) != kProviderNames.end(); }
+bool provider_known(std::string_view name) {
+  return std::find(kProviderNames.begin(), kProviderNames.end(), name) != kProviderNames.end();
+}
 
 result<std::shared_ptr<ProviderClient>> make_client(ProviderSettings settings, CurlLoop& loop) {
   auto format = make_format(settings.name);

@@ -27,8 +27,8 @@ constexpr std::size_t kTransfersPerMulti = 128;
 constexpr std::size_t kMaxHeaders = 64;
 constexpr std::size_t kMaxHeaderBytes = 1'024;
 constexpr std::chrono::milliseconds kConnectTimeout{5'000};
-constexpr std::chrono::milliseconds kTailTimeout{500};        // after Piece::finished
-constexpr std::chrono::milliseconds kDeadlineStep{10};        // how exact a stream's time-outs are
+constexpr std::chrono::milliseconds kTailTimeout{500};  // after Piece::finished
+constexpr std::chrono::milliseconds kDeadlineStep{10};  // how exact a stream's time-outs are
 
 class Multi;
 
@@ -57,7 +57,8 @@ bool is_loopback(const std::string& url) {
   auto* parts = curl_url();
   char* host = nullptr;
   bool loopback = false;
-  if (curl_url_set(parts, CURLUPART_URL, url.c_str(), 0) == CURLUE_OK && curl_url_get(parts, CURLUPART_HOST, &host, 0) == CURLUE_OK) {
+  if (curl_url_set(parts, CURLUPART_URL, url.c_str(), 0) == CURLUE_OK &&
+      curl_url_get(parts, CURLUPART_HOST, &host, 0) == CURLUE_OK) {
     const std::string_view name(host);
     loopback = name == "localhost" || name == "[::1]" || name.substr(0, 4) == "127.";
   }
@@ -72,7 +73,9 @@ std::string_view trimmed(std::string_view s) {
   return s;
 }
 
-std::int64_t ms_since(TimePoint from) { return std::chrono::duration_cast<std::chrono::milliseconds>(SteadyClock::now() - from).count(); }
+std::int64_t ms_since(TimePoint from) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(SteadyClock::now() - from).count();
+}
 
 std::size_t on_header(char* bytes, std::size_t, std::size_t size, void* user) {
   auto& reply = static_cast<Transfer*>(user)->reply;
@@ -443,7 +446,8 @@ class Loop {
       std::lock_guard lock(mutex_);
       asleep_ = submitted_.empty() && !stopping_;
       if (asleep_) {
-        const auto left = due == kNever ? kDeadlineStep * 6'000 : std::chrono::ceil<std::chrono::milliseconds>(due - SteadyClock::now());
+        const auto left =
+            due == kNever ? kDeadlineStep * 6'000 : std::chrono::ceil<std::chrono::milliseconds>(due - SteadyClock::now());
         timeout_ms = static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 60'000));
       }
     }

@@ -47,8 +47,8 @@ enum class Transport {
 
 struct HttpReply {
   Transport transport = Transport::ok;
-  std::string detail;  // libcurl's words; no texts, no keys
-  int status = 0;      // 0: none came
+  std::string detail;                                        // libcurl's words; no texts, no keys
+  int status = 0;                                            // 0: none came
   std::vector<std::pair<std::string, std::string>> headers;  // names in lower case; bounded
   std::string body;                                          // as far as it came; empty when it went to on_piece
   std::int64_t latency_ms = 0;

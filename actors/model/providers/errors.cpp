@@ -72,7 +72,8 @@ CallError classify(std::string_view provider, const ProviderError& error) {
   for (const auto& r : kRules) {
     const bool status = r.status == kAny || r.status == error.status || (r.status > 0 && r.status == error.status / 100);
     const bool code = r.code.empty() || std::find(error.codes.begin(), error.codes.end(), r.code) != error.codes.end();
-    if (status && code && (r.provider.empty() || r.provider == provider) && error.text.find(r.text) != error.text.npos) return r.means;
+    if (status && code && (r.provider.empty() || r.provider == provider) && error.text.find(r.text) != error.text.npos)
+      return r.means;
   }
   return CallError::unavailable;  // 1xx to 3xx without an answer: no server of this API
 }

@@ -40,15 +40,12 @@ void write_schema(JsonWriter& w, const Value& schema) {
     const auto upper = [&](const Value& name) {
       std::string text = name.IsString() ? name.GetString() : "";
       for (auto& c : text) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-      if (text == "NULL")
-        write_key(w, "nullable"), w.Bool(true);
-      else
-        write_key(w, "type"), write_string(w, text);
+      if (text == "NULL") write_key(w, "nullable"), w.Bool(true);
+      else write_key(w, "type"), write_string(w, text);
     };
     if (type->IsArray())
       for (const auto& name : type->GetArray()) upper(name);
-    else
-      upper(*type);
+    else upper(*type);
   }
   if (const auto* properties = find_member(schema, "properties"); properties && properties->IsObject()) {
     write_key(w, "properties"), w.StartObject();
@@ -61,7 +58,8 @@ void write_schema(JsonWriter& w, const Value& schema) {
     for (const auto& p : properties->GetObject()) p.name.Accept(w);
     w.EndArray();
   }
-  if (const auto* items = find_member(schema, "items"); items && items->IsObject()) write_key(w, "items"), write_schema(w, *items);
+  if (const auto* items = find_member(schema, "items"); items && items->IsObject())
+    write_key(w, "items"), write_schema(w, *items);
   for (const auto* name : {"required", "enum", "description"})
     if (const auto* value = find_member(schema, name)) write_key(w, name), value->Accept(w);
   w.EndObject();
@@ -72,10 +70,8 @@ std::string escaped(std::string_view text) {
   static constexpr char kHex[] = "0123456789ABCDEF";
   std::string out;
   for (const unsigned char c : text) {
-    if (std::isalnum(c) || c == '-' || c == '.' || c == '_')
-      out += static_cast<char>(c);
-    else
-      out += {'%', kHex[c >> 4], kHex[c & 15]};
+    if (std::isalnum(c) || c == '-' || c == '.' || c == '_') out += static_cast<char>(c);
+    else out += {'%', kHex[c >> 4], kHex[c & 15]};
   }
   return out;
 }
@@ -89,7 +85,8 @@ void read_usage(const Value& body, Reading& r) {
   u.cached_input_tokens = tokens_member(*usage, "cachedContentTokenCount", u.cached_input_tokens);
   u.reasoning_tokens = tokens_member(*usage, "thoughtsTokenCount", u.reasoning_tokens);
   const auto answer = tokens_member(*usage, "candidatesTokenCount", -1);
-  if (answer >= 0 || u.reasoning_tokens >= 0) u.output_tokens = std::max<std::int64_t>(answer, 0) + std::max<std::int64_t>(u.reasoning_tokens, 0);
+  if (answer >= 0 || u.reasoning_tokens >= 0)
+    u.output_tokens = std::max<std::int64_t>(answer, 0) + std::max<std::int64_t>(u.reasoning_tokens, 0);
   merge_raw_usage(u, *usage);
 }
 
@@ -116,15 +113,14 @@ HttpCall GeminiFormat::build(const ProviderSettings& settings, const Prompt& pro
   write_key(w, "maxOutputTokens"), w.Uint(prompt.max_output_tokens);
   if (const auto thinking = thinking_of(model); thinking.budget >= 0 || !thinking.level.empty()) {
     write_key(w, "thinkingConfig"), w.StartObject();
-    if (thinking.budget >= 0)
-      write_key(w, "thinkingBudget"), w.Int(thinking.budget);
-    else
-      write_key(w, "thinkingLevel"), write_string(w, thinking.level);
+    if (thinking.budget >= 0) write_key(w, "thinkingBudget"), w.Int(thinking.budget);
+    else write_key(w, "thinkingLevel"), write_string(w, thinking.level);
     w.EndObject();
   }
   w.EndObject(), w.EndObject();
   HttpCall call;
-  call.url = settings.base_url + "/v1beta/models/" + escaped(model) + (stream ? ":streamGenerateContent?alt=sse" : ":generateContent");
+  call.url =
+      settings.base_url + "/v1beta/models/" + escaped(model) + (stream ? ":streamGenerateContent?alt=sse" : ":generateContent");
   call.headers = {"Content-Type: application/json", "x-goog-api-key: " + settings.api_key};
   call.body = codec::written(buffer);
   return call;
@@ -152,6 +148,8 @@ void GeminiFormat::read_event(std::string_view, const Value& data, Reading& r) c
   if (const auto finish = string_member(candidate, "finishReason"); !finish.empty()) r.finish = finish;
 }
 
-CallError GeminiFormat::judge(std::string_view finish) const { return finish == "STOP" ? CallError::none : CallError::invalid_answer; }
+CallError GeminiFormat::judge(std::string_view finish) const {
+  return finish == "STOP" ? CallError::none : CallError::invalid_answer;
+}
 
 }  // namespace onboarding::model

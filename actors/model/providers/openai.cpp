@@ -72,10 +72,8 @@ std::string example_of(const std::string& schema_json) {
       const bool first = last.empty();
       last = {field.name.GetString(), field.name.GetStringLength()};
       write_key(w, last);
-      if (first)
-        write_string(w, "as the user said it");
-      else
-        w.Null();
+      if (first) write_string(w, "as the user said it");
+      else w.Null();
     }
   w.EndObject();
   write_key(w, "asks"), w.StartArray();
@@ -127,7 +125,8 @@ void ChatCompletions::read_event(std::string_view, const Value& data, Reading& r
   read_usage(data, r);
   const auto* choice = first_choice(data);
   if (!choice) return;  // the chunk with the usage, or one about moderation
-  if (const auto* delta = find_member(*choice, "delta"); delta && delta->IsObject()) append_text(r, string_member(*delta, "content"));
+  if (const auto* delta = find_member(*choice, "delta"); delta && delta->IsObject())
+    append_text(r, string_member(*delta, "content"));
   if (const auto finish = string_member(*choice, "finish_reason"); !finish.empty()) r.finish = finish;
 }
 
@@ -136,7 +135,9 @@ CallError ChatCompletions::judge(std::string_view finish) const {
   return finish == "stop" ? CallError::none : CallError::invalid_answer;
 }
 
-void OpenAiFormat::write_system(codec::JsonWriter& w, const Prompt& prompt) const { write_message(w, "developer", prompt.system); }
+void OpenAiFormat::write_system(codec::JsonWriter& w, const Prompt& prompt) const {
+  write_message(w, "developer", prompt.system);
+}
 
 void OpenAiFormat::write_options(codec::JsonWriter& w, std::string_view model, const Prompt& prompt) const {
   write_key(w, "max_completion_tokens"), w.Uint(prompt.max_output_tokens);

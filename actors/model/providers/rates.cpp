@@ -68,13 +68,14 @@ void read_count(std::string_view value, const std::string& limit, std::map<std::
 }  // namespace
 
 std::optional<milliseconds> parse_go_duration(std::string_view s) {
-  static constexpr std::pair<std::string_view, double> kUnits[] = {
-      {"ms", 1}, {"us", 1e-3}, {"µs", 1e-3}, {"ns", 1e-6}, {"s", 1e3}, {"m", 6e4}, {"h", 3.6e6}};
+  static constexpr std::pair<std::string_view, double> kUnits[] = {{"ms", 1},  {"us", 1e-3}, {"µs", 1e-3}, {"ns", 1e-6},
+                                                                   {"s", 1e3}, {"m", 6e4},   {"h", 3.6e6}};
   double ms = 0;
   if (s.empty()) return std::nullopt;
   while (!s.empty()) {
     const auto value = number(s);
-    const auto unit = std::find_if(std::begin(kUnits), std::end(kUnits), [&](const auto& u) { return s.substr(0, u.first.size()) == u.first; });
+    const auto unit =
+        std::find_if(std::begin(kUnits), std::end(kUnits), [&](const auto& u) { return s.substr(0, u.first.size()) == u.first; });
     if (!value || unit == std::end(kUnits)) return std::nullopt;
     s.remove_prefix(unit->first.size());
     ms += *value * unit->second;

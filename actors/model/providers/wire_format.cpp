@@ -42,13 +42,15 @@ std::optional<std::chrono::milliseconds> retry_info(const Value& error) {
 }
 
 bool names_a_day(const ProviderError& error) {
-  return std::any_of(error.codes.begin(), error.codes.end(), [](std::string_view code) { return code.find("PerDay") != code.npos; });
+  return std::any_of(error.codes.begin(), error.codes.end(),
+                     [](std::string_view code) { return code.find("PerDay") != code.npos; });
 }
 
 // The answer is there: is it one?
 void conclude(const WireFormat& format, Reading& r) {
   if (r.result.error != CallError::none) return;
-  if (const auto error = format.judge(r.finish); error != CallError::none) return r.fail(error, "finish " + loggable_code(r.finish));
+  if (const auto error = format.judge(r.finish); error != CallError::none)
+    return r.fail(error, "finish " + loggable_code(r.finish));
   if (is_blank(r.result.answer)) r.fail(CallError::invalid_answer, "empty or refused");
 }
 
@@ -104,7 +106,8 @@ Piece AnswerStream::feed(std::string_view bytes) {
     return Piece::alive;
   }
   auto worth = Piece::idle;
-  const bool within = events_.feed(bytes, [&](std::string_view event, std::string_view data) { worth = std::max(worth, read_event(event, data)); });
+  const bool within = events_.feed(
+      bytes, [&](std::string_view event, std::string_view data) { worth = std::max(worth, read_event(event, data)); });
   if (!within) reading_.fail(CallError::invalid_answer, "an event too large");
   return within ? worth : Piece::stop;
 }
@@ -125,11 +128,13 @@ Piece AnswerStream::read_event(std::string_view event, std::string_view data) {
   const auto before = result.answer.size();
   if (const auto* error = find_member(*document, "error"); error && error->IsObject())
     read_error(format_, error, nullptr, reading_);
-  else
-    format_.read_event(event, *document, reading_);
+  else format_.read_event(event, *document, reading_);
   if (result.error != CallError::none) return Piece::stop;
   if (result.answer.size() > before && on_text_) on_text_(std::string_view(result.answer).substr(before));
-  return reading_.ended ? Piece::finished : result.answer.size() > before ? Piece::text : event == "ping" ? Piece::idle : Piece::alive;
+  return reading_.ended                  ? Piece::finished
+         : result.answer.size() > before ? Piece::text
+         : event == "ping"               ? Piece::idle
+                                         : Piece::alive;
 }
 
 CallResult AnswerStream::end(const HttpReply& reply) {
@@ -143,7 +148,8 @@ CallResult AnswerStream::end(const HttpReply& reply) {
       if (result.error == CallError::none && on_text_) on_text_(result.answer);
     } else {
       events_.end([&](std::string_view event, std::string_view data) { read_event(event, data); });
-      if (result.error == CallError::none && !format_.is_end(reading_)) reading_.fail(CallError::truncated, "the stream ended early");
+      if (result.error == CallError::none && !format_.is_end(reading_))
+        reading_.fail(CallError::truncated, "the stream ended early");
       conclude(format_, reading_);
     }
   } else if (result.error == CallError::none) {
@@ -196,7 +202,8 @@ void read_error(const WireFormat& format, const Value* error, const HttpReply* r
     told.text = string_member(*error, "message");
   }
   const auto code = told.codes.empty() ? std::string_view() : told.codes.front();
-  r.fail(classify(format.provider(), told), (reply ? "status " + std::to_string(reply->status) : std::string("in stream")) + " " + loggable_code(code));
+  r.fail(classify(format.provider(), told),
+         (reply ? "status " + std::to_string(reply->status) : std::string("in stream")) + " " + loggable_code(code));
   const auto info = error ? retry_info(*error) : std::nullopt;
   const HttpReply none;
   r.result.retry_after = info.value_or(retry_hint(reply ? *reply : none, told.text));

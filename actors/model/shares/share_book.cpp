@@ -46,7 +46,9 @@ std::int64_t ShareBook::renew(std::uint32_t slot, std::int64_t wanted, ArbiterTi
 std::int64_t ShareBook::fair(std::uint32_t slot) const {
   std::vector<const Holding*> by_want;
   for (const Holding& h : holdings_) by_want.push_back(&h);
-  std::sort(by_want.begin(), by_want.end(), [](const Holding* a, const Holding* b) { return a->wanted != b->wanted ? a->wanted < b->wanted : a->slot < b->slot; });
+  std::sort(by_want.begin(), by_want.end(), [](const Holding* a, const Holding* b) {
+    return a->wanted != b->wanted ? a->wanted < b->wanted : a->slot < b->slot;
+  });
   auto left = pool();
   for (std::size_t i = 0; i < by_want.size(); ++i) {
     const auto part = std::min(by_want[i]->wanted, left / static_cast<std::int64_t>(by_want.size() - i));

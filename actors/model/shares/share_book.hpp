@@ -20,11 +20,11 @@ namespace onboarding::model {
 using ArbiterTime = std::chrono::duration<std::int64_t, std::milli>;
 
 struct ShareRules {
-  double floor_fraction = 0.10;                     // of each limit, for all floors together
-  std::uint32_t max_servers = 8;                    // slots; each has a floor
-  std::chrono::milliseconds lease{15'000};          // a share that is not renewed ends
-  std::chrono::milliseconds margin{2'000};          // for a clock that runs slower than the arbiter's, and for calls on their way
-  std::chrono::milliseconds window{60'000};         // over which the provider counts
+  double floor_fraction = 0.10;              // of each limit, for all floors together
+  std::uint32_t max_servers = 8;             // slots; each has a floor
+  std::chrono::milliseconds lease{15'000};   // a share that is not renewed ends
+  std::chrono::milliseconds margin{2'000};   // for a clock that runs slower than the arbiter's, and for calls on their way
+  std::chrono::milliseconds window{60'000};  // over which the provider counts
   std::chrono::milliseconds slot_lease{24 * 3'600'000};  // a server that was silent for so long has no floor any more
 };
 

@@ -34,8 +34,16 @@ class MemoryStore {
     if (found != append.expected_version) return Conflict{found};
     const std::uint64_t first_sequence = records.empty() ? 1 : records.back().last_sequence() + 1;
     stream.push_back({append.partition, records.size()});
-    records.push_back({append.partition, first_sequence, append.stream, found + 1, append.count, append.record_id, append.index,
-                       append.time, append.payload, {}});
+    records.push_back({append.partition,
+                       first_sequence,
+                       append.stream,
+                       found + 1,
+                       append.count,
+                       append.record_id,
+                       append.index,
+                       append.time,
+                       append.payload,
+                       {}});
     auto* entry = index_.find(append.stream);
     index_.update(entry != nullptr ? *entry : index_.insert(append.stream, append.partition), found + append.count, append.index);
     return Durable{{append.partition, first_sequence}, found + 1};
@@ -61,7 +69,8 @@ class MemoryStore {
     std::vector<Record> found;
     std::size_t bytes = 0;
     for (auto record = std::ranges::upper_bound(records, after_sequence, {}, &Record::first_sequence);
-         record != records.end() && found.size() < max_records && (found.empty() || bytes + record->payload.size() <= max_bytes); ++record) {
+         record != records.end() && found.size() < max_records && (found.empty() || bytes + record->payload.size() <= max_bytes);
+         ++record) {
       bytes += record->payload.size();
       found.push_back(*record);
     }
@@ -158,8 +167,7 @@ bool MemoryLog::idle() const {
 
 void MemoryLog::drain() {
   do {
-    while (step_append(Fate::durable) || step_read()) {
-    }
+    while (step_append(Fate::durable) || step_read()) {}
     Completion completion;
     {
       const std::lock_guard lock(mutex_);
@@ -259,9 +267,7 @@ void MemoryLog::carry_out(WaitingAppend waiting, Fate fate) {
   // What was written before can end in nothing but its acknowledgement, however often it is sent.
   if (waiting.resent && fate != Fate::late) fate = Fate::durable;
   switch (fate) {
-    case Fate::durable:
-      ++counts_.durable;
-      return waiting.done(write());
+    case Fate::durable: ++counts_.durable; return waiting.done(write());
     case Fate::late: {
       ++counts_.late;
       AppendOutcome outcome = write();
@@ -288,9 +294,7 @@ void MemoryLog::carry_out(WaitingAppend waiting, Fate fate) {
       ++counts_.fenced;
       fenced_[append.partition] = true;
       return waiting.done(Fenced{});
-    case Fate::refused:
-      ++counts_.refused;
-      return waiting.done(Refused{{Errc::not_writable, "the disk is full"}});
+    case Fate::refused: ++counts_.refused; return waiting.done(Refused{{Errc::not_writable, "the disk is full"}});
   }
 }
 
@@ -301,7 +305,8 @@ void MemoryLog::carry_out(WaitingRead waiting, bool failed, bool slow) {
   if (!slow) return waiting.done(std::move(records));
   ++counts_.slow_read;
   const std::lock_guard lock(mutex_);
-  completions_.emplace_back([records = std::move(records), done = std::move(waiting.done)]() mutable { done(std::move(records)); });
+  completions_.emplace_back(
+      [records = std::move(records), done = std::move(waiting.done)]() mutable { done(std::move(records)); });
 }
 
 bool MemoryLog::deliver_notices() {
@@ -375,8 +380,8 @@ void MemoryLog::read_stream(std::uint32_t partition, std::string stream, std::ui
   wake_.notify_one();
 }
 
-result<std::vector<Record>> MemoryLog::read_partition(std::uint32_t partition, std::uint64_t after_sequence, std::size_t max_records,
-                                                      std::size_t max_bytes) {
+result<std::vector<Record>> MemoryLog::read_partition(std::uint32_t partition, std::uint64_t after_sequence,
+                                                      std::size_t max_records, std::size_t max_bytes) {
   return store_->read_partition(partition, after_sequence, max_records, max_bytes);
 }
 

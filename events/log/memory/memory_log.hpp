@@ -120,9 +120,9 @@ class MemoryLog final : public EventLog {
   std::condition_variable wake_;
   std::deque<WaitingAppend> appends_;
   std::deque<WaitingRead> reads_;
-  std::deque<Completion> completions_;       // carried out, not told yet
-  std::vector<std::uint32_t> advanced_;      // partitions whose subscribers have not been told yet
-  std::vector<bool> fenced_;                 // by partition
+  std::deque<Completion> completions_;   // carried out, not told yet
+  std::vector<std::uint32_t> advanced_;  // partitions whose subscribers have not been told yet
+  std::vector<bool> fenced_;             // by partition
   Subscribers subscribers_;
   FaultCounts counts_;  // the driver's
   bool closing_ = false, crashed_ = false;

@@ -27,7 +27,8 @@ result<void> Database::require(const char* sql) {
 
 result<Statement> Database::prepare(std::string_view sql) {
   sqlite3_stmt* statement = nullptr;
-  const int code = sqlite3_prepare_v3(database_.get(), sql.data(), static_cast<int>(sql.size()), SQLITE_PREPARE_PERSISTENT, &statement, nullptr);
+  const int code = sqlite3_prepare_v3(database_.get(), sql.data(), static_cast<int>(sql.size()), SQLITE_PREPARE_PERSISTENT,
+                                      &statement, nullptr);
   if (code != SQLITE_OK) return tl::unexpected(error("prepare"));
   return Statement(statement);
 }
@@ -35,14 +36,16 @@ result<Statement> Database::prepare(std::string_view sql) {
 Failure Database::error(std::string_view doing) const {
   const int code = sqlite3_extended_errcode(database_.get());
   const bool damaged = (code & 0xff) == SQLITE_CORRUPT || (code & 0xff) == SQLITE_NOTADB;
-  std::string detail = path_ + ": " + std::string(doing) + ": " + sqlite3_errmsg(database_.get()) + " (SQLite " + std::to_string(code) + ")";
+  std::string detail =
+      path_ + ": " + std::string(doing) + ": " + sqlite3_errmsg(database_.get()) + " (SQLite " + std::to_string(code) + ")";
   if (damaged) detail += "; restore the log from a copy, `onboardctl events verify` shows what is left";
   return {damaged ? Errc::corrupt : Errc::unreadable, std::move(detail)};
 }
 
 bool Database::full(int code) {
   const int system = errno;
-  return (code & 0xff) == SQLITE_FULL || (code == SQLITE_IOERR_WRITE && (system == ENOSPC || system == EDQUOT || system == EFBIG));
+  return (code & 0xff) == SQLITE_FULL ||
+         (code == SQLITE_IOERR_WRITE && (system == ENOSPC || system == EDQUOT || system == EFBIG));
 }
 
 }  // namespace onboarding::log

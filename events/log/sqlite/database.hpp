@@ -22,7 +22,8 @@ class Statement {
   // Bound bytes must live until the statement is reset. Parameters count from 1, columns from 0.
   void bind(int parameter, std::int64_t value) { sqlite3_bind_int64(statement_.get(), parameter, value); }
   void bind(int parameter, std::string_view bytes) {
-    sqlite3_bind_blob(statement_.get(), parameter, bytes.empty() ? "" : bytes.data(), static_cast<int>(bytes.size()), SQLITE_STATIC);
+    sqlite3_bind_blob(statement_.get(), parameter, bytes.empty() ? "" : bytes.data(), static_cast<int>(bytes.size()),
+                      SQLITE_STATIC);
   }
   int step() { return sqlite3_step(statement_.get()); }
   void reset() { sqlite3_reset(statement_.get()); }

@@ -13,7 +13,8 @@ namespace onboarding::log {
 namespace {
 
 constexpr std::string_view magic = "OBLOGHD1";
-using Bytes = std::array<unsigned char, 64>;  // magic 8, log id 16, number 8 (little-endian), checksum 16, BLAKE2b-128 of these 48
+using Bytes =
+    std::array<unsigned char, 64>;  // magic 8, log id 16, number 8 (little-endian), checksum 16, BLAKE2b-128 of these 48
 
 Failure system_failure(const std::string& path, const char* doing) {
   return {Errc::unreadable, path + ": " + doing + ": " + std::generic_category().message(errno)};
@@ -38,7 +39,8 @@ result<HeadFile::Read> HeadFile::read(const std::string& path) {
   Bytes sealed = bytes;
   seal(sealed);
   Read read{State::damaged, {}};
-  if (got != static_cast<ssize_t>(bytes.size()) || std::memcmp(bytes.data(), magic.data(), 8) != 0 || sealed != bytes) return read;
+  if (got != static_cast<ssize_t>(bytes.size()) || std::memcmp(bytes.data(), magic.data(), 8) != 0 || sealed != bytes)
+    return read;
   char hex[33];
   sodium_bin2hex(hex, sizeof hex, bytes.data() + 8, 16);
   read.state = State::present;

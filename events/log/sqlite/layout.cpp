@@ -54,7 +54,9 @@ Record to_record(const Statement& row) {
 std::string head_path(const std::string& path) { return path + ".head"; }
 std::string lock_path(const std::string& path) { return path + ".lock"; }
 
-std::uint8_t to_flags(const domain::RecoveryIndex& index) { return static_cast<std::uint8_t>(index.open | index.pending_turn << 1); }
+std::uint8_t to_flags(const domain::RecoveryIndex& index) {
+  return static_cast<std::uint8_t>(index.open | index.pending_turn << 1);
+}
 
 domain::RecoveryIndex to_index(std::uint8_t flags, std::int64_t due_at_us) {
   return {(flags & 1) != 0, (flags & 2) != 0, domain::Timestamp(std::chrono::microseconds(due_at_us))};
@@ -72,13 +74,15 @@ result<std::optional<Layout>> read_layout(Database& database, const std::string&
   if (!std::ranges::equal(found, tables))
     return failure(Errc::wrong_layout, path + ": its tables are not those of an event log of format " + std::to_string(format));
 
-  auto meta = database.prepare("SELECT (SELECT value FROM meta WHERE key='log_id'), (SELECT value FROM meta WHERE key='partitions'), "
-                               "(SELECT value FROM meta WHERE key='format')");
+  auto meta = database.prepare(
+      "SELECT (SELECT value FROM meta WHERE key='log_id'), (SELECT value FROM meta WHERE key='partitions'), "
+      "(SELECT value FROM meta WHERE key='format')");
   if (!meta) return tl::unexpected(meta.error());
   if (meta->step() != SQLITE_ROW) return tl::unexpected(database.error("read the layout"));
   Layout layout{std::string(meta->bytes(0)), static_cast<std::uint32_t>(meta->integer(1))};
   if (meta->integer(2) != format)
-    return failure(Errc::wrong_layout, path + ": format " + std::to_string(meta->integer(2)) + ", this program knows " + std::to_string(format));
+    return failure(Errc::wrong_layout,
+                   path + ": format " + std::to_string(meta->integer(2)) + ", this program knows " + std::to_string(format));
   if (layout.log_id.size() != 32 || layout.partitions == 0 || layout.partitions > 999)
     return failure(Errc::corrupt, path + ": its log id or partition count is not one; restore the log from a copy");
   return layout;
@@ -88,20 +92,22 @@ result<void> create_layout(Database& database, const Layout& layout) {
   std::string sql = "PRAGMA page_size=8192; PRAGMA application_id=" + std::to_string(application) +
                     "; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; BEGIN IMMEDIATE; ";
   for (const char* table : tables) sql += std::string(table) + "; ";
-  sql += "INSERT INTO meta VALUES('log_id','" + layout.log_id + "'),('partitions'," + std::to_string(layout.partitions) + "),('format'," +
-         std::to_string(format) + "),('probe',0); COMMIT";
+  sql += "INSERT INTO meta VALUES('log_id','" + layout.log_id + "'),('partitions'," + std::to_string(layout.partitions) +
+         "),('format'," + std::to_string(format) + "),('probe',0); COMMIT";
   return database.require(sql.c_str());
 }
 
 // ---- the scan
 
 tl::unexpected<Failure> Scan::damaged(std::uint64_t number, std::string_view what) const {
-  return failure(Errc::corrupt, "record " + std::to_string(number) + " " + std::string(what) + "; restore the log from a copy, `onboardctl events verify` shows what is left");
+  return failure(Errc::corrupt, "record " + std::to_string(number) + " " + std::string(what) +
+                                    "; restore the log from a copy, `onboardctl events verify` shows what is left");
 }
 
 result<void> Scan::run(const std::function<void(std::uint64_t)>& progress) {
-  auto rows = database_.prepare("SELECT number, partition, first_sequence, stream, first_version, count, flags, due_at, time, record_id, "
-                                "checksum, payload FROM records WHERE number > ? ORDER BY number LIMIT ?");
+  auto rows = database_.prepare(
+      "SELECT number, partition, first_sequence, stream, first_version, count, flags, due_at, time, record_id, "
+      "checksum, payload FROM records WHERE number > ? ORDER BY number LIMIT ?");
   if (!rows) return tl::unexpected(rows.error());
   auto stream_row = database_.prepare("SELECT partition, name FROM streams WHERE number=?");
   if (!stream_row) return tl::unexpected(stream_row.error());
@@ -144,12 +150,14 @@ result<void> Scan::check(Statement& row, Statement& stream_row) {
   const Using use(stream_row);
   if (record.first_version == 1) {
     stream_row.bind(1, row.integer(3));
-    if (stream_row.step() != SQLITE_ROW || stream_row.integer(0) != row.integer(1)) return damaged(number, "has lost its stream's name");
+    if (stream_row.step() != SQLITE_ROW || stream_row.integer(0) != row.integer(1))
+      return damaged(number, "has lost its stream's name");
     record.stream_name = stream_row.bytes(1);
   }
   const Checksum& expected = chain_.advance(record);
   if (checksum != std::string_view(reinterpret_cast<const char*>(expected.data()), expected.size()))
-    return damaged(number, "(" + std::to_string(record.partition) + ":" + std::to_string(record.first_sequence) + ") does not match its checksum");
+    return damaged(number, "(" + std::to_string(record.partition) + ":" + std::to_string(record.first_sequence) +
+                               ") does not match its checksum");
   // What the checksum vouches for was written by us: from here on a mismatch is a bug of the writer, found all the same.
   if (record.partition >= layout_.partitions || record.first_sequence != heads_[record.partition] + 1)
     return damaged(number, "does not follow in sequence");
@@ -180,11 +188,15 @@ result<void> Scan::check(Statement& row, Statement& stream_row) {
 // order-free fingerprint, and that it is sorted, in one pass without touching the rows.
 result<void> Scan::check_indexes() {
   const auto wrong = [&](const char* index) {
-    return failure(Errc::corrupt, std::string("the index ") + index + " does not match the records; restore the log from a copy, or rebuild it with `sqlite3 <log> \"REINDEX " + index + "\"`");
+    return failure(Errc::corrupt,
+                   std::string("the index ") + index +
+                       " does not match the records; restore the log from a copy, or rebuild it with `sqlite3 <log> \"REINDEX " +
+                       index + "\"`");
   };
-  for (const auto& [index, columns, expected] :
-       {std::tuple("records_by_partition", "partition, first_sequence", by_partition_), std::tuple("records_by_stream", "stream, first_version", by_stream_)}) {
-    auto rows = database_.prepare(std::string("SELECT ") + columns + ", number FROM records INDEXED BY " + index + " ORDER BY " + columns);
+  for (const auto& [index, columns, expected] : {std::tuple("records_by_partition", "partition, first_sequence", by_partition_),
+                                                 std::tuple("records_by_stream", "stream, first_version", by_stream_)}) {
+    auto rows = database_.prepare(std::string("SELECT ") + columns + ", number FROM records INDEXED BY " + index + " ORDER BY " +
+                                  columns);
     if (!rows) return tl::unexpected(rows.error());
     std::pair<std::uint64_t, std::uint64_t> before{0, 0};
     std::uint64_t found = 0;
@@ -218,7 +230,8 @@ result<void> Scan::check_indexes() {
 
 result<void> judge_head(const std::string& path, const HeadFile::Read& head, const Scan& scan, const Layout& layout) {
   const std::string file = head_path(path);
-  const std::string way_out = "; restore the log from a copy, or, knowing what may be lost, accept it as it is with `onboardctl events rebuild-head`";
+  const std::string way_out =
+      "; restore the log from a copy, or, knowing what may be lost, accept it as it is with `onboardctl events rebuild-head`";
   if (head.state == HeadFile::State::absent && scan.records() > 0)
     return failure(Errc::corrupt, file + " is missing, so nobody can tell whether all acknowledged records are there" + way_out);
   if (head.state == HeadFile::State::damaged)
@@ -227,10 +240,11 @@ result<void> judge_head(const std::string& path, const HeadFile::Read& head, con
   if (head.head.log_id != layout.log_id)
     return failure(Errc::wrong_layout, file + " belongs to log " + head.head.log_id + ", not to " + layout.log_id + way_out);
   if (head.head.number > scan.records())
-    return failure(Errc::shorter_than_head, path + " ends with record " + std::to_string(scan.records()) + ", acknowledged were " +
-                                                std::to_string(head.head.number) + way_out);
+    return failure(Errc::shorter_than_head, path + " ends with record " + std::to_string(scan.records()) +
+                                                ", acknowledged were " + std::to_string(head.head.number) + way_out);
   if (!scan.head_matches())
-    return failure(Errc::corrupt, file + " names another record " + std::to_string(head.head.number) + " than the log holds" + way_out);
+    return failure(Errc::corrupt,
+                   file + " names another record " + std::to_string(head.head.number) + " than the log holds" + way_out);
   return {};
 }
 
@@ -244,13 +258,14 @@ result<Rows> Rows::open(const std::string& path) {
            std::pair(&rows.stream_number_, "SELECT number, partition FROM streams WHERE name=?"),
            // Begins at the record that holds the version after the given one, which need not be a record's last.
            std::pair(&rows.stream_records_,
-                     "SELECT " RECORD_COLUMNS " FROM records r JOIN streams s ON s.number=r.stream WHERE r.stream=?1 AND r.first_version>="
+                     "SELECT " RECORD_COLUMNS
+                     " FROM records r JOIN streams s ON s.number=r.stream WHERE r.stream=?1 AND r.first_version>="
                      "coalesce((SELECT max(first_version) FROM records WHERE stream=?1 AND first_version<=?2+1),0) "
                      "AND r.first_version+r.count-1>?2 ORDER BY r.first_version LIMIT ?3"),
-           std::pair(&rows.partition_records_,
-                     "SELECT " RECORD_COLUMNS " FROM records r JOIN streams s ON s.number=r.stream "
-                     "WHERE r.partition=? AND r.first_sequence>? ORDER BY r.first_sequence LIMIT ?"),
-           std::pair(&rows.head_, "SELECT first_sequence+count-1 FROM records WHERE partition=? ORDER BY first_sequence DESC LIMIT 1"),
+           std::pair(&rows.partition_records_, "SELECT " RECORD_COLUMNS " FROM records r JOIN streams s ON s.number=r.stream "
+                                               "WHERE r.partition=? AND r.first_sequence>? ORDER BY r.first_sequence LIMIT ?"),
+           std::pair(&rows.head_,
+                     "SELECT first_sequence+count-1 FROM records WHERE partition=? ORDER BY first_sequence DESC LIMIT 1"),
            std::pair(&rows.data_version_, "PRAGMA data_version"),
        }) {
     auto prepared = rows.database_.prepare(sql);
@@ -260,7 +275,8 @@ result<Rows> Rows::open(const std::string& path) {
   return rows;
 }
 
-result<std::vector<Record>> Rows::stream(std::uint32_t partition, std::string_view name, std::uint64_t after_version, std::size_t max_records) {
+result<std::vector<Record>> Rows::stream(std::uint32_t partition, std::string_view name, std::uint64_t after_version,
+                                         std::size_t max_records) {
   std::vector<Record> records;
   std::int64_t number = 0;
   {
@@ -281,13 +297,15 @@ result<std::vector<Record>> Rows::stream(std::uint32_t partition, std::string_vi
     const Record& last = records.back();
     const bool follows = records.size() == 1 ? last.first_version <= after_version + 1
                                              : last.first_version == records[records.size() - 2].last_version() + 1;
-    if (!follows) return failure(Errc::corrupt, "the versions of a stream of partition " + std::to_string(partition) + " have a gap");
+    if (!follows)
+      return failure(Errc::corrupt, "the versions of a stream of partition " + std::to_string(partition) + " have a gap");
   }
   if (code != SQLITE_DONE) return tl::unexpected(database_.error("read a stream"));
   return records;
 }
 
-result<std::vector<Record>> Rows::partition(std::uint32_t partition, std::uint64_t after_sequence, std::size_t max_records, std::size_t max_bytes) {
+result<std::vector<Record>> Rows::partition(std::uint32_t partition, std::uint64_t after_sequence, std::size_t max_records,
+                                            std::size_t max_bytes) {
   std::vector<Record> records;
   std::size_t bytes = 0;
   const Using use(partition_records_);

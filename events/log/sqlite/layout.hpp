@@ -29,7 +29,12 @@ domain::RecoveryIndex to_index(std::uint8_t flags, std::int64_t due_at_us);
 /// Walks all records by number, checks each against the chain, and both indexes against the records.
 class Scan {
  public:
-  Scan(Database& database, const Layout& layout) : database_(database), layout_(layout), chain_(Chain::genesis(layout.log_id, layout.partitions)), heads_(layout.partitions), counts_(layout.partitions) {}
+  Scan(Database& database, const Layout& layout)
+      : database_(database),
+        layout_(layout),
+        chain_(Chain::genesis(layout.log_id, layout.partitions)),
+        heads_(layout.partitions),
+        counts_(layout.partitions) {}
 
   /// The head file's word on the chain is noted in passing.
   void expect(const Head& head) { head_ = head; }
@@ -73,8 +78,10 @@ result<void> judge_head(const std::string& path, const HeadFile::Read&, const Sc
 class Rows {
  public:
   static result<Rows> open(const std::string& path);
-  result<std::vector<Record>> stream(std::uint32_t partition, std::string_view name, std::uint64_t after_version, std::size_t max_records);
-  result<std::vector<Record>> partition(std::uint32_t partition, std::uint64_t after_sequence, std::size_t max_records, std::size_t max_bytes);
+  result<std::vector<Record>> stream(std::uint32_t partition, std::string_view name, std::uint64_t after_version,
+                                     std::size_t max_records);
+  result<std::vector<Record>> partition(std::uint32_t partition, std::uint64_t after_sequence, std::size_t max_records,
+                                        std::size_t max_bytes);
   result<std::uint64_t> head(std::uint32_t partition);
   /// Changes whenever another connection committed.
   result<std::int64_t> data_version();

@@ -16,7 +16,8 @@ Reads::~Reads() {
   thread_.join();
 }
 
-void Reads::stream(std::uint32_t partition, std::string name, std::uint64_t after_version, std::size_t max_records, RecordsRead done) {
+void Reads::stream(std::uint32_t partition, std::string name, std::uint64_t after_version, std::size_t max_records,
+                   RecordsRead done) {
   {
     const std::lock_guard lock(mutex_);
     if (waiting_.size() < max_waiting_ && !closing_) {

@@ -17,7 +17,8 @@ class Reads {
   ~Reads();
 
   void stream(std::uint32_t partition, std::string name, std::uint64_t after_version, std::size_t max_records, RecordsRead done);
-  result<std::vector<Record>> partition(std::uint32_t partition, std::uint64_t after_sequence, std::size_t max_records, std::size_t max_bytes);
+  result<std::vector<Record>> partition(std::uint32_t partition, std::uint64_t after_sequence, std::size_t max_records,
+                                        std::size_t max_bytes);
 
  private:
   struct Waiting {

@@ -1,7 +1,7 @@
 #include "events/log/sqlite/sqlite_log.hpp"
 
-#include <pthread.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sodium.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -65,7 +65,8 @@ class Writer final : public SqliteLog {
         index_(layout.partitions, options_.idle_streams),
         recent_(layout.partitions, options_.recent_bytes),
         reads_(options_.path, options_.max_waiting_reads) {
-    for (std::uint32_t partition = 0; partition < layout_.partitions; ++partition) published_heads_[partition] = heads_[partition];
+    for (std::uint32_t partition = 0; partition < layout_.partitions; ++partition)
+      published_heads_[partition] = heads_[partition];
     if (!options_.on_fatal) options_.on_fatal = say_and_end;
   }
   ~Writer() override { close(); }
@@ -182,7 +183,8 @@ result<void> Writer::prepare(const Scan& scan) {
            std::pair(&insert_record_, "INSERT INTO records VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"),
            std::pair(&insert_stream_, "INSERT INTO streams VALUES(?,?,?)"),
            std::pair(&find_stream_, "SELECT number, partition FROM streams WHERE name=?"),
-           std::pair(&find_version_, "SELECT first_version+count-1 FROM records WHERE stream=? ORDER BY first_version DESC LIMIT 1"),
+           std::pair(&find_version_,
+                     "SELECT first_version+count-1 FROM records WHERE stream=? ORDER BY first_version DESC LIMIT 1"),
            std::pair(&probe_, "UPDATE meta SET value=value+1 WHERE key='probe'"),
        }) {
     auto prepared = database_.prepare(sql);
@@ -261,10 +263,8 @@ void Writer::run() {
         writer_sleeps_ = true;
         const auto due = next_chore(SteadyClock::now());
         const auto ready = [this] { return closing_ || !waiting_.empty(); };
-        if (due == SteadyClock::time_point::max())
-          wake_.wait(lock, ready);
-        else
-          wake_.wait_until(lock, due, ready);
+        if (due == SteadyClock::time_point::max()) wake_.wait(lock, ready);
+        else wake_.wait_until(lock, due, ready);
         writer_sleeps_ = false;
       }
       if (appends_a_commit_ >= crowd) wake_.wait_for(lock, gathering, [this] { return closing_; });
@@ -465,8 +465,16 @@ void Writer::acknowledge() {
 /// For those who follow; takes the append's texts.
 void Writer::keep(Waiting& written) {
   Append& append = written.append;
-  recent_.add({append.partition, written.first_sequence, std::move(append.stream), append.expected_version + 1, append.count,
-               std::move(append.record_id), append.index, append.time, std::move(append.payload), {}});
+  recent_.add({append.partition,
+               written.first_sequence,
+               std::move(append.stream),
+               append.expected_version + 1,
+               append.count,
+               std::move(append.record_id),
+               append.index,
+               append.time,
+               std::move(append.payload),
+               {}});
 }
 
 void Writer::refuse(const Failure& why) {
@@ -513,17 +521,16 @@ void Writer::do_chores() {
   }
   if (wal_pages_ < wal_pages_at_checkpoint_) wal_pages_at_checkpoint_ = 0;  // the WAL began again from its start
   const auto since = static_cast<std::size_t>(wal_pages_ - wal_pages_at_checkpoint_) * page_bytes;
-  if (since >= options_.checkpoint_bytes || (since >= options_.checkpoint_bytes / 32 && now >= idle_since_ + idle_before_checkpoint))
+  if (since >= options_.checkpoint_bytes ||
+      (since >= options_.checkpoint_bytes / 32 && now >= idle_since_ + idle_before_checkpoint))
     checkpoint();
   if (head_unsynced_ && now >= head_synced_at_ + head_sync_period) sync_head();
 }
 
 void Writer::probe() {
   if (begin_.run() != SQLITE_OK) return;
-  if (!before_write.hit() && probe_.run() == SQLITE_OK && commit_.run() == SQLITE_OK)
-    set_writable(std::nullopt);
-  else
-    rollback_.run();
+  if (!before_write.hit() && probe_.run() == SQLITE_OK && commit_.run() == SQLITE_OK) set_writable(std::nullopt);
+  else rollback_.run();
 }
 
 void Writer::checkpoint() {
@@ -568,7 +575,8 @@ result<std::unique_ptr<SqliteLog>> SqliteLog::open(SqliteOptions options) {
   struct stat file {};
   const bool exists = ::stat(options.path.c_str(), &file) == 0 && file.st_size > 0;
   if (!exists && head->state == HeadFile::State::present && head->head.number > 0 && !options.rebuild_head)
-    return failure(Errc::shorter_than_head, options.path + " is missing or empty, acknowledged were " + std::to_string(head->head.number) + " records");
+    return failure(Errc::shorter_than_head,
+                   options.path + " is missing or empty, acknowledged were " + std::to_string(head->head.number) + " records");
 
   auto database = Database::open(options.path, Database::Access::write);
   if (!database) return tl::unexpected(database.error());
@@ -576,7 +584,8 @@ result<std::unique_ptr<SqliteLog>> SqliteLog::open(SqliteOptions options) {
   if (!layout) return tl::unexpected(layout.error());
   if (!*layout) {
     if (head->state == HeadFile::State::present && head->head.number > 0 && !options.rebuild_head)
-      return failure(Errc::shorter_than_head, options.path + " is empty, acknowledged were " + std::to_string(head->head.number) + " records");
+      return failure(Errc::shorter_than_head,
+                     options.path + " is empty, acknowledged were " + std::to_string(head->head.number) + " records");
     std::array<std::uint8_t, 16> id{};
     (options.random != nullptr ? *options.random : system_random()).fill(id);
     char hex[33];
@@ -588,8 +597,11 @@ result<std::unique_ptr<SqliteLog>> SqliteLog::open(SqliteOptions options) {
     *layout = made;
   }
   if ((*layout)->partitions != options.partitions)
-    return failure(Errc::wrong_layout, options.path + " has " + std::to_string((*layout)->partitions) + " partitions, asked for were " + std::to_string(options.partitions));
-  const std::string pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-8192; PRAGMA journal_size_limit=" + std::to_string(options.checkpoint_bytes);
+    return failure(Errc::wrong_layout, options.path + " has " + std::to_string((*layout)->partitions) +
+                                           " partitions, asked for were " + std::to_string(options.partitions));
+  const std::string pragmas =
+      "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-8192; PRAGMA journal_size_limit=" +
+      std::to_string(options.checkpoint_bytes);
   if (auto set = database->require(pragmas.c_str()); !set) return tl::unexpected(set.error());
   if (auto synced = sync_wal(options.path); !synced) return tl::unexpected(synced.error());
 
@@ -601,7 +613,8 @@ result<std::unique_ptr<SqliteLog>> SqliteLog::open(SqliteOptions options) {
 
   auto head_file = HeadFile::open(head_path(options.path));
   if (!head_file) return tl::unexpected(head_file.error());
-  auto writer = std::make_unique<Writer>(std::move(options), std::move(*lock), std::move(*database), std::move(*head_file), **layout, scan);
+  auto writer =
+      std::make_unique<Writer>(std::move(options), std::move(*lock), std::move(*database), std::move(*head_file), **layout, scan);
   if (auto prepared = writer->prepare(scan); !prepared) return tl::unexpected(prepared.error());
   writer->start();
   return writer;

@@ -57,7 +57,9 @@ class Reader final : public EventLog {
   result<std::uint64_t> open_count() override { return not_here(); }
 
  private:
-  static tl::unexpected<Failure> not_here() { return failure(Errc::unreadable, "only the writing process knows which streams are open"); }
+  static tl::unexpected<Failure> not_here() {
+    return failure(Errc::unreadable, "only the writing process knows which streams are open");
+  }
 
   void run() {
     pthread_setname_np(pthread_self(), "log-poll");
@@ -163,7 +165,9 @@ result<LogReport> verify_sqlite(const std::string& path, const std::function<voi
   if (integrity->step() != SQLITE_ROW || integrity->bytes(0) != "ok")
     return failure(Errc::corrupt, path + ": SQLite's integrity check says: " + std::string(integrity->bytes(0)));
 
-  LogReport report{opened->layout.log_id, scan.records(), scan.events(), scan.payload_bytes(), scan.streams().size(), file_bytes(path), {}, head->head.number};
+  LogReport report{
+      opened->layout.log_id, scan.records(), scan.events(), scan.payload_bytes(), scan.streams().size(), file_bytes(path), {},
+      head->head.number};
   for (std::uint32_t partition = 0; partition < opened->layout.partitions; ++partition)
     report.partitions.push_back({scan.counts()[partition], scan.heads()[partition]});
   return report;
@@ -188,7 +192,8 @@ result<LogReport> sqlite_stats(const std::string& path) {
   int code;
   while ((code = rows->step()) == SQLITE_ROW) {
     const std::uint64_t partition = rows->natural(0);
-    if (partition >= report.partitions.size()) return failure(Errc::corrupt, path + ": a record of partition " + std::to_string(partition));
+    if (partition >= report.partitions.size())
+      return failure(Errc::corrupt, path + ": a record of partition " + std::to_string(partition));
     report.partitions[partition] = {rows->natural(1), rows->natural(2)};
     report.records += rows->natural(1);
     report.events += rows->natural(2);

@@ -17,7 +17,8 @@ result<WriterLock> WriterLock::take(const std::string& path) {
   whole.l_type = F_WRLCK;
   whole.l_whence = SEEK_SET;
   if (::fcntl(descriptor, F_OFD_SETLK, &whole) != 0) {
-    if (errno != EAGAIN && errno != EACCES) return failure(Errc::unreadable, path + ": " + std::generic_category().message(errno));
+    if (errno != EAGAIN && errno != EACCES)
+      return failure(Errc::unreadable, path + ": " + std::generic_category().message(errno));
     char text[32] = {};
     const ssize_t got = ::pread(descriptor, text, sizeof text - 1, 0);
     std::string holder(text, got > 0 ? static_cast<std::size_t>(got) : 0);

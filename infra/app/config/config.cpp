@@ -75,10 +75,8 @@ void collect(const toml::table& table, const std::string& prefix, std::vector<Le
   for (const auto& [name, node] : table) {
     const std::string full = prefix + std::string(name.str());
     const auto* inner = node.as_table();
-    if (inner && !inner->empty())
-      collect(*inner, full + ".", out);
-    else
-      out.push_back({full, &node});
+    if (inner && !inner->empty()) collect(*inner, full + ".", out);
+    else out.push_back({full, &node});
   }
 }
 
@@ -144,7 +142,8 @@ result<void> write_private(const std::filesystem::path& file, const std::string&
   if (fd < 0) return failure(Errc::bad_data_folder, fresh.string() + ": " + std::strerror(errno));
   const bool whole = ::write(fd, content.data(), content.size()) == static_cast<ssize_t>(content.size());
   ::close(fd);
-  if (!whole || ::rename(fresh.c_str(), file.c_str()) != 0) return failure(Errc::bad_data_folder, file.string() + " cannot be written");
+  if (!whole || ::rename(fresh.c_str(), file.c_str()) != 0)
+    return failure(Errc::bad_data_folder, file.string() + " cannot be written");
   return {};
 }
 
@@ -190,7 +189,8 @@ result<Configuration> Configuration::load(const Sources& sources) {
     const Key* key = find_key(name);
     if (!key) {
       const std::string near = nearest_key(name);
-      return failure(Errc::bad_configuration, "flag --set " + name + ": unknown key" + (near.empty() ? "" : "; did you mean " + near + "?"));
+      return failure(Errc::bad_configuration,
+                     "flag --set " + name + ": unknown key" + (near.empty() ? "" : "; did you mean " + near + "?"));
     }
     if (auto set = out.set(*key, value, "flag"); !set) return tl::unexpected(set.error());
   }
@@ -214,9 +214,7 @@ result<void> Configuration::read_file(const std::filesystem::path& file) {
   } catch (const toml::parse_error& error) {
     return failure(Errc::bad_configuration,
                    file.string() + ":" + std::to_string(error.source().begin.line) + ": " + std::string(error.description()));
-  } catch (const std::exception& error) {
-    return failure(Errc::bad_configuration, file.string() + ": " + error.what());
-  }
+  } catch (const std::exception& error) { return failure(Errc::bad_configuration, file.string() + ": " + error.what()); }
   std::vector<Leaf> leaves;
   collect(table, "", leaves);
   // toml++ orders by name; complaints should come in the order of the file.
@@ -228,11 +226,13 @@ result<void> Configuration::read_file(const std::filesystem::path& file) {
     if (leaf.node->is_table() && is_section(leaf.name)) continue;  // empty, and known
     if (!key) {
       const std::string near = nearest_key(leaf.name);
-      return failure(Errc::bad_configuration, at + ": unknown key " + leaf.name + (near.empty() ? "" : "; did you mean " + near + "?"));
+      return failure(Errc::bad_configuration,
+                     at + ": unknown key " + leaf.name + (near.empty() ? "" : "; did you mean " + near + "?"));
     }
     const auto value = as_text(*leaf.node);
     if (!value || !fits(*key, *leaf.node)) {
-      return failure(Errc::bad_configuration, at + ": " + key->name + ": the value is not a " + std::string(to_string(key->type)));
+      return failure(Errc::bad_configuration,
+                     at + ": " + key->name + ": the value is not a " + std::string(to_string(key->type)));
     }
     if (auto done = set(*key, *value, at); !done) return done;
   }
@@ -293,7 +293,9 @@ result<std::vector<model::ProviderSettings>> configured_providers(const Configur
   for (std::string_view name : model::kProviderNames) {
     const std::string at = "model." + std::string(name) + ".";
     const bool has_key = c.is_set(at + "api_key"), by_name = c.flag(at + "enabled");
-    if (!has_key && by_name) return failure(Errc::bad_configuration, c.source(at + "enabled") + ": " + at + "enabled is true, but " + at + "api_key is not set");
+    if (!has_key && by_name)
+      return failure(Errc::bad_configuration,
+                     c.source(at + "enabled") + ": " + at + "enabled is true, but " + at + "api_key is not set");
     if (!has_key) continue;
     model::ProviderSettings s = model::default_settings(name);
     s.enabled = !c.is_set(at + "enabled") || by_name;
@@ -308,7 +310,9 @@ result<std::vector<model::ProviderSettings>> configured_providers(const Configur
     s.input_tokens_per_minute = static_cast<std::uint64_t>(c.integer(at + "input_tokens_per_minute"));
     s.output_tokens_per_minute = static_cast<std::uint64_t>(c.integer(at + "output_tokens_per_minute"));
     s.burst_seconds = c.number(at + "burst_seconds");
-    const auto milliseconds = [&](const char* key) { return std::chrono::milliseconds(static_cast<std::int64_t>(c.number(at + key) * 1000)); };
+    const auto milliseconds = [&](const char* key) {
+      return std::chrono::milliseconds(static_cast<std::int64_t>(c.number(at + key) * 1000));
+    };
     s.timeout = milliseconds("timeout_seconds");
     s.first_token_timeout = milliseconds("first_token_timeout_seconds");
     s.idle_timeout = milliseconds("idle_timeout_seconds");
@@ -328,7 +332,8 @@ result<std::vector<model::PlanSettings>> configured_plans(const Configuration& c
     std::istringstream words(text);
     model::PlanSettings plan;
     if (!(words >> plan.name) || plan.name.find('=') != std::string::npos) return wrong("begins with no name");
-    if (std::any_of(plans.begin(), plans.end(), [&](const auto& other) { return other.name == plan.name; })) return wrong("this plan is there twice");
+    if (std::any_of(plans.begin(), plans.end(), [&](const auto& other) { return other.name == plan.name; }))
+      return wrong("this plan is there twice");
     for (std::string word; words >> word;) {
       const auto equals = word.find('=');
       const std::string name = word.substr(0, equals), value = equals == std::string::npos ? "" : word.substr(equals + 1);
@@ -353,7 +358,8 @@ std::string example_file() {
       "# onboard.toml: every key at its default. It is looked for in the data folder, then in the working folder.\n"
       "# Each key is also an environment variable: [http] listen is ONBOARD_HTTP_LISTEN, [model.openai] weight is\n"
       "# ONBOARD_MODEL_OPENAI_WEIGHT. Variables override the file, flags (--set http.listen=…) override both.\n"
-      "# The providers' limits are those of their first paid tier on " + std::string(model::kProviderDataDate) + ".\n";
+      "# The providers' limits are those of their first paid tier on " +
+      std::string(model::kProviderDataDate) + ".\n";
   std::string section;
   for (const Key& key : keys()) {
     const auto [table, name] = split(key.name);
@@ -419,8 +425,8 @@ result<Configuration> load_configuration(const std::filesystem::path& data, cons
   return Configuration::load(sources);
 }
 
-result<void> write_running(const std::filesystem::path& data, int pid, const Configuration& configuration, const std::string& listen,
-                           const std::string& admin_listen) {
+result<void> write_running(const std::filesystem::path& data, int pid, const Configuration& configuration,
+                           const std::string& listen, const std::string& admin_listen) {
   // The API keys of the providers stay out: nobody needs them from here. The database's address is needed, hence 0600.
   std::string content = "# pid " + std::to_string(pid) + "\n";
   std::string section;

@@ -18,7 +18,8 @@ Key text(std::string name, KeyType type, std::string value, std::string says) {
   key.says = std::move(says);
   return key;
 }
-Key number(std::string name, std::string value, double minimum, double maximum, std::string says, KeyType type = KeyType::integer) {
+Key number(std::string name, std::string value, double minimum, double maximum, std::string says,
+           KeyType type = KeyType::integer) {
   Key key = text(std::move(name), type, std::move(value), std::move(says));
   key.minimum = minimum;
   key.maximum = maximum;
@@ -44,22 +45,33 @@ void add_provider(std::vector<Key>& all, std::string_view name) {
   const model::ProviderSettings d = model::default_settings(name);
   const std::string at = "model." + d.name + ".", usual = upper(d.name);
   all.push_back(text(at + "enabled", KeyType::boolean, "", "on or off; not set: on when there is an api_key"));
-  all.push_back(number(at + "weight", std::to_string(d.weight), 0, 1e6, "its share of the calls, against the weights of the others"));
+  all.push_back(
+      number(at + "weight", std::to_string(d.weight), 0, 1e6, "its share of the calls, against the weights of the others"));
   all.push_back(with_variable(text(at + "base_url", KeyType::url, d.base_url,
-                                   d.name == "openai" ? "with /v1; /chat/completions is appended" : "up to the host"), usual + "_BASE_URL"));
+                                   d.name == "openai" ? "with /v1; /chat/completions is appended" : "up to the host"),
+                              usual + "_BASE_URL"));
   all.push_back(text(at + "model", KeyType::text, d.model, "the model's name at the provider"));
   all.push_back(with_variable(text(at + "api_key", KeyType::secret, "", "without one the provider is off"), usual + "_API_KEY"));
-  all.push_back(number(at + "requests_per_minute", std::to_string(d.requests_per_minute), 0, no_limit, "0: no limit of this kind"));
-  all.push_back(number(at + "tokens_per_minute", std::to_string(d.tokens_per_minute), 0, no_limit, "input and output together; 0: no limit of this kind"));
-  all.push_back(number(at + "input_tokens_per_minute", std::to_string(d.input_tokens_per_minute), 0, no_limit, "0: no limit of this kind"));
-  all.push_back(number(at + "output_tokens_per_minute", std::to_string(d.output_tokens_per_minute), 0, no_limit, "0: no limit of this kind"));
+  all.push_back(
+      number(at + "requests_per_minute", std::to_string(d.requests_per_minute), 0, no_limit, "0: no limit of this kind"));
+  all.push_back(number(at + "tokens_per_minute", std::to_string(d.tokens_per_minute), 0, no_limit,
+                       "input and output together; 0: no limit of this kind"));
+  all.push_back(
+      number(at + "input_tokens_per_minute", std::to_string(d.input_tokens_per_minute), 0, no_limit, "0: no limit of this kind"));
+  all.push_back(number(at + "output_tokens_per_minute", std::to_string(d.output_tokens_per_minute), 0, no_limit,
+                       "0: no limit of this kind"));
   all.push_back(number(at + "requests_per_day", std::to_string(d.requests_per_day), 0, no_limit, "0: no limit of this kind"));
-  all.push_back(number(at + "max_concurrent", std::to_string(d.max_concurrent), 0, 1e6, "calls in flight; 0: no limit of this kind"));
-  all.push_back(number(at + "burst_seconds", "1", 0.01, 60, "how much of a limit may be used at once, in seconds of its refill", KeyType::number));
-  all.push_back(number(at + "spend_per_day_dollars", "0", 0, 1e6, "by our own price list; 0: no limit of this kind", KeyType::number));
+  all.push_back(
+      number(at + "max_concurrent", std::to_string(d.max_concurrent), 0, 1e6, "calls in flight; 0: no limit of this kind"));
+  all.push_back(number(at + "burst_seconds", "1", 0.01, 60, "how much of a limit may be used at once, in seconds of its refill",
+                       KeyType::number));
+  all.push_back(
+      number(at + "spend_per_day_dollars", "0", 0, 1e6, "by our own price list; 0: no limit of this kind", KeyType::number));
   all.push_back(number(at + "timeout_seconds", "20", 0.1, 600, "a call is given up after this long", KeyType::number));
-  all.push_back(number(at + "first_token_timeout_seconds", "10", 0, 600, "of a streamed call: without a word; 0: no limit of this kind", KeyType::number));
-  all.push_back(number(at + "idle_timeout_seconds", "5", 0, 600, "of a streamed call: between two pieces; 0: no limit of this kind", KeyType::number));
+  all.push_back(number(at + "first_token_timeout_seconds", "10", 0, 600,
+                       "of a streamed call: without a word; 0: no limit of this kind", KeyType::number));
+  all.push_back(number(at + "idle_timeout_seconds", "5", 0, 600,
+                       "of a streamed call: between two pieces; 0: no limit of this kind", KeyType::number));
 }
 
 std::vector<Key> make_keys() {
@@ -81,22 +93,30 @@ std::vector<Key> make_keys() {
       number("postgres.recycle_seconds", "3600", 1, 1e7, "a connection older than this is replaced"),
       text("postgres.pre_ping", KeyType::boolean, "true", "check a connection before it is used"),
       text("flows.path", KeyType::path, "", "folder of flow files (*.json); the shipped flow is always there"),
-      number("sessions.abandon_after_minutes", "30", 0.01, 1e6, "a session that nobody writes to counts as abandoned", KeyType::number),
+      number("sessions.abandon_after_minutes", "30", 0.01, 1e6, "a session that nobody writes to counts as abandoned",
+             KeyType::number),
       number("sessions.close_after_minutes", "60", 0, 1e6, "how long a completed session takes corrections", KeyType::number),
       number("sessions.passivate_after_seconds", "60", 0.05, 1e6, "an idle session leaves the memory", KeyType::number),
       number("sessions.max_messages", "200", 1, 100'000, "user messages a session"),
       number("throttle.requests_per_minute_per_ip", "30", 0, 1e9, "new sessions an address; 0 switches it off"),
-      number("throttle.messages_per_minute_per_ip", "", 0, 1e9, "messages an address; not set: as many as that; 0 switches it off"),
+      number("throttle.messages_per_minute_per_ip", "", 0, 1e9,
+             "messages an address; not set: as many as that; 0 switches it off"),
       text("throttle.trusted_proxies", KeyType::list, "", "addresses or CIDR blocks whose X-Forwarded-For is believed"),
       text("queue_mode.auto", KeyType::boolean, "true", "queue mode switches itself on under load"),
       number("queue_mode.active_sessions_above", "50", 1, 1e9, "sessions that wait for budget"),
       number("queue_mode.rate_limit_errors_5m_above", "10", 1, 1e9, "rate-limit errors in five minutes"),
-      number("queue_mode.max_wait_minutes", "30", 0.1, 1440, "how long a queued message waits for budget before the offline extractor answers", KeyType::number),
-      text("model.plans", KeyType::list, "", "plans with a share of the budget against the others', tokens a day and models, e.g. [\"free share=1 tokens_per_day=200000 openai=gpt-6-luna\", \"pro share=4\"]"),
+      number("queue_mode.max_wait_minutes", "30", 0.1, 1440,
+             "how long a queued message waits for budget before the offline extractor answers", KeyType::number),
+      text("model.plans", KeyType::list, "",
+           "plans with a share of the budget against the others', tokens a day and models, e.g. [\"free share=1 "
+           "tokens_per_day=200000 openai=gpt-6-luna\", \"pro share=4\"]"),
       text("model.fallback_order", KeyType::list, "", "providers to try after the chosen one; not set: by weight"),
-      text("model.shared_budget_url", KeyType::secret, "", "a PostgreSQL database in which servers that use the same provider accounts share their limits; not set: all of them are this server's"),
+      text("model.shared_budget_url", KeyType::secret, "",
+           "a PostgreSQL database in which servers that use the same provider accounts share their limits; not set: all of them "
+           "are this server's"),
       number("model.max_servers", "8", 1, 1000, "how many may share; each always has an equal part of a tenth of each limit"),
-      text("model.cache.enabled", KeyType::boolean, "true", "questions are answered from the flow's FAQ, and repeated ones from what a model said"),
+      text("model.cache.enabled", KeyType::boolean, "true",
+           "questions are answered from the flow's FAQ, and repeated ones from what a model said"),
       number("model.cache.ttl_seconds", "3600", 1, 1e7, "how long a model's answer is kept"),
       number("model.cache.max_bytes", "16777216", 0, 1e10, "of all that is kept; the longest unused gives way"),
       text("model.offline.enabled", KeyType::boolean, "true", "the extractor that needs no network and no key"),
@@ -125,7 +145,8 @@ Checked check_number(const Key& key, std::string_view value) {
   double parsed = 0;
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), parsed);
   const bool whole = key.type == KeyType::integer;
-  if (error != std::errc{} || end != value.data() + value.size() || !std::isfinite(parsed) || (whole && parsed != std::floor(parsed)))
+  if (error != std::errc{} || end != value.data() + value.size() || !std::isfinite(parsed) ||
+      (whole && parsed != std::floor(parsed)))
     return wrong(whole ? "is not a whole number" : "is not a number");
   if (parsed < key.minimum || parsed > key.maximum) {
     return wrong(key.maximum >= no_limit ? "is below " + short_number(key.minimum)
@@ -140,8 +161,10 @@ Checked check_address(std::string_view value) {
   const std::string_view host = value.substr(0, colon), port = value.substr(colon + 1);
   unsigned parsed = 0;
   const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), parsed);
-  if (port.empty() || error != std::errc{} || end != port.data() + port.size() || parsed > 65535) return wrong("has no port between 0 and 65535");
-  if (host.find(':') != std::string_view::npos && (host.front() != '[' || host.back() != ']')) return wrong("needs brackets around an IPv6 address: [::1]:8080");
+  if (port.empty() || error != std::errc{} || end != port.data() + port.size() || parsed > 65535)
+    return wrong("has no port between 0 and 65535");
+  if (host.find(':') != std::string_view::npos && (host.front() != '[' || host.back() != ']'))
+    return wrong("needs brackets around an IPv6 address: [::1]:8080");
   return good(std::string(value));
 }
 
@@ -228,7 +251,8 @@ Checked check_value(const Key& key, std::string_view raw) {
     case KeyType::integer:
     case KeyType::number: return check_number(key, value);
     case KeyType::url: {
-      if (!value.starts_with("http://") && !value.starts_with("https://")) return wrong("does not begin with http:// or https://");
+      if (!value.starts_with("http://") && !value.starts_with("https://"))
+        return wrong("does not begin with http:// or https://");
       std::string_view stem = value;
       while (stem.ends_with('/')) stem.remove_suffix(1);
       return good(std::string(stem));

@@ -9,17 +9,23 @@
 namespace onboarding::app {
 
 enum class KeyType {
-  text, address, path, url,
+  text,
+  address,
+  path,
+  url,
   list,  // of texts; in the environment separated by commas
-  integer, number, boolean, choice,
+  integer,
+  number,
+  boolean,
+  choice,
   secret  // a text that is never shown
 };
 std::string_view to_string(KeyType);
 
 struct Key {
-  std::string name;           // "http.listen", "model.openai.weight"
+  std::string name;  // "http.listen", "model.openai.weight"
   KeyType type = KeyType::text;
-  std::string default_value;  // in text form; empty: not set
+  std::string default_value;         // in text form; empty: not set
   double minimum = 0, maximum = 0;   // integer and number
   std::vector<std::string> choices;  // choice
   std::string says;                  // one sentence

@@ -19,14 +19,16 @@ using codec::string_member;
 using rapidjson::Value;
 
 /// Asks the admin listener of the server that runs in the data folder, with its operator key.
-result<HttpAnswer> ask(const Context& context, HttpClient& client, const std::string& path, const std::string& body = {}, const char* method = "GET") {
+result<HttpAnswer> ask(const Context& context, HttpClient& client, const std::string& path, const std::string& body = {},
+                       const char* method = "GET") {
   const auto running = read_running(context.data());
   if (!running) return failure(Errc::not_running, "no server runs in " + context.data().string());
   const auto& admin = running->configuration.text("http.admin_listen");
   if (admin.empty()) return failure(Errc::not_running, "the server has no admin listener (http.admin_listen)");
   std::ifstream file(context.data() / "operator.key");
   std::string key;
-  if (!std::getline(file, key)) return failure(Errc::bad_data_folder, (context.data() / "operator.key").string() + " cannot be read");
+  if (!std::getline(file, key))
+    return failure(Errc::bad_data_folder, (context.data() / "operator.key").string() + " cannot be read");
   return client.send("http://" + admin + path, {"Authorization: Bearer " + key}, body, std::chrono::seconds(10), method);
 }
 
@@ -67,7 +69,8 @@ const Value& part(const Value& in, const char* name) {
 
 std::string bar(std::int64_t used, std::int64_t limit) {
   constexpr int width = 20;
-  const auto filled = limit > 0 ? static_cast<int>(std::min<std::int64_t>(width, std::max<std::int64_t>(0, used) * width / limit)) : 0;
+  const auto filled =
+      limit > 0 ? static_cast<int>(std::min<std::int64_t>(width, std::max<std::int64_t>(0, used) * width / limit)) : 0;
   std::string out;
   for (int i = 0; i < width; ++i) out += i < filled ? "█" : "·";
   return out;
@@ -76,41 +79,46 @@ std::string bar(std::int64_t used, std::int64_t limit) {
 void show_queue(const Value& queue) {
   std::cout << "queue      " << (truth(queue, "queueing") ? "ON" : "off") << " (" << string_member(queue, "mode") << ")";
   if (const auto why = string_member(queue, "why"); !why.empty()) std::cout << ": " << why;
-  std::cout << "; " << number(queue, "waiting") << " wait, " << number(queue, "rate_limit_errors_5m") << " rate-limit errors in 5 minutes\n";
+  std::cout << "; " << number(queue, "waiting") << " wait, " << number(queue, "rate_limit_errors_5m")
+            << " rate-limit errors in 5 minutes\n";
 }
 
 void show_status(const Value& status) {
   for (const auto& p : part(status, "providers").GetArray()) {
     const auto& breaker = part(p, "breaker");
     std::cout << std::left << std::setw(11) << string_member(p, "name") << std::setw(22) << string_member(p, "model")
-              << (truth(p, "enabled") ? "on " : "off") << "  weight " << number(p, "weight") << "  breaker " << string_member(breaker, "state");
+              << (truth(p, "enabled") ? "on " : "off") << "  weight " << number(p, "weight") << "  breaker "
+              << string_member(breaker, "state");
     if (const auto ms = number(breaker, "probe_in_ms"); ms > 0) std::cout << " (probe in " << (ms + 999) / 1000 << " s)";
     if (const auto ms = number(p, "held_ms"); ms > 0) std::cout << "  held for " << (ms + 999) / 1000 << " s by the provider";
     if (const auto error = string_member(p, "last_error"); !error.empty()) std::cout << "  last error " << error;
     std::cout << "\n";
     for (const auto& limit : part(p, "limits").GetArray())
-      std::cout << "           " << std::setw(26) << string_member(limit, "name") << bar(number(limit, "used"), number(limit, "limit")) << "  "
-                << number(limit, "used") << " of " << number(limit, "limit") << "\n";
+      std::cout << "           " << std::setw(26) << string_member(limit, "name")
+                << bar(number(limit, "used"), number(limit, "limit")) << "  " << number(limit, "used") << " of "
+                << number(limit, "limit") << "\n";
     std::cout << "           " << number(p, "calls_total") << " calls, " << number(p, "failures_total") << " failed, "
-              << number(p, "refused_by_provider_total") << " refused by the provider (429), " << number(p, "held_back_by_own_budget_total")
-              << " held back by our own budget, " << number(p, "in_flight") << " in flight\n";
+              << number(p, "refused_by_provider_total") << " refused by the provider (429), "
+              << number(p, "held_back_by_own_budget_total") << " held back by our own budget, " << number(p, "in_flight")
+              << " in flight\n";
   }
   if (part(status, "providers").Empty()) std::cout << "no provider has an API key\n";
   std::cout << "offline    extractor " << (truth(status, "offline_extractor") ? "on" : "off") << "\n";
   show_queue(part(status, "queue"));
   for (const auto& plan : part(status, "plans").GetArray()) {
-    std::cout << "plan       " << std::left << std::setw(12) << string_member(plan, "name") << "share " << number(plan, "share") << ", " << number(plan, "waiting")
-              << " wait, " << number(plan, "tokens_today") << " tokens today";
+    std::cout << "plan       " << std::left << std::setw(12) << string_member(plan, "name") << "share " << number(plan, "share")
+              << ", " << number(plan, "waiting") << " wait, " << number(plan, "tokens_today") << " tokens today";
     if (const auto most = number(plan, "tokens_per_day"); most > 0) std::cout << " of " << most;
     std::cout << "\n";
   }
   const auto& cache = part(status, "cache");
-  std::cout << "cache      " << number(cache, "entries") << " answers, " << number(cache, "hits_exact") + number(cache, "hits_semantic") << " hits, "
-            << number(cache, "misses") << " misses\n";
+  std::cout << "cache      " << number(cache, "entries") << " answers, "
+            << number(cache, "hits_exact") + number(cache, "hits_semantic") << " hits, " << number(cache, "misses")
+            << " misses\n";
   const auto& recent = part(status, "recent");
   for (rapidjson::SizeType i = recent.Size() > 10 ? recent.Size() - 10 : 0; i < recent.Size(); ++i)
-    std::cout << string_member(recent[i], "time") << "  " << string_member(recent[i], "what") << "  " << string_member(recent[i], "provider") << "  "
-              << string_member(recent[i], "why") << "\n";
+    std::cout << string_member(recent[i], "time") << "  " << string_member(recent[i], "what") << "  "
+              << string_member(recent[i], "provider") << "  " << string_member(recent[i], "why") << "\n";
 }
 
 /// Shows what a path of the admin listener says; with `watch` again every second, until Ctrl-C.
@@ -128,7 +136,9 @@ int look(const Context& context, const std::string& path, bool json, bool watch,
 
 }  // namespace
 
-int model_status(const Context& context, bool json, bool watch) { return look(context, "/api/admin/llm", json, watch, show_status); }
+int model_status(const Context& context, bool json, bool watch) {
+  return look(context, "/api/admin/llm", json, watch, show_status);
+}
 
 int projections_list(const Context& context, bool json, bool watch) {
   return look(context, "/api/admin/projections", json, watch, [](const Value& answer) {
@@ -137,9 +147,10 @@ int projections_list(const Context& context, bool json, bool watch) {
     else
       for (const auto& p : all.GetArray()) {
         const auto* seconds = find_member(p, "lag_seconds");
-        std::cout << std::left << std::setw(16) << string_member(p, "name") << "v" << std::setw(4) << number(p, "version") << std::setw(10) << string_member(p, "state")
-                  << number(p, "lag_events") << " events, " << std::fixed << std::setprecision(1) << (seconds && seconds->IsNumber() ? seconds->GetDouble() : 0)
-                  << " s behind, " << number(p, "parked") << " parked";
+        std::cout << std::left << std::setw(16) << string_member(p, "name") << "v" << std::setw(4) << number(p, "version")
+                  << std::setw(10) << string_member(p, "state") << number(p, "lag_events") << " events, " << std::fixed
+                  << std::setprecision(1) << (seconds && seconds->IsNumber() ? seconds->GetDouble() : 0) << " s behind, "
+                  << number(p, "parked") << " parked";
         if (const auto detail = string_member(p, "detail"); !detail.empty()) std::cout << ": " << detail;
         std::cout << "\n";
       }
@@ -155,7 +166,8 @@ int model_set(const Context& context, const std::string& provider, const std::ve
     const std::string value = equals == std::string::npos ? "" : change.substr(equals + 1);
     const bool is_number = !value.empty() && value.size() < 16 && value.find_first_not_of("0123456789") == std::string::npos;
     if (equals == 0 || (!is_number && value != "true" && value != "false"))
-      return complain({Errc::bad_configuration, change + ": write NAME=VALUE with a whole number, true or false, e.g. weight=20"});
+      return complain(
+          {Errc::bad_configuration, change + ": write NAME=VALUE with a whole number, true or false, e.g. weight=20"});
     codec::write_key(w, change.substr(0, equals));
     if (is_number) w.Uint64(std::stoull(value));
     else w.Bool(value == "true");
@@ -164,7 +176,8 @@ int model_set(const Context& context, const std::string& provider, const std::ve
   if (provider.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") != std::string::npos)
     return complain({Errc::not_found, "there is no provider " + provider});
   HttpClient client;
-  return finish(ask(context, client, "/api/admin/llm/" + provider, std::string(codec::written(buffer)), "PATCH"), json, show_status);
+  return finish(ask(context, client, "/api/admin/llm/" + provider, std::string(codec::written(buffer)), "PATCH"), json,
+                show_status);
 }
 
 int queue(const Context& context, const std::string& mode, bool json) {

@@ -32,7 +32,8 @@ std::filesystem::path state_file(const Context& context) {
   if (std::filesystem::exists(context.data(), ignored)) return context.data() / "chat.json";
   const char* xdg = std::getenv("XDG_STATE_HOME");
   const char* home = std::getenv("HOME");
-  const std::filesystem::path base = xdg && *xdg ? std::filesystem::path(xdg) : std::filesystem::path(home ? home : ".") / ".local/state";
+  const std::filesystem::path base =
+      xdg && *xdg ? std::filesystem::path(xdg) : std::filesystem::path(home ? home : ".") / ".local/state";
   return base / "onboarding" / "chat.json";
 }
 
@@ -40,8 +41,11 @@ void save(const std::filesystem::path& file, const Saved& saved) {
   rapidjson::StringBuffer buffer;
   codec::JsonWriter w(buffer);
   w.StartObject();
-  const std::pair<const char*, const std::string*> members[] = {
-      {"url", &saved.url}, {"session_id", &saved.session_id}, {"token", &saved.token}, {"pending_key", &saved.pending_key}, {"pending_text", &saved.pending_text}};
+  const std::pair<const char*, const std::string*> members[] = {{"url", &saved.url},
+                                                                {"session_id", &saved.session_id},
+                                                                {"token", &saved.token},
+                                                                {"pending_key", &saved.pending_key},
+                                                                {"pending_text", &saved.pending_text}};
   for (const auto& [name, value] : members) {
     codec::write_key(w, name);
     codec::write_string(w, *value);
@@ -54,7 +58,8 @@ void save(const std::filesystem::path& file, const Saved& saved) {
   const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   const bool whole = fd >= 0 && ::write(fd, buffer.GetString(), buffer.GetSize()) == static_cast<ssize_t>(buffer.GetSize());
   if (fd >= 0) ::close(fd);
-  if (!whole || ::rename(fresh.c_str(), file.c_str()) != 0) note("(cannot write " + file.string() + ": --resume will not find this conversation)");
+  if (!whole || ::rename(fresh.c_str(), file.c_str()) != 0)
+    note("(cannot write " + file.string() + ": --resume will not find this conversation)");
 }
 
 std::optional<Saved> load(const std::filesystem::path& file) {
@@ -88,7 +93,8 @@ std::string object(std::initializer_list<std::pair<std::string_view, std::string
 
 class Conversation {
  public:
-  Conversation(const Context& context, const ChatOptions& options) : context_(context), options_(options), file_(state_file(context)) {}
+  Conversation(const Context& context, const ChatOptions& options)
+      : context_(context), options_(options), file_(state_file(context)) {}
 
   int run();
 
@@ -119,7 +125,8 @@ std::string Conversation::base() const {
 }
 
 result<HttpAnswer> Conversation::insist(const std::string& path, const std::string& key, const std::string& body) {
-  const auto deadline = std::chrono::steady_clock::now() + milliseconds(static_cast<std::int64_t>(options_.patience_seconds * 1000));
+  const auto deadline =
+      std::chrono::steady_clock::now() + milliseconds(static_cast<std::int64_t>(options_.patience_seconds * 1000));
   std::vector<std::string> headers;
   if (!saved_.token.empty()) headers.push_back("Authorization: Bearer " + saved_.token);
   if (!key.empty()) headers.push_back("Idempotency-Key: " + key);
@@ -128,7 +135,8 @@ result<HttpAnswer> Conversation::insist(const std::string& path, const std::stri
   std::string target = path, content = body;
   for (;;) {
     const std::string at = base();
-    if (at.empty()) return failure(Errc::not_running, "no server runs in " + context_.data().string() + "; --url says where one is");
+    if (at.empty())
+      return failure(Errc::not_running, "no server runs in " + context_.data().string() + "; --url says where one is");
     auto answer = client_.send(at + target, headers, content, request_timeout);
     milliseconds wait = pause;
     if (answer && answer->status == 202) {  // queued: ask for the turn until it is done
@@ -150,7 +158,8 @@ result<HttpAnswer> Conversation::insist(const std::string& path, const std::stri
       pause = std::min(longest_pause, pause * 2);
     }
     if (std::chrono::steady_clock::now() + wait > deadline)
-      return answer ? failure(Errc::not_running, "the server said " + std::to_string(answer->status) + " until patience was over") : tl::unexpected(answer.error());
+      return answer ? failure(Errc::not_running, "the server said " + std::to_string(answer->status) + " until patience was over")
+                    : tl::unexpected(answer.error());
     std::this_thread::sleep_for(wait);  // the back-off of a client: nothing to wait for but time
   }
 }
@@ -175,12 +184,15 @@ result<void> Conversation::show(const HttpAnswer& answer) {
   if (!turn.empty() && turn == last_shown_turn_) return {};  // the message had been answered: its reply stands above
   if (const auto* extracted = codec::find_member(*parsed, "extracted"); extracted && extracted->IsObject())
     for (const auto& field : extracted->GetObject())
-      std::cout << "  + " << field.name.GetString() << ": " << (field.value.IsString() ? field.value.GetString() : codec::canonical_json(field.value)) << '\n';
+      std::cout << "  + " << field.name.GetString() << ": "
+                << (field.value.IsString() ? field.value.GetString() : codec::canonical_json(field.value)) << '\n';
   if (const auto* rejected = codec::find_member(*parsed, "rejected"); rejected && rejected->IsArray())
     for (const auto& field : rejected->GetArray())
-      std::cout << "  - " << codec::string_member(field, "field") << ": " << codec::string_member(field, "value") << " (" << codec::string_member(field, "reason") << ")\n";
+      std::cout << "  - " << codec::string_member(field, "field") << ": " << codec::string_member(field, "value") << " ("
+                << codec::string_member(field, "reason") << ")\n";
   std::cout << codec::string_member(*parsed, "response") << std::endl;
-  if (codec::bool_member(*parsed, "is_complete") && at_terminal_) note("(complete; you may still correct something, or end with Ctrl-D)");
+  if (codec::bool_member(*parsed, "is_complete") && at_terminal_)
+    note("(complete; you may still correct something, or end with Ctrl-D)");
   return {};
 }
 
@@ -191,7 +203,11 @@ result<void> Conversation::begin() {
   if (answer->status != 201 && answer->status != 200) return refused(*answer);
   const auto parsed = codec::parse_json(answer->body);
   if (!parsed) return failure(Errc::not_running, "the answer is not JSON");
-  saved_ = {base(), std::string(codec::string_member(*parsed, "session_id")), std::string(codec::string_member(*parsed, "token")), {}, {}};
+  saved_ = {base(),
+            std::string(codec::string_member(*parsed, "session_id")),
+            std::string(codec::string_member(*parsed, "token")),
+            {},
+            {}};
   save(file_, saved_);
   note("(session " + saved_.session_id + ")");
   return show(*answer);
@@ -228,7 +244,8 @@ result<void> Conversation::say(const std::string& text) {
     saved_.pending_text = text;
     save(file_, saved_);
   }
-  const auto answer = insist("/api/onboarding/sessions/" + saved_.session_id + "/messages", saved_.pending_key, object({{"message", text}}));
+  const auto answer =
+      insist("/api/onboarding/sessions/" + saved_.session_id + "/messages", saved_.pending_key, object({{"message", text}}));
   if (!answer) return tl::unexpected(answer.error());
   saved_.pending_key.clear();
   saved_.pending_text.clear();

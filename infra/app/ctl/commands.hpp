@@ -12,18 +12,18 @@
 namespace onboarding::app {
 
 struct ChatOptions {
-  std::string url;         // empty: the server that runs in the data folder
+  std::string url;  // empty: the server that runs in the data folder
   std::string flow, locale;
-  bool resume = false;     // go on with the saved session
-  bool json = false;       // answers as the server's JSON, one a line
+  bool resume = false;            // go on with the saved session
+  bool json = false;              // answers as the server's JSON, one a line
   double patience_seconds = 300;  // how long a message is repeated while the server does not answer
 };
 int chat(const Context&, const ChatOptions&);
 
 struct TailOptions {
   bool follow = false, json = false, open = false;
-  std::string session;                 // only this stream
-  std::optional<std::uint64_t> last;   // only the last n events of each partition
+  std::string session;                // only this stream
+  std::optional<std::uint64_t> last;  // only the last n events of each partition
 };
 int events_tail(const Context&, const TailOptions&);
 struct ExportOptions {

@@ -26,13 +26,15 @@ int config_check(const Context& context) {
   if (!loaded) return complain(loaded.error());
   if (auto providers = configured_providers(*loaded); !providers) return complain(providers.error());
   if (auto plans = configured_plans(*loaded); !plans) return complain(plans.error());
-  for (const std::string& name : loaded->strange_variables()) note("the environment variable " + name + " is no setting of this version");
+  for (const std::string& name : loaded->strange_variables())
+    note("the environment variable " + name + " is no setting of this version");
   note(file ? file->string() + " and the environment are good" : "there is no file; the environment is good");
   return exit_good;
 }
 
 int config_list() {
-  for (const Key& key : keys()) std::cout << key.name << '\t' << key.variable() << '\t' << key.default_value << '\t' << key.says << '\n';
+  for (const Key& key : keys())
+    std::cout << key.name << '\t' << key.variable() << '\t' << key.default_value << '\t' << key.says << '\n';
   return exit_good;
 }
 
@@ -44,7 +46,8 @@ int config_example() {
 int where(const Context& context, bool ready) {
   const auto running = read_running(context.data());
   if (!running) return complain({Errc::not_running, "no server runs in " + context.data().string()});
-  const std::string base = "http://" + running->configuration.text("http.listen"), admin = running->configuration.text("http.admin_listen");
+  const std::string base = "http://" + running->configuration.text("http.listen"),
+                    admin = running->configuration.text("http.admin_listen");
   if (ready) {
     HttpClient client;
     const auto answer = client.send(base + "/readyz", {}, {}, std::chrono::seconds(5));
@@ -53,7 +56,9 @@ int where(const Context& context, bool ready) {
   }
   std::cout << "  chat     " << base << "/         or in the terminal: build/onboardctl chat\n"
             << "  docs     " << base << "/docs\n";
-  if (!admin.empty()) std::cout << "  metrics  http://" << admin << "/metrics   statistics: http://" << admin << "/api/metrics/stats (key: operator.key)\n";
+  if (!admin.empty())
+    std::cout << "  metrics  http://" << admin << "/metrics   statistics: http://" << admin
+              << "/api/metrics/stats (key: operator.key)\n";
   std::cout << "  data     " << context.data().string() << "\n"
             << "  console  none in this version\n";
   return exit_good;

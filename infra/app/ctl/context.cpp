@@ -25,7 +25,8 @@ int complain(const Failure& error) {
   if (error.code == Errc::bad_configuration || error.code == Errc::not_in_this_version) return exit_wrong_use;
   if (error.code == Errc::not_found) return exit_not_found;
   if (error.code == Errc::not_running) return exit_no_server;
-  const bool damaged = error.code == Errc::damaged || error.code == log::Errc::corrupt || error.code == log::Errc::shorter_than_head;
+  const bool damaged =
+      error.code == Errc::damaged || error.code == log::Errc::corrupt || error.code == log::Errc::shorter_than_head;
   return damaged ? exit_damaged : exit_failed;
 }
 
@@ -38,7 +39,8 @@ result<std::string> log_path(const Context& context) {
     return failure(Errc::not_in_this_version, "only the embedded log (log.kind = \"sqlite\") can be read from here");
   const auto file = log_file(*configuration, context.data());
   std::error_code ignored;
-  if (!std::filesystem::exists(file, ignored)) return failure(Errc::not_found, "no log at " + file.string() + "; --data-dir or ONBOARD_DATA_DIR says where it is");
+  if (!std::filesystem::exists(file, ignored))
+    return failure(Errc::not_found, "no log at " + file.string() + "; --data-dir or ONBOARD_DATA_DIR says where it is");
   return file.string();
 }
 
@@ -49,7 +51,8 @@ result<OpenedLog> open_log(const Context& context, bool open_texts) {
   if (open_texts) {
     std::error_code ignored;
     if (!std::filesystem::exists(context.data() / "master.key", ignored))
-      return failure(Errc::not_found, (context.data() / "master.key").string() + " is missing: sealed texts cannot be read without it");
+      return failure(Errc::not_found,
+                     (context.data() / "master.key").string() + " is missing: sealed texts cannot be read without it");
     const auto secrets = privacy::Secrets::load_or_create(context.data());
     if (!secrets) return tl::unexpected(secrets.error());
     auto keys = privacy::SqliteKeyStore::open_read_only(context.data() / "keys.db", secrets->wrapping_key());

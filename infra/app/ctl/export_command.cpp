@@ -41,7 +41,9 @@ class Sink {
         if (interrupted && !owned_) return failure(Errc::bad_data_folder, "interrupted");  // nobody may ever read on
         continue;
       }
-      if (written < 0) return failure(Errc::bad_data_folder, std::string("cannot write: ") + std::error_code(errno, std::generic_category()).message());
+      if (written < 0)
+        return failure(Errc::bad_data_folder,
+                       std::string("cannot write: ") + std::error_code(errno, std::generic_category()).message());
       lines.remove_prefix(static_cast<std::size_t>(written));
       bytes_ += static_cast<std::uint64_t>(written);
     }
@@ -82,12 +84,15 @@ result<exporting::Filter> filter_of(const Context& context, const ExportOptions&
   filter.types = options.types;
   filter.session = options.session;
   filter.flow = options.flow;
-  for (auto [text, time, name] : {std::tuple(&options.since, &filter.since, "--since"), std::tuple(&options.before, &filter.before, "--before")}) {
+  for (auto [text, time, name] :
+       {std::tuple(&options.since, &filter.since, "--since"), std::tuple(&options.before, &filter.before, "--before")}) {
     if (text->empty()) continue;
     *time = codec::parse_time(*text);
-    if (!*time) return failure(Errc::bad_configuration, std::string(name) + " " + *text + " is no time; write e.g. 2026-11-21T08:00:00Z");
+    if (!*time)
+      return failure(Errc::bad_configuration, std::string(name) + " " + *text + " is no time; write e.g. 2026-11-21T08:00:00Z");
   }
-  if (const auto unknown = exporting::unknown_type(filter)) return failure(Errc::bad_configuration, "--type " + *unknown + " is no event type; onboardctl events tail shows some");
+  if (const auto unknown = exporting::unknown_type(filter))
+    return failure(Errc::bad_configuration, "--type " + *unknown + " is no event type; onboardctl events tail shows some");
   if (!options.user.empty()) {
     auto secrets = privacy::Secrets::load_or_create(context.data());
     if (!secrets) return tl::unexpected(secrets.error());
@@ -99,7 +104,8 @@ result<exporting::Filter> filter_of(const Context& context, const ExportOptions&
 }  // namespace
 
 int events_export(const Context& context, const ExportOptions& options) {
-  if (options.resume && (options.output.empty() || !options.after.empty())) return complain({Errc::bad_configuration, "--resume goes with --output and without --after"});
+  if (options.resume && (options.output.empty() || !options.after.empty()))
+    return complain({Errc::bad_configuration, "--resume goes with --output and without --after"});
   auto opened = open_log(context, options.open);
   if (!opened) return complain(opened.error());
   auto filter = filter_of(context, options);
@@ -109,7 +115,8 @@ int events_export(const Context& context, const ExportOptions& options) {
   auto mark = options.resume ? read_mark(mark_file) : std::nullopt;
   std::error_code unknown;
   if (const auto size = std::filesystem::file_size(options.output, unknown); mark && (unknown || size < mark->bytes))
-    return complain({Errc::bad_configuration, options.output + " is gone or shorter than " + mark_file + " says; without --resume it begins anew"});
+    return complain({Errc::bad_configuration,
+                     options.output + " is gone or shorter than " + mark_file + " says; without --resume it begins anew"});
   if (options.resume && !mark) note("there is nothing to resume: beginning");
   auto cursor = exporting::Cursor::parse(mark ? mark->cursor : options.after, *opened->log);
   if (!cursor) return complain({Errc::bad_configuration, cursor.error().detail});
@@ -125,14 +132,15 @@ int events_export(const Context& context, const ExportOptions& options) {
   Sink sink(fd, !options.output.empty(), options.zstd);
   if (mark) sink.begin_at(mark->bytes);
 
-  struct sigaction on_end{};  // no SA_RESTART: a write into a pipe that nobody reads must end, too
+  struct sigaction on_end {};  // no SA_RESTART: a write into a pipe that nobody reads must end, too
   on_end.sa_handler = [](int) { interrupted = true; };
   for (const int signal : {SIGINT, SIGTERM}) ::sigaction(signal, &on_end, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
   std::optional<LogGrowth> growth;
   if (options.follow) growth.emplace(*opened->log);
 
-  exporting::EventExport events(*opened->log, *opened->keys, std::move(*filter), std::move(*cursor), options.open ? codec::Reveal::open : codec::Reveal::sealed);
+  exporting::EventExport events(*opened->log, *opened->keys, std::move(*filter), std::move(*cursor),
+                                options.open ? codec::Reveal::open : codec::Reveal::sealed);
   Progress progress("events", events.read());
   std::string lines;
   while (!interrupted) {
@@ -141,7 +149,8 @@ int events_export(const Context& context, const ExportOptions& options) {
     if (!more) return complain(more.error());
     if (auto written = sink.write(lines); !written) return complain(written.error());
     // The mark never runs ahead of what is on the disk.
-    if (!options.output.empty() && !lines.empty() && (!sink.sync() || !write_mark(mark_file, {sink.bytes(), events.cursor().text(opened->log->log_id())})))
+    if (!options.output.empty() && !lines.empty() &&
+        (!sink.sync() || !write_mark(mark_file, {sink.bytes(), events.cursor().text(opened->log->log_id())})))
       return complain({Errc::bad_data_folder, mark_file + ": cannot be written"});
     progress.show(events.read(), events.total());
     if (*more) continue;
@@ -149,7 +158,8 @@ int events_export(const Context& context, const ExportOptions& options) {
     growth->wait(std::chrono::seconds(1));  // Ctrl-C is looked for in between
   }
   progress.done();
-  note(std::to_string(events.told()) + " events" + (interrupted && !options.follow ? ", interrupted" + std::string(options.output.empty() ? "" : "; --resume goes on") : ""));
+  note(std::to_string(events.told()) + " events" +
+       (interrupted && !options.follow ? ", interrupted" + std::string(options.output.empty() ? "" : "; --resume goes on") : ""));
   return interrupted && !options.follow ? exit_failed : exit_good;
 }
 

@@ -28,7 +28,8 @@ std::string describe(const codec::DecodedEvent& event, const std::string& log_id
 }
 
 /// Prints a partition's events after `seen` and moves it. False with the failure said.
-result<void> print_partition(OpenedLog& opened, const std::string& log_id, std::uint32_t partition, std::uint64_t& seen, const TailOptions& options) {
+result<void> print_partition(OpenedLog& opened, const std::string& log_id, std::uint32_t partition, std::uint64_t& seen,
+                             const TailOptions& options) {
   for (;;) {
     const auto records = opened.log->read_partition(partition, seen, page_records, page_bytes);
     if (!records) return tl::unexpected(records.error());
@@ -108,9 +109,10 @@ void print_json(const std::string& id, const domain::State& state, bool open) {
 }
 
 void print_text(const std::string& id, const domain::State& state, bool open) {
-  std::cout << id << "  " << domain::to_string(state.status) << "  version " << state.version << "  flow " << (state.flow ? state.flow->name : "?")
-            << "\n  user      " << shown(state.user_id, open) << "\n  created   " << codec::format_time(state.created_at) << "\n  updated   "
-            << codec::format_time(state.updated_at) << "\n  missing  ";
+  std::cout << id << "  " << domain::to_string(state.status) << "  version " << state.version << "  flow "
+            << (state.flow ? state.flow->name : "?") << "\n  user      " << shown(state.user_id, open) << "\n  created   "
+            << codec::format_time(state.created_at) << "\n  updated   " << codec::format_time(state.updated_at)
+            << "\n  missing  ";
   for (const std::string& name : domain::missing_fields(state)) std::cout << ' ' << name;
   std::cout << "\n  fields\n";
   for (const auto& [name, field] : state.fields)
@@ -167,10 +169,13 @@ int events_stats(const Context& context, bool json) {
   const auto report = log::sqlite_stats(*path);
   if (!report) return complain(report.error());
   if (!json) {
-    std::cout << "log        " << report->log_id << "\nrecords    " << report->records << "\nevents     " << report->events << "\nstreams    "
-              << report->streams << "\npayload    " << report->payload_bytes << " bytes\nfiles      " << report->file_bytes << " bytes\n";
+    std::cout << "log        " << report->log_id << "\nrecords    " << report->records << "\nevents     " << report->events
+              << "\nstreams    " << report->streams << "\npayload    " << report->payload_bytes << " bytes\nfiles      "
+              << report->file_bytes << " bytes\n";
     for (std::size_t p = 0; p < report->partitions.size(); ++p)
-      if (report->partitions[p].records) std::cout << "  " << p << ": " << report->partitions[p].records << " records, head " << report->partitions[p].head << '\n';
+      if (report->partitions[p].records)
+        std::cout << "  " << p << ": " << report->partitions[p].records << " records, head " << report->partitions[p].head
+                  << '\n';
     return exit_good;
   }
   rapidjson::StringBuffer buffer;
@@ -178,8 +183,10 @@ int events_stats(const Context& context, bool json) {
   w.StartObject();
   codec::write_key(w, "log_id");
   codec::write_string(w, report->log_id);
-  const std::pair<const char*, std::uint64_t> counts[] = {{"records", report->records},     {"events", report->events},
-                                                          {"streams", report->streams},     {"payload_bytes", report->payload_bytes},
+  const std::pair<const char*, std::uint64_t> counts[] = {{"records", report->records},
+                                                          {"events", report->events},
+                                                          {"streams", report->streams},
+                                                          {"payload_bytes", report->payload_bytes},
                                                           {"file_bytes", report->file_bytes}};
   for (const auto& [name, value] : counts) {
     codec::write_key(w, name);
@@ -198,9 +205,11 @@ int events_rebuild_head(const Context& context, bool yes) {
   const auto path = log_path(context);
   if (!path) return complain(path.error());
   if (!yes) {
-    note("The head file beside " + *path + " says how far the server acknowledged. Writing it anew accepts the log as it is:\n"
+    note("The head file beside " + *path +
+         " says how far the server acknowledged. Writing it anew accepts the log as it is:\n"
          "acknowledged records that are missing at its end are given up, and nobody will be told again that they are.\n"
-         "Restore the newest copy of the log and its head file first, if there is one. To go on: onboardctl events rebuild-head --yes");
+         "Restore the newest copy of the log and its head file first, if there is one. To go on: onboardctl events rebuild-head "
+         "--yes");
     return exit_wrong_use;
   }
   const auto configuration = context.configuration();
@@ -229,10 +238,8 @@ int session_show(const Context& context, const std::string& session_id, bool jso
   if (events->empty()) return complain({Errc::not_found, "no session " + session_id});
   domain::State state = domain::initial();
   for (const codec::DecodedEvent& event : *events) domain::evolve(state, event.recorded, **flows);
-  if (json)
-    print_json(session_id, state, open);
-  else
-    print_text(session_id, state, open);
+  if (json) print_json(session_id, state, open);
+  else print_text(session_id, state, open);
   return exit_good;
 }
 

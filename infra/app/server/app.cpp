@@ -50,7 +50,9 @@ result<std::vector<domain::Flow>> read_flows(const Configuration& c) {
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(c.text("flows.path"), error))
     if (entry.path().extension() == ".json") files.push_back(entry.path());
-  if (error) return failure(Errc::bad_configuration, c.source("flows.path") + ": flows.path: " + c.text("flows.path") + ": " + error.message());
+  if (error)
+    return failure(Errc::bad_configuration,
+                   c.source("flows.path") + ": flows.path: " + c.text("flows.path") + ": " + error.message());
   std::sort(files.begin(), files.end());
   for (const auto& file : files) {
     std::ifstream in(file);
@@ -58,12 +60,11 @@ result<std::vector<domain::Flow>> read_flows(const Configuration& c) {
     content << in.rdbuf();
     auto flow = codec::parse_flow(content.str());
     if (!flow) return failure(Errc::bad_configuration, file.string() + ": " + flow.error().message());
-    if (auto sound = domain::check(*flow); !sound) return failure(Errc::bad_configuration, file.string() + ": " + sound.error().message());
+    if (auto sound = domain::check(*flow); !sound)
+      return failure(Errc::bad_configuration, file.string() + ": " + sound.error().message());
     const auto same = std::find_if(flows.begin(), flows.end(), [&](const domain::Flow& f) { return f.name == flow->name; });
-    if (same == flows.end())
-      flows.push_back(std::move(*flow));
-    else
-      *same = std::move(*flow);
+    if (same == flows.end()) flows.push_back(std::move(*flow));
+    else *same = std::move(*flow);
   }
   return flows;
 }
@@ -101,7 +102,8 @@ http::HttpOptions http_options(const Configuration& c, std::string operator_key)
   h.threads = static_cast<std::uint32_t>(c.integer("http.threads"));
   h.operator_key = std::move(operator_key);
   h.throttle.requests_per_minute_per_ip = static_cast<std::uint32_t>(c.integer("throttle.requests_per_minute_per_ip"));
-  h.throttle.messages_per_minute_per_ip = c.is_set("throttle.messages_per_minute_per_ip") ? c.integer("throttle.messages_per_minute_per_ip") : -1;
+  h.throttle.messages_per_minute_per_ip =
+      c.is_set("throttle.messages_per_minute_per_ip") ? c.integer("throttle.messages_per_minute_per_ip") : -1;
   h.throttle.trusted_proxies = c.list("throttle.trusted_proxies");
   h.cors_origins = c.list("http.cors_origins");
   h.version = std::string(version());
@@ -149,13 +151,15 @@ result<void> App::Parts::check_keys() const {
     return ::stat((options.data / name).c_str(), &file) == 0 && file.st_size > 0;
   };
   const auto lost = [&](const char* name, const std::string& sealed) {
-    return failure(Errc::bad_data_folder, (options.data / name).string() + " is missing, and " + sealed +
-                                              " cannot be read without it: restore it from the back-up, or begin with an empty data folder");
+    return failure(Errc::bad_data_folder,
+                   (options.data / name).string() + " is missing, and " + sealed +
+                       " cannot be read without it: restore it from the back-up, or begin with an empty data folder");
   };
   bool has_events = false;
   if (c().text("log.kind") != "memory")
     for (std::uint32_t p = 0; p < log->partitions() && !has_events; ++p) has_events = log->head(p) > 0;
-  if (!there("master.key") && (has_events || there("keys.db"))) return lost("master.key", there("keys.db") ? "keys.db" : "the event log");
+  if (!there("master.key") && (has_events || there("keys.db")))
+    return lost("master.key", there("keys.db") ? "keys.db" : "the event log");
   if (!there("keys.db") && has_events) return lost("keys.db", "the event log");
   return {};
 }
@@ -244,7 +248,8 @@ result<void> App::Parts::start_runtime() {
   runtime_options.model.queue = {c().flag("queue_mode.auto") ? model::QueueMode::automatic : model::QueueMode::off,
                                  static_cast<std::uint32_t>(c().integer("queue_mode.active_sessions_above")),
                                  static_cast<std::uint32_t>(c().integer("queue_mode.rate_limit_errors_5m_above"))};
-  runtime_options.model.cost = [](std::string_view provider, std::string_view model, const domain::Usage& usage, domain::Timestamp at) {
+  runtime_options.model.cost = [](std::string_view provider, std::string_view model, const domain::Usage& usage,
+                                  domain::Timestamp at) {
     return pricing::cost_nanodollars(provider, model, usage, at).value_or(-1);
   };
   runtime_options.model.cache = {c().flag("model.cache.enabled"), std::chrono::seconds(c().integer("model.cache.ttl_seconds")),
@@ -252,7 +257,9 @@ result<void> App::Parts::start_runtime() {
   if (c().is_set("model.shared_budget_url")) {
     runtime_options.model.share_rules.max_servers = static_cast<std::uint32_t>(c().integer("model.max_servers"));
     auto books = projections::make_share_store(c().text("model.shared_budget_url"), runtime_options.model.share_rules);
-    if (!books) return failure(Errc::bad_configuration, c().source("model.shared_budget_url") + ": model.shared_budget_url: " + books.error().message());
+    if (!books)
+      return failure(Errc::bad_configuration,
+                     c().source("model.shared_budget_url") + ": model.shared_budget_url: " + books.error().message());
     share_store = std::move(*books);
     runtime_options.model.shares = share_store.get();
     runtime_options.model.server_id = log->log_id();
@@ -273,8 +280,9 @@ result<void> App::Parts::start_runtime() {
 result<void> App::Parts::start_http() {
   access_log = http::make_access_log(request_sink(options.data));
   projections::Queries& queries = read_models ? read_models->queries() : no_read_models;
-  http::HttpPorts ports{runtime->gateway(), queries, *secrets, *log, *metrics, system_clock(), system_random(), [this] { return health(); },
-                        access_log.get(), model_changes.get()};
+  http::HttpPorts ports{
+      runtime->gateway(),          queries,          *secrets,           *log, *metrics, system_clock(), system_random(),
+      [this] { return health(); }, access_log.get(), model_changes.get()};
   auto started = http::start_http(http_options(c(), operator_key), ports);
   if (!started) return tl::unexpected(started.error());
   http = std::move(*started);
@@ -309,7 +317,8 @@ result<std::set<Role>> parse_roles(std::string_view text) {
   }
   if (roles.empty()) return failure(Errc::bad_configuration, "--roles names none");
   if (roles.contains(Role::api) != roles.contains(Role::sessions))
-    return failure(Errc::not_in_this_version, "--roles: api and sessions in different processes need the Kafka log; with the embedded log they go together");
+    return failure(Errc::not_in_this_version,
+                   "--roles: api and sessions in different processes need the Kafka log; with the embedded log they go together");
   return roles;
 }
 
@@ -320,11 +329,13 @@ result<std::unique_ptr<App>> App::start(AppOptions options) {
   parts->options = std::move(options);
   Parts& p = *parts;
   if (p.c().text("log.kind") == "kafka")
-    return failure(Errc::not_in_this_version, p.c().source("log.kind") + ": log.kind = \"kafka\": the Kafka log comes with a later version; use \"sqlite\"");
+    return failure(Errc::not_in_this_version,
+                   p.c().source("log.kind") + ": log.kind = \"kafka\": the Kafka log comes with a later version; use \"sqlite\"");
   if (auto made = make_folder(p.options.data); !made) return tl::unexpected(made.error());
   p.server_log = make_server_log();
   spdlog::set_default_logger(p.server_log);  // actors have no logger of their own: theirs are lines of the process
-  for (const std::string& name : p.c().strange_variables()) p.server_log->warn("the environment variable {} is no setting of this version", name);
+  for (const std::string& name : p.c().strange_variables())
+    p.server_log->warn("the environment variable {} is no setting of this version", name);
   if (auto done = p.open_log(); !done) return tl::unexpected(done.error());
   if (auto done = p.check_keys(); !done) return tl::unexpected(done.error());
   if (auto done = p.open_secrets(); !done) return tl::unexpected(done.error());
@@ -337,11 +348,11 @@ result<std::unique_ptr<App>> App::start(AppOptions options) {
   if (p.has(Role::api)) {
     if (auto done = p.start_http(); !done) return tl::unexpected(done.error());
   }
-  if (auto written = write_running(p.options.data, ::getpid(), p.c(), p.listen, p.admin_listen); !written) return tl::unexpected(written.error());
+  if (auto written = write_running(p.options.data, ::getpid(), p.c(), p.listen, p.admin_listen); !written)
+    return tl::unexpected(written.error());
   if (p.has(Role::api))
     p.server_log->info("ready: http://{} (admin: {})", p.listen, p.admin_listen.empty() ? "none" : "http://" + p.admin_listen);
-  else
-    p.server_log->info("ready");
+  else p.server_log->info("ready");
   return std::unique_ptr<App>(new App(std::move(parts)));
 }
 
@@ -380,11 +391,13 @@ bool App::drain(milliseconds patience, const std::function<bool()>& hurry) {
   bool drained = false;
   {
     std::unique_lock lock(waiting->mutex);
-    while (!waiting->drained && !hurry() && std::chrono::steady_clock::now() < deadline) waiting->changed.wait_for(lock, milliseconds(50));
+    while (!waiting->drained && !hurry() && std::chrono::steady_clock::now() < deadline)
+      waiting->changed.wait_for(lock, milliseconds(50));
     drained = waiting->drained;
   }
   if (p.http) {
-    const auto left = std::max(milliseconds(200), std::chrono::duration_cast<milliseconds>(deadline - std::chrono::steady_clock::now()));
+    const auto left =
+        std::max(milliseconds(200), std::chrono::duration_cast<milliseconds>(deadline - std::chrono::steady_clock::now()));
     drained = p.http->finish_drain(hurry() ? milliseconds(0) : left) && drained;
   }
   if (!drained) p.server_log->warn("gave up on requests that were not answered in time");

@@ -83,7 +83,8 @@ std::shared_ptr<spdlog::logger> make_server_log() {
 
 spdlog::sink_ptr request_sink(const std::filesystem::path& data) {
   if (!::isatty(STDOUT_FILENO)) return std::make_shared<spdlog::sinks::stdout_sink_mt>();
-  return std::make_shared<spdlog::sinks::rotating_file_sink_mt>((data / "log-files" / "requests.log").string(), file_bytes, files);
+  return std::make_shared<spdlog::sinks::rotating_file_sink_mt>((data / "log-files" / "requests.log").string(), file_bytes,
+                                                                files);
 }
 
 }  // namespace onboarding::app

@@ -34,7 +34,9 @@ void each_member(Visit&& visit) {
 
 /// A file is there as a whole or not at all, and after a crash, too.
 result<void> replace_file(const std::filesystem::path& file, const std::string& content) {
-  const auto wrong = [&] { return failure(Errc::bad_data_folder, file.string() + ": " + std::error_code(errno, std::generic_category()).message()); };
+  const auto wrong = [&] {
+    return failure(Errc::bad_data_folder, file.string() + ": " + std::error_code(errno, std::generic_category()).message());
+  };
   const auto fresh = file.string() + ".new";
   const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd < 0) return wrong();
@@ -140,7 +142,8 @@ void ModelChanges::apply(std::vector<model::ProviderSettings>& providers, model:
 void ModelChanges::change(ProviderChange change, Done done) {
   // What would be refused must not be written down: it would be in force after the next start.
   if (change.weight.value_or(0) > model::kGreatestWeight)
-    return done(failure(std::make_error_code(std::errc::invalid_argument), "a weight is at most " + std::to_string(model::kGreatestWeight)));
+    return done(failure(std::make_error_code(std::errc::invalid_argument),
+                        "a weight is at most " + std::to_string(model::kGreatestWeight)));
   {
     std::lock_guard lock(kept_->mutex);
     auto& all = kept_->providers[change.name];

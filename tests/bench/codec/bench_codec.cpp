@@ -15,12 +15,21 @@ const std::string stream = "ses_003_0123456789ABCDEFGHJKMNPQRS", turn = "trn_012
 const domain::Timestamp when{1'795'268'880'123'456us};
 
 const std::vector<domain::Event> message = {
-    domain::MessageReceived{turn, "I'm Zoë O'Brien-Smith from Acme GmbH, zoe at acme dot io, about forty of us", std::string(32, 'a'), std::string(64, 'b')},
+    domain::MessageReceived{turn, "I'm Zoë O'Brien-Smith from Acme GmbH, zoe at acme dot io, about forty of us",
+                            std::string(32, 'a'), std::string(64, 'b')},
     domain::TurnStarted{turn, 1}};
 const std::vector<domain::Event> outcome = {
     domain::LlmCallStarted{turn, 1, "openai", "gpt-4o-mini-2024-07-18", "p1", when},
-    domain::LlmCallSucceeded{turn, 1, "openai", "gpt-4o-mini-2024-07-18", "p1", "2026-11", {612, 0, -1, 71, 0, R"({"prompt_tokens":612,"completion_tokens":71})"}, 512,
-                             R"({"reply":"Nice to meet you, Zoë! What do you do at Acme?","fields":{"full_name":"Zoë O'Brien-Smith","email":"zoe at acme dot io"},"asks":["role"]})"},
+    domain::LlmCallSucceeded{
+        turn,
+        1,
+        "openai",
+        "gpt-4o-mini-2024-07-18",
+        "p1",
+        "2026-11",
+        {612, 0, -1, 71, 0, R"({"prompt_tokens":612,"completion_tokens":71})"},
+        512,
+        R"({"reply":"Nice to meet you, Zoë! What do you do at Acme?","fields":{"full_name":"Zoë O'Brien-Smith","email":"zoe at acme dot io"},"asks":["role"]})"},
     domain::FieldExtracted{turn, "full_name", {domain::FieldType::person_name, "Zoë O'Brien-Smith"}, true},
     domain::FieldExtracted{turn, "email", {domain::FieldType::email, "zoe@acme.io"}, true},
     domain::AssistantReplied{turn, "Nice to meet you, Zoë! What do you do at Acme?", {"role"}, "openai", false}};
@@ -28,11 +37,19 @@ const std::vector<domain::Event> outcome = {
 struct Turn {
   privacy::MemoryKeyStore keys;
   privacy::SealingKeyPtr key;
-  codec::RecordMeta meta{std::string(32, 'u'), std::string(32, 'v'), "req_0123456789ABCDEFGHJKMNPQRS", turn,
-                         "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "free"};
+  codec::RecordMeta meta{std::string(32, 'u'),
+                         std::string(32, 'v'),
+                         "req_0123456789ABCDEFGHJKMNPQRS",
+                         turn,
+                         "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+                         "free"};
 
-  Turn() { keys.obtain(meta.user, [&](auto obtained) { key = *obtained; }); }
-  std::string encode(const std::vector<domain::Event>& events) const { return *codec::encode(meta, stream, 5, when, events, key.get()); }
+  Turn() {
+    keys.obtain(meta.user, [&](auto obtained) { key = *obtained; });
+  }
+  std::string encode(const std::vector<domain::Event>& events) const {
+    return *codec::encode(meta, stream, 5, when, events, key.get());
+  }
   log::Record record(const std::vector<domain::Event>& events) const {
     log::Record record;
     record.partition = 3;

@@ -39,8 +39,8 @@ Values values_of(const rapidjson::Value* object) {
   return out;
 }
 
-const Values standing{{"full_name", "Zoë O'Brien"}, {"email", "zoe@acme.io"}, {"company", "Acme GmbH"},
-                      {"role", "CTO"},              {"team_size", "40"},      {"goal", "cut churn"}};
+const Values standing{{"full_name", "Zoë O'Brien"}, {"email", "zoe@acme.io"}, {"company", "Acme GmbH"}, {"role", "CTO"},
+                      {"team_size", "40"},          {"goal", "cut churn"}};
 
 model::ExtractionRequest request_of(const rapidjson::Value& line, std::shared_ptr<const domain::Flow> flow) {
   model::ExtractionRequest request;
@@ -132,13 +132,17 @@ Tally evaluate(const std::string& file, bool show_misses) {
     if (const auto* either = codec::find_member(line, "either"); either && matches(values_of(either))) want = values_of(either);
     bool right = matches(want);
     for (const auto& [field, value] : got) {
-      auto& count = tally.by_type[std::string(domain::to_string(flow->find(field)->type)) + (field == "role" || field == "goal" ? " (" + field + ")" : "")];
+      auto& count = tally.by_type[std::string(domain::to_string(flow->find(field)->type)) +
+                                  (field == "role" || field == "goal" ? " (" + field + ")" : "")];
       if (want.contains(field) && same(flow->find(field)->type, value, want[field])) ++count.right;
       else ++count.wrong;
     }
     for (const auto& [field, value] : want)
       if (!got.contains(field) || !same(flow->find(field)->type, got[field], value))
-        ++tally.by_type[std::string(domain::to_string(flow->find(field)->type)) + (field == "role" || field == "goal" ? " (" + field + ")" : "")].missed;
+        ++tally
+              .by_type[std::string(domain::to_string(flow->find(field)->type)) +
+                       (field == "role" || field == "goal" ? " (" + field + ")" : "")]
+              .missed;
     if (const auto* wanted = codec::find_member(line, "refused"))
       for (const auto& field : wanted->GetArray()) {
         ++tally.refusals_wanted;
@@ -160,13 +164,14 @@ Tally evaluate(const std::string& file, bool show_misses) {
 }
 
 void print(const std::string& file, const Tally& tally) {
-  std::printf("%s: %d sentences, %d wholly right (%.1f %%), %.1f us of CPU a sentence, refusals %d of %d\n", file.c_str(), tally.lines, tally.lines_right,
-              100.0 * tally.lines_right / std::max(1, tally.lines), tally.microseconds / std::max(1, tally.lines), tally.refusals_right, tally.refusals_wanted);
+  std::printf("%s: %d sentences, %d wholly right (%.1f %%), %.1f us of CPU a sentence, refusals %d of %d\n", file.c_str(),
+              tally.lines, tally.lines_right, 100.0 * tally.lines_right / std::max(1, tally.lines),
+              tally.microseconds / std::max(1, tally.lines), tally.refusals_right, tally.refusals_wanted);
   std::printf("  %-16s %6s %6s %6s %10s %8s\n", "field type", "right", "wrong", "missed", "precision", "recall");
   Count all;
   const auto row = [](const std::string& name, const Count& c) {
-    std::printf("  %-16s %6d %6d %6d %10.3f %8.3f\n", name.c_str(), c.right, c.wrong, c.missed, c.right / std::max(1.0, double(c.right + c.wrong)),
-                c.right / std::max(1.0, double(c.right + c.missed)));
+    std::printf("  %-16s %6d %6d %6d %10.3f %8.3f\n", name.c_str(), c.right, c.wrong, c.missed,
+                c.right / std::max(1.0, double(c.right + c.wrong)), c.right / std::max(1.0, double(c.right + c.missed)));
   };
   for (const auto& [type, count] : tally.by_type) {
     row(type, count);

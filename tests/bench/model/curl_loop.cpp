@@ -83,6 +83,7 @@ int main(int argc, char** argv) {
     for (; phase != ending && open < in_flight; ++open) submit();
   }
   std::printf("%ld in flight: %.0f calls/s, %.1f us CPU a call, %ld failures\n", in_flight,
-              static_cast<double>(calls) / static_cast<double>(seconds), cpu * 1e6 / static_cast<double>(std::max(1L, calls)), returned.failures);
+              static_cast<double>(calls) / static_cast<double>(seconds), cpu * 1e6 / static_cast<double>(std::max(1L, calls)),
+              returned.failures);
   return returned.failures ? 1 : 0;
 }

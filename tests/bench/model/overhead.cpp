@@ -24,7 +24,8 @@ class InstantClient final : public ProviderClient {
  public:
   void call(const Prompt&, std::chrono::milliseconds, TextSink, std::function<void(CallResult)> done) override {
     CallResult r;
-    r.answer = R"({"reply":"Thank you, Ann. What is your e-mail address?","fields":{"full_name":"Ann Smith","email":null},"asks":["email"]})";
+    r.answer =
+        R"({"reply":"Thank you, Ann. What is your e-mail address?","fields":{"full_name":"Ann Smith","email":null},"asks":["email"]})";
     r.usage.input_tokens = 900;
     r.usage.output_tokens = 40;
     r.was_sent = true;
@@ -33,7 +34,8 @@ class InstantClient final : public ProviderClient {
 };
 
 // Asks on each tick; ends by itself with the last answer.
-caf::behavior pacer(caf::event_based_actor* self, caf::actor supervisor, RequestPtr request, std::size_t count, std::shared_ptr<std::vector<double>> took_us) {
+caf::behavior pacer(caf::event_based_actor* self, caf::actor supervisor, RequestPtr request, std::size_t count,
+                    std::shared_ptr<std::vector<double>> took_us) {
   return {[=](std::int64_t sent_ns) {
     self->request(supervisor, caf::infinite, extract_atom::value, request).then([=](const OutcomePtr&) {
       took_us->push_back(static_cast<double>(SteadyClock::now().time_since_epoch().count() - sent_ns) / 1e3);
@@ -62,7 +64,8 @@ double cpu_seconds() {
 }
 
 // Keeps `in_flight` extractions open until `count` have been answered.
-void driver(caf::event_based_actor* self, caf::actor supervisor, RequestPtr request, std::size_t count, std::shared_ptr<std::vector<double>> took_us) {
+void driver(caf::event_based_actor* self, caf::actor supervisor, RequestPtr request, std::size_t count,
+            std::shared_ptr<std::vector<double>> took_us) {
   const auto started = SteadyClock::now();
   self->request(supervisor, caf::infinite, extract_atom::value, request).then([=](const OutcomePtr&) {
     took_us->push_back(std::chrono::duration<double, std::micro>(SteadyClock::now() - started).count());
@@ -106,7 +109,8 @@ void measure(const char* name, bool network, std::size_t count, std::size_t in_f
   std::sort(all.begin(), all.end());
   const auto at = [&](double q) { return all[static_cast<std::size_t>(q * static_cast<double>(all.size() - 1))]; };
   std::printf("%-10s in flight %4zu: %8.0f/s  cpu %6.2f us each  p50 %8.1f us  p99 %8.1f us\n", name, in_flight,
-              static_cast<double>(all.size()) / seconds, (cpu_seconds() - cpu) * 1e6 / static_cast<double>(all.size()), at(0.5), at(0.99));
+              static_cast<double>(all.size()) / seconds, (cpu_seconds() - cpu) * 1e6 / static_cast<double>(all.size()), at(0.5),
+              at(0.99));
 }
 
 // At a steady rate, whatever was answered: one call a millisecond, with every kind of limit in force.
@@ -151,7 +155,8 @@ void measure_extractor(std::size_t count) {
   const auto cpu = cpu_seconds();
   std::size_t sure = 0;
   for (std::size_t i = 0; i < count; ++i) sure += extract_offline(*request).has_value();
-  std::printf("extractor alone: cpu %6.2f us each (sure: %zu of %zu)\n", (cpu_seconds() - cpu) * 1e6 / static_cast<double>(count), sure, count);
+  std::printf("extractor alone: cpu %6.2f us each (sure: %zu of %zu)\n", (cpu_seconds() - cpu) * 1e6 / static_cast<double>(count),
+              sure, count);
 }
 
 }  // namespace

@@ -57,7 +57,8 @@ class SlidingMinute final : public Meter {
 
 class LeakyBucket final : public Meter {
  public:
-  LeakyBucket(double limit, std::chrono::nanoseconds window) : limit_(limit), level_(limit), per_second_(limit / seconds(window)) {}
+  LeakyBucket(double limit, std::chrono::nanoseconds window)
+      : limit_(limit), level_(limit), per_second_(limit / seconds(window)) {}
   double left(Instant now) override {
     level_ = std::min(limit_, level_ + per_second_ * seconds(now - at_));
     at_ = now;
@@ -128,8 +129,10 @@ class StrictProvider {
     const auto of = [&](double used, double limit) {
       if (limit > 0) most = std::max(most, used / limit);
     };
-    of(static_cast<double>(accepted), shape_.rpm * minutes), of(static_cast<double>(accepted), shape_.rpd), of(used_tokens, shape_.tpm * minutes);
-    of(used_input, shape_.input_tpm * minutes), of(used_output, shape_.output_tpm * minutes), of(busy_seconds, shape_.concurrent * minutes * 60);
+    of(static_cast<double>(accepted), shape_.rpm * minutes), of(static_cast<double>(accepted), shape_.rpd),
+        of(used_tokens, shape_.tpm * minutes);
+    of(used_input, shape_.input_tpm * minutes), of(used_output, shape_.output_tpm * minutes),
+        of(busy_seconds, shape_.concurrent * minutes * 60);
     return most;
   }
 
@@ -149,11 +152,13 @@ enum class Demand { steady, one_second_of_ten, one_minute_of_two };
 class World {
  public:
   World(const Shape& shape, bool bucket, Demand demand, bool restart, double minutes)
-      : shape_(shape), provider_(shape, bucket), demand_(demand), end_(kStart + std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(minutes * 60))) {
+      : shape_(shape),
+        provider_(shape, bucket),
+        demand_(demand),
+        end_(kStart + std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(minutes * 60))) {
     start_desk();
     // In the middle of a minute, while the budget is in full use.
-    if (restart)
-      at(kStart + 151s, [this] { start_desk(); });
+    if (restart) at(kStart + 151s, [this] { start_desk(); });
     at(kStart, [this] { arrive(); });
   }
 
@@ -179,7 +184,9 @@ class World {
 
   void at(Instant t, std::function<void()> what) { events_.push({t, next_event_++, std::move(what)}); }
   double between(double low, double high) { return std::uniform_real_distribution<double>(low, high)(random_); }
-  std::chrono::nanoseconds span(double low_s, double high_s) { return std::chrono::nanoseconds(static_cast<std::int64_t>(between(low_s, high_s) * 1e9)); }
+  std::chrono::nanoseconds span(double low_s, double high_s) {
+    return std::chrono::nanoseconds(static_cast<std::int64_t>(between(low_s, high_s) * 1e9));
+  }
 
   void start_desk() {
     ProviderSettings s;
@@ -187,7 +194,8 @@ class World {
     s.enabled = true;
     s.weight = 1;
     s.requests_per_minute = static_cast<std::uint32_t>(shape_.rpm);
-    s.requests_per_day = static_cast<std::uint32_t>(shape_.rpd - static_cast<double>(provider_.accepted) > 0 ? shape_.rpd - static_cast<double>(provider_.accepted) : 0);
+    s.requests_per_day = static_cast<std::uint32_t>(
+        shape_.rpd - static_cast<double>(provider_.accepted) > 0 ? shape_.rpd - static_cast<double>(provider_.accepted) : 0);
     s.tokens_per_minute = static_cast<std::uint64_t>(shape_.tpm);
     s.input_tokens_per_minute = static_cast<std::uint64_t>(shape_.input_tpm);
     s.output_tokens_per_minute = static_cast<std::uint64_t>(shape_.output_tpm);
@@ -215,7 +223,12 @@ class World {
   void arrive() {
     ask({std::floor(between(600, 1'400)), 400, std::floor(between(40, 120))});
     const auto t = now_ - kStart;
-    auto next = std::chrono::nanoseconds(static_cast<std::int64_t>(std::exponential_distribution<double>(1.2 * rate() * (demand_ == Demand::steady ? 1 : demand_ == Demand::one_second_of_ten ? 10 : 2))(random_) * 1e9));
+    auto next = std::chrono::nanoseconds(
+        static_cast<std::int64_t>(std::exponential_distribution<double>(1.2 * rate() *
+                                                                        (demand_ == Demand::steady              ? 1
+                                                                         : demand_ == Demand::one_second_of_ten ? 10
+                                                                                                                : 2))(random_) *
+                                  1e9));
     const auto period = demand_ == Demand::one_second_of_ten ? 10s : 120s, open = demand_ == Demand::one_second_of_ten ? 1s : 60s;
     if (demand_ != Demand::steady && (t + next) % period > open) next = (t / period + 1) * period - t;
     at(now_ + next, [this] { arrive(); });
@@ -304,15 +317,22 @@ int main(int argc, char** argv) {
   for (const auto& shape : shapes)
     for (const bool bucket : {false, true})
       for (int scenario = 0; scenario < 4; ++scenario) {
-        World world(shape, bucket, scenario == 1 ? Demand::one_second_of_ten : scenario == 2 ? Demand::one_minute_of_two : Demand::steady, scenario == 3, minutes);
+        World world(shape, bucket,
+                    scenario == 1   ? Demand::one_second_of_ten
+                    : scenario == 2 ? Demand::one_minute_of_two
+                                    : Demand::steady,
+                    scenario == 3, minutes);
         world.run();
         auto& r = world.ratios;
         std::sort(r.begin(), r.end());
-        const auto at = [&](double q) { return r.empty() ? 0.0 : r[static_cast<std::size_t>(q * static_cast<double>(r.size() - 1))]; };
+        const auto at = [&](double q) {
+          return r.empty() ? 0.0 : r[static_cast<std::size_t>(q * static_cast<double>(r.size() - 1))];
+        };
         // Places are held on the way to the provider and back, too: 55 ms beside the second that the provider counts.
         const double bound = shape.concurrent > 0 ? 1 / 1.055 : 1;
         static constexpr const char* kNames[] = {"steady", "bursts of 1 s", "bursts of 1 min", "restart"};
-        std::printf("%-34s %-7s %-16s %7.2f%% %6.1f%% %6lld  p50 %4.2f p90 %4.2f\n", shape.name.c_str(), bucket ? "bucket" : "window", kNames[scenario],
-                    100 * world.provider().share(minutes), 100 * bound, static_cast<long long>(world.provider().refused), at(0.5), at(0.9));
+        std::printf("%-34s %-7s %-16s %7.2f%% %6.1f%% %6lld  p50 %4.2f p90 %4.2f\n", shape.name.c_str(),
+                    bucket ? "bucket" : "window", kNames[scenario], 100 * world.provider().share(minutes), 100 * bound,
+                    static_cast<long long>(world.provider().refused), at(0.5), at(0.9));
       }
 }

@@ -20,7 +20,9 @@ double seconds_since(std::chrono::steady_clock::time_point began) {
 double own_cpu_seconds() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) { return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6; };
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
@@ -52,8 +54,8 @@ void run(std::size_t sessions, std::size_t turns, std::size_t batch_events) {
   for (std::size_t i = 0; i < sessions; ++i) all.push_back(history.start({"person-" + std::to_string(i), false}));
   for (std::size_t turn = 0; turn < turns; ++turn) {
     for (auto& session : all) {
-      history.turn(session, "Well, what I do is this, and there are about forty of us.", {{History::next_field(session), "a value"}},
-                   turn + 1 == turns);
+      history.turn(session, "Well, what I do is this, and there are about forty of us.",
+                   {{History::next_field(session), "a value"}}, turn + 1 == turns);
     }
   }
   projections::RunnerOptions options;
@@ -98,11 +100,13 @@ void run(std::size_t sessions, std::size_t turns, std::size_t batch_events) {
   }
   std::filesystem::remove(folder + "/bench.copy");
   fmt::print("{:.0f} turns, {:.0f} events, batches of {}\n", all_turns, events, batch_events);
-  fmt::print("runner:  {:.0f} events/s, {:.0f} turns/s; CPU per turn {:.1f} us = runner {:.1f} + PostgreSQL {:.1f}; per event {:.2f} us; reading and decoding alone {:.1f} us per turn\n",
-             events / wall, all_turns / wall, (own_used + server_used) / all_turns * 1e6, own_used / all_turns * 1e6,
-             server_used / all_turns * 1e6, (own_used + server_used) / events * 1e6, decoding / all_turns * 1e6);
-  fmt::print("COPY of the {:.0f} rows: {:.3f} s, CPU {:.3f} s ({:.1f} us per turn); the runner took {:.1f} times as long\n", rows, copied, copied_cpu,
-             copied_cpu / all_turns * 1e6, wall / copied);
+  fmt::print(
+      "runner:  {:.0f} events/s, {:.0f} turns/s; CPU per turn {:.1f} us = runner {:.1f} + PostgreSQL {:.1f}; per event {:.2f} "
+      "us; reading and decoding alone {:.1f} us per turn\n",
+      events / wall, all_turns / wall, (own_used + server_used) / all_turns * 1e6, own_used / all_turns * 1e6,
+      server_used / all_turns * 1e6, (own_used + server_used) / events * 1e6, decoding / all_turns * 1e6);
+  fmt::print("COPY of the {:.0f} rows: {:.3f} s, CPU {:.3f} s ({:.1f} us per turn); the runner took {:.1f} times as long\n", rows,
+             copied, copied_cpu, copied_cpu / all_turns * 1e6, wall / copied);
 }
 
 }  // namespace

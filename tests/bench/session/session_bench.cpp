@@ -1,11 +1,11 @@
 // What the actors' part of a turn costs: gateway, host, session, decider, encoding and sealing, two appends to the memory
 // log, an instant model. Also bytes per session in memory. Plain output, one figure a line.
 //   bench_session [sessions = 256] [turns a session = 40] [sessions for the memory figure = 20000]
-#include <caf/all.hpp>
 #include <malloc.h>
 #include <prometheus/registry.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
+#include <caf/all.hpp>
 
 #include <atomic>
 #include <chrono>
@@ -53,8 +53,8 @@ class Bench {
     settings.passivate_after = passivate_after;
     settings.limits.max_messages = 1'000'000;
     settings.max_requests = 1'000'000;
-    gateway_ = session::make_gateway(system_, {&log_, &keys_, &secrets_, &system_clock(), &system_random(), &flows_, &registry_, settings,
-                                               model_, [](std::function<void()> work) { work(); }});
+    gateway_ = session::make_gateway(system_, {&log_, &keys_, &secrets_, &system_clock(), &system_random(), &flows_, &registry_,
+                                               settings, model_, [](std::function<void()> work) { work(); }});
   }
   ~Bench() {
     gateway_->stop();
@@ -114,7 +114,8 @@ class Bench {
 
 int run(int argc, char** argv) {
   spdlog::set_level(spdlog::level::warn);
-  const std::size_t sessions = number(argc, argv, 1, 256), turns = number(argc, argv, 2, 40), many = number(argc, argv, 3, 20'000);
+  const std::size_t sessions = number(argc, argv, 1, 256), turns = number(argc, argv, 2, 40),
+                    many = number(argc, argv, 3, 20'000);
   {
     Bench bench;
     const auto ids = bench.start(sessions);
@@ -124,8 +125,8 @@ int run(int argc, char** argv) {
     const double used = cpu_seconds() - cpu;
     const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     const auto total = static_cast<double>(sessions * turns);
-    std::printf("turns: %.0f\nturns_per_second: %.0f\nturns_per_cpu_second: %.0f\ncpu_us_per_turn: %.1f\n", total, total / took, total / used,
-                used / total * 1e6);
+    std::printf("turns: %.0f\nturns_per_second: %.0f\nturns_per_cpu_second: %.0f\ncpu_us_per_turn: %.1f\n", total, total / took,
+                total / used, used / total * 1e6);
   }
   {
     // The memory log and the keys stay when the sessions go: what goes is what the sessions were.

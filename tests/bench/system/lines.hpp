@@ -28,21 +28,16 @@ inline Line line(std::int64_t session, std::int64_t number) {
     return "\"" + std::string(field) + "\":\"" + value + "\"";
   };
   switch (number) {
-    case 1:
-      return {"My name is " + first + " " + last, quoted("full_name", first + " " + last)};
+    case 1: return {"My name is " + first + " " + last, quoted("full_name", first + " " + last)};
     case 2: {
       std::string address = first + std::to_string(i) + "@example.com";
       address[0] = static_cast<char>(address[0] | 0x20);
       return {"My email is " + address, quoted("email", address)};
     }
-    case 3:
-      return {"I work at " + std::string(companies[i / 7 % 4]), quoted("company", companies[i / 7 % 4])};
-    case 4:
-      return {"My role is " + std::string(roles[i % 4]), quoted("role", roles[i % 4])};
-    case 5:
-      return {"We are " + std::to_string(2 + i % 900) + " people", "\"team_size\":" + std::to_string(2 + i % 900) + "}"};
-    default:
-      return {"My goal is to " + std::string(goals[i % 3]), quoted("goal", goals[i % 3])};
+    case 3: return {"I work at " + std::string(companies[i / 7 % 4]), quoted("company", companies[i / 7 % 4])};
+    case 4: return {"My role is " + std::string(roles[i % 4]), quoted("role", roles[i % 4])};
+    case 5: return {"We are " + std::to_string(2 + i % 900) + " people", "\"team_size\":" + std::to_string(2 + i % 900) + "}"};
+    default: return {"My goal is to " + std::string(goals[i % 3]), quoted("goal", goals[i % 3])};
   }
 }
 

@@ -193,10 +193,8 @@ int main(int argc, char** argv) {
     const std::string name = argv[i];
     const bool known = options.contains(name) || name == "--tag";
     if (!known || i + 1 >= argc) return std::fputs(usage_text, name == "--help" ? stdout : stderr), name == "--help" ? 0 : 2;
-    if (name == "--tag")
-      tag = argv[i + 1];
-    else
-      options[name] = std::atoll(argv[i + 1]);
+    if (name == "--tag") tag = argv[i + 1];
+    else options[name] = std::atoll(argv[i + 1]);
   }
   rlimit files{};
   ::getrlimit(RLIMIT_NOFILE, &files);

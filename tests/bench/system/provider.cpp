@@ -98,10 +98,8 @@ class Provider {
       for (int i = 0; i < count; ++i) {
         const int descriptor = events[static_cast<std::size_t>(i)].data.fd;
         if (descriptor == STDIN_FILENO) return;
-        if (descriptor == listener_)
-          accept_client();
-        else
-          read_client(descriptor);
+        if (descriptor == listener_) accept_client();
+        else read_client(descriptor);
       }
       for (; !waiting_.empty() && waiting_.top().due_us <= now_us(); waiting_.pop()) {
         const auto& answer = waiting_.top();

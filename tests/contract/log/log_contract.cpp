@@ -11,7 +11,8 @@ namespace onboarding::log {
 
 domain::Timestamp at(std::int64_t us) { return domain::Timestamp(std::chrono::microseconds(us)); }
 
-Append make_append(std::string stream, std::uint64_t expected_version, std::uint32_t partition, std::uint32_t count, std::string payload) {
+Append make_append(std::string stream, std::uint64_t expected_version, std::uint32_t partition, std::uint32_t count,
+                   std::string payload) {
   static std::atomic<std::uint64_t> last_id = 0;
   Append append;
   append.partition = partition;
@@ -41,14 +42,17 @@ AppendOutcome append_now(EventLog& log, Append append) {
 
 Durable durable_now(EventLog& log, Append append) { return std::get<Durable>(append_now(log, std::move(append))); }
 
-std::vector<Record> stream_now(EventLog& log, std::uint32_t partition, const std::string& stream, std::uint64_t after, std::size_t max_records) {
+std::vector<Record> stream_now(EventLog& log, std::uint32_t partition, const std::string& stream, std::uint64_t after,
+                               std::size_t max_records) {
   auto records = std::make_shared<std::promise<result<std::vector<Record>>>>();
   auto future = records->get_future();
-  log.read_stream(partition, stream, after, max_records, [records](result<std::vector<Record>> r) { records->set_value(std::move(r)); });
+  log.read_stream(partition, stream, after, max_records,
+                  [records](result<std::vector<Record>> r) { records->set_value(std::move(r)); });
   return get(std::move(future)).value();
 }
 
-std::vector<Record> partition_now(EventLog& log, std::uint32_t partition, std::uint64_t after, std::size_t max_records, std::size_t max_bytes) {
+std::vector<Record> partition_now(EventLog& log, std::uint32_t partition, std::uint64_t after, std::size_t max_records,
+                                  std::size_t max_bytes) {
   return log.read_partition(partition, after, max_records, max_bytes).value();
 }
 
@@ -155,7 +159,8 @@ TEST_P(LogContract, of_many_appends_with_one_expected_version_exactly_one_is_dur
 
 TEST_P(LogContract, appends_that_are_sent_without_waiting_are_carried_out_in_the_order_of_the_calls) {
   const auto ends = std::make_shared<Outcomes>();
-  for (std::uint64_t i = 0; i < 300; ++i) log->append(make_append("a", i, 5), [ends](AppendOutcome outcome) { ends->add(std::move(outcome)); });
+  for (std::uint64_t i = 0; i < 300; ++i)
+    log->append(make_append("a", i, 5), [ends](AppendOutcome outcome) { ends->add(std::move(outcome)); });
   std::uint64_t sequence = 0;
   for (const auto& outcome : ends->wait_for(300)) EXPECT_EQ(std::get<Durable>(outcome).first.sequence, ++sequence);
 }
@@ -188,8 +193,24 @@ TEST_P(LogContract, the_largest_and_the_empty_payload_and_the_longest_name_are_k
 }
 
 TEST_P(LogContract, hostile_stream_names_are_names_like_others) {
-  const Names hostile{"'; DROP TABLE records; --", std::string("a\0b", 3), std::string("a\0c", 3), "\xff\xfe", "%", "*", "../../etc/passwd", "A", "a",
-                      "ﬁ", "e\xcc\x81", "\xc3\xa9", " ", "1", "1.0", "NULL", "\n", std::string(1, '\0')};
+  const Names hostile{"'; DROP TABLE records; --",
+                      std::string("a\0b", 3),
+                      std::string("a\0c", 3),
+                      "\xff\xfe",
+                      "%",
+                      "*",
+                      "../../etc/passwd",
+                      "A",
+                      "a",
+                      "ﬁ",
+                      "e\xcc\x81",
+                      "\xc3\xa9",
+                      " ",
+                      "1",
+                      "1.0",
+                      "NULL",
+                      "\n",
+                      std::string(1, '\0')};
   for (const auto& name : hostile) durable_now(*log, make_append(name, 0, 2, 1, name));
   reopen();
   for (const auto& name : hostile) {
@@ -259,7 +280,9 @@ TEST_P(LogContract, under_sixteen_threads_versions_and_sequences_stay_contiguous
         const std::string stream = "s" + std::to_string(t / 2);
         std::uint64_t version = 0;
         for (bool done = false; !done;) {
-          const auto outcome = append_now(*log, make_append(stream, version, static_cast<std::uint32_t>(t / 2) % contract_partitions, 1 + static_cast<std::uint32_t>(i) % 3));
+          const auto outcome =
+              append_now(*log, make_append(stream, version, static_cast<std::uint32_t>(t / 2) % contract_partitions,
+                                           1 + static_cast<std::uint32_t>(i) % 3));
           ++callbacks;
           if (const auto* conflict = std::get_if<Conflict>(&outcome)) {
             version = conflict->version_found;
@@ -294,7 +317,8 @@ TEST_P(LogContract, under_sixteen_threads_versions_and_sequences_stay_contiguous
 }
 
 TEST_P(LogContract, the_index_follows_a_streams_latest_record) {
-  const auto put = [&](const std::string& stream, std::uint64_t version, domain::RecoveryIndex index, std::uint32_t partition = 0) {
+  const auto put = [&](const std::string& stream, std::uint64_t version, domain::RecoveryIndex index,
+                       std::uint32_t partition = 0) {
     Append append = make_append(stream, version, partition);
     append.index = index;
     durable_now(*log, append);
@@ -396,11 +420,13 @@ class Follower {
 
 TEST_P(LogContract, a_subscriber_sees_every_record_exactly_once_and_in_order_while_they_are_appended) {
   constexpr int before = 40, during = 400;
-  for (int i = 0; i < before; ++i) durable_now(*log, make_append("b" + std::to_string(i), 0, static_cast<std::uint32_t>(i) % contract_partitions));
+  for (int i = 0; i < before; ++i)
+    durable_now(*log, make_append("b" + std::to_string(i), 0, static_cast<std::uint32_t>(i) % contract_partitions));
   Follower follower(*log);
   std::thread writer([&] {
     for (int i = 0; i < during; ++i)
-      durable_now(*log, make_append("d" + std::to_string(i), 0, static_cast<std::uint32_t>(i) % contract_partitions, 1 + static_cast<std::uint32_t>(i) % 2));
+      durable_now(*log, make_append("d" + std::to_string(i), 0, static_cast<std::uint32_t>(i) % contract_partitions,
+                                    1 + static_cast<std::uint32_t>(i) % 2));
   });
   EXPECT_TRUE(follower.read_until(before + during));
   writer.join();
@@ -441,17 +467,18 @@ TEST_P(LogContract, appends_during_a_shutdown_end_once_each_and_only_what_was_ac
     writers.emplace_back([&, t] {
       for (int i = 0; !stop; ++i) {
         ++sent;
-        log->append(make_append("t" + std::to_string(t) + "-" + std::to_string(i), 0, static_cast<std::uint32_t>(t)), [&](AppendOutcome outcome) {
-          if (std::holds_alternative<Durable>(outcome)) {
-            ++durable;
-          } else if (const auto* refusal = std::get_if<Refused>(&outcome)) {
-            ++refused;
-            if (refusal->error.code == Errc::not_writable) stop = true;
-          } else {
-            ++other;
-          }
-          ++called;
-        });
+        log->append(make_append("t" + std::to_string(t) + "-" + std::to_string(i), 0, static_cast<std::uint32_t>(t)),
+                    [&](AppendOutcome outcome) {
+                      if (std::holds_alternative<Durable>(outcome)) {
+                        ++durable;
+                      } else if (const auto* refusal = std::get_if<Refused>(&outcome)) {
+                        ++refused;
+                        if (refusal->error.code == Errc::not_writable) stop = true;
+                      } else {
+                        ++other;
+                      }
+                      ++called;
+                    });
       }
     });
   while (durable < 100) std::this_thread::yield();

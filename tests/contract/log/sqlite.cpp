@@ -14,7 +14,8 @@ class Store : public LogStore {
   }
   ~Store() override { std::filesystem::remove_all(folder_); }
   std::unique_ptr<EventLog> open() override {
-    auto log = SqliteLog::open({.path = (folder_ / "events.db").string(), .partitions = contract_partitions, .idle_streams = idle_streams_});
+    auto log = SqliteLog::open(
+        {.path = (folder_ / "events.db").string(), .partitions = contract_partitions, .idle_streams = idle_streams_});
     if (!log) throw std::runtime_error(log.error().message());
     return std::move(*log);
   }

@@ -22,7 +22,8 @@ std::vector<std::string> read_all(std::string_view bytes, std::size_t piece) {
     } else if (reader.state() == RequestReader::State::complete) {
       const auto request = reader.take();
       if (request.body.size() > max_body || request.target().empty() || request.method().empty()) std::abort();
-      seen.push_back(std::string(request.method()) + " " + std::string(request.target()) + (request.keep_alive ? " k " : " c ") + request.body);
+      seen.push_back(std::string(request.method()) + " " + std::string(request.target()) + (request.keep_alive ? " k " : " c ") +
+                     request.body);
     } else if (reader.state() == RequestReader::State::failed) {
       seen.push_back("refused " + std::string(describe(reader.error()).name));
       return seen;
@@ -45,7 +46,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (read_all(bytes, static_cast<std::size_t>(data[0]) + 1) != whole) {
     // Only where one of several limits is met first may depend on the pieces.
     const auto other = read_all(bytes, static_cast<std::size_t>(data[0]) + 1);
-    const bool both_refused = !whole.empty() && !other.empty() && whole.back().starts_with("refused") && other.back().starts_with("refused");
+    const bool both_refused =
+        !whole.empty() && !other.empty() && whole.back().starts_with("refused") && other.back().starts_with("refused");
     if (!both_refused || whole.size() != other.size()) std::abort();
   }
   return 0;

@@ -36,13 +36,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     codec::RecordMeta meta;
     meta.user = "again";
-    const auto written = codec::encode(meta, record.stream, record.first_version, decoded->at(0).recorded.time, events, key.get());
+    const auto written =
+        codec::encode(meta, record.stream, record.first_version, decoded->at(0).recorded.time, events, key.get());
     if (!written) continue;  // larger than it was
     auto again = record;
     again.payload = *written;
     const auto reread = codec::decode(again, keys);
     ONBOARDING_ASSERT(reread && reread->size() == events.size(), "what is written can be read");
-    for (std::size_t i = 0; i < events.size(); ++i) ONBOARDING_ASSERT((*reread)[i].recorded.event == events[i], "and is the same");
+    for (std::size_t i = 0; i < events.size(); ++i)
+      ONBOARDING_ASSERT((*reread)[i].recorded.event == events[i], "and is the same");
   }
   return 0;
 }

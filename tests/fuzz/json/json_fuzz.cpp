@@ -26,6 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto again = codec::parse_flow(codec::write_flow(*flow));
     ONBOARDING_ASSERT(again && *again == *flow, "a flow survives being written");
   }
-  if (const auto time = codec::parse_time(text)) ONBOARDING_ASSERT(codec::parse_time(codec::format_time(*time)).has_value(), "a time stays a time");
+  if (const auto time = codec::parse_time(text))
+    ONBOARDING_ASSERT(codec::parse_time(codec::format_time(*time)).has_value(), "a time stays a time");
   return 0;
 }

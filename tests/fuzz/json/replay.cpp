@@ -16,7 +16,8 @@ int main(int argc, char** argv) {
       std::ifstream in(entry.path(), std::ios::binary);
       const std::string bytes{std::istreambuf_iterator<char>(in), {}};
       const std::size_t step = std::max<std::size_t>(1, bytes.size() / 256);
-      for (std::size_t n = 0; n < bytes.size(); n += step) LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(bytes.data()), n);
+      for (std::size_t n = 0; n < bytes.size(); n += step)
+        LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(bytes.data()), n);
       LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
       ++files;
     }

@@ -15,7 +15,7 @@
 namespace onboarding::http::testing {
 
 struct Answer {
-  int status = 0;  // 0: the connection ended (or was reset) before an answer
+  int status = 0;                              // 0: the connection ended (or was reset) before an answer
   std::map<std::string, std::string> headers;  // lower case names
   std::string body;
   bool reset = false;
@@ -34,7 +34,8 @@ class Client {
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     connected_ = ::connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
   }
-  Client(Client&& other) noexcept : fd_(std::exchange(other.fd_, -1)), connected_(other.connected_), received_(std::move(other.received_)) {}
+  Client(Client&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)), connected_(other.connected_), received_(std::move(other.received_)) {}
   Client(const Client&) = delete;
   ~Client() {
     if (fd_ >= 0) ::close(fd_);

@@ -43,7 +43,8 @@ class FakeGateway final : public Gateway {
     auto& session = sessions_[id];
     session.user_key = secrets_.user_key(user, request.vouched, id);
     session.state = domain::initial();
-    apply(session, domain::StartSession{user, flow, "", request.plan, request.locale, "hash", request.vouched, "", request.fingerprint});
+    apply(session,
+          domain::StartSession{user, flow, "", request.plan, request.locale, "hash", request.vouched, "", request.fingerprint});
     done(SessionStartedAnswer{snapshot(id, session), secrets_.session_token(id, 1), false});
   }
 
@@ -53,10 +54,12 @@ class FakeGateway final : public Gateway {
     auto found = sessions_.find(request.session_id);
     if (found == sessions_.end()) return done(failure(make_error_code(GatewayErrc::unknown_session)));
     auto& session = found->second;
-    if (request.token_generation != session.state.token_generation) return done(failure(make_error_code(GatewayErrc::stale_token)));
+    if (request.token_generation != session.state.token_generation)
+      return done(failure(make_error_code(GatewayErrc::stale_token)));
     ++messages_received;
     const auto turn = "trn_" + std::to_string(messages_received);
-    const auto received = apply(session, domain::ReceiveMessage{turn, request.text, request.idempotency_key.value_or(""), request.fingerprint});
+    const auto received =
+        apply(session, domain::ReceiveMessage{turn, request.text, request.idempotency_key.value_or(""), request.fingerprint});
     if (!received) return done(failure(make_error_code(GatewayErrc::message_empty)));
     if (request.respond_async) return done(TurnAnswer{snapshot(request.session_id, session), turn, true, 1, 3});
     auto finish = [this, id = request.session_id, turn, text = request.text, done] {
@@ -90,26 +93,30 @@ class FakeGateway final : public Gateway {
     std::unique_lock lock(mutex_);
     const auto found = sessions_.find(id);
     if (found == sessions_.end()) return done(failure(make_error_code(GatewayErrc::unknown_session)));
-    if (generation && *generation != found->second.state.token_generation) return done(failure(make_error_code(GatewayErrc::stale_token)));
+    if (generation && *generation != found->second.state.token_generation)
+      return done(failure(make_error_code(GatewayErrc::stale_token)));
     auto answer = snapshot(id, found->second);
     lock.unlock();
     done(std::move(answer));
   }
 
   void get_turn(std::string id, std::uint32_t generation, std::string turn_id, Done<TurnAnswer> done) override {
-    get_session(std::move(id), generation, [turn_id = std::move(turn_id), done = std::move(done)](result<SessionSnapshot> session) {
-      if (!session) return done(tl::make_unexpected(session.error()));
-      if (domain::find_turn(*session->state, turn_id) == nullptr) return done(failure(make_error_code(GatewayErrc::unknown_turn)));
-      std::uint32_t place = 0;
-      for (const auto& turn : session->state->turns) {
-        if (turn.replied_version == 0) ++place;
-        if (turn.turn_id == turn_id) break;
-      }
-      done(TurnAnswer{*session, turn_id, true, place, 3});
-    });
+    get_session(std::move(id), generation,
+                [turn_id = std::move(turn_id), done = std::move(done)](result<SessionSnapshot> session) {
+                  if (!session) return done(tl::make_unexpected(session.error()));
+                  if (domain::find_turn(*session->state, turn_id) == nullptr)
+                    return done(failure(make_error_code(GatewayErrc::unknown_turn)));
+                  std::uint32_t place = 0;
+                  for (const auto& turn : session->state->turns) {
+                    if (turn.replied_version == 0) ++place;
+                    if (turn.turn_id == turn_id) break;
+                  }
+                  done(TurnAnswer{*session, turn_id, true, place, 3});
+                });
   }
 
-  void watch(std::string id, std::uint32_t generation, std::shared_ptr<SessionWatcher> watcher, Done<SessionSnapshot> done) override {
+  void watch(std::string id, std::uint32_t generation, std::shared_ptr<SessionWatcher> watcher,
+             Done<SessionSnapshot> done) override {
     get_session(id, generation, [&](result<SessionSnapshot> session) {
       done(session);
       if (!session) return;
@@ -126,7 +133,8 @@ class FakeGateway final : public Gateway {
     std::unique_lock lock(mutex_);
     const auto found = sessions_.find(id);
     if (found == sessions_.end()) return done(failure(make_error_code(GatewayErrc::unknown_session)));
-    if (generation && *generation != found->second.state.token_generation) return done(failure(make_error_code(GatewayErrc::stale_token)));
+    if (generation && *generation != found->second.state.token_generation)
+      return done(failure(make_error_code(GatewayErrc::stale_token)));
     const auto next = found->second.state.token_generation + 1;
     apply(found->second, domain::IssueToken{next, "hash"});
     auto answer = ResumeAnswer{snapshot(id, found->second), secrets_.session_token(id, next)};
@@ -189,7 +197,12 @@ class FakeQueries final : public projections::Queries {
   void profile(projections::UserSelector user, Done<projections::Profile> done) override {
     last_selector = user;
     if (down) return done(failure(make_error_code(projections::Errc::unavailable)));
-    done(projections::Profile{user.user_id, true, {{"full_name", "Ann Lee"}, {"team_size", "40"}}, {{"full_name", "person_name"}, {"team_size", "integer"}}, {}, "v1"});
+    done(projections::Profile{user.user_id,
+                              true,
+                              {{"full_name", "Ann Lee"}, {"team_size", "40"}},
+                              {{"full_name", "person_name"}, {"team_size", "integer"}},
+                              {},
+                              "v1"});
   }
   void sessions_of_user(projections::UserSelector user, Done<std::vector<projections::SessionRow>> done) override {
     last_selector = user;
@@ -203,17 +216,23 @@ class FakeQueries final : public projections::Queries {
   void abandonment(std::uint32_t, Done<std::vector<projections::AbandonmentField>> done) override {
     done(std::vector<projections::AbandonmentField>{{"email", 2, 9, 1.0, 0.22}});
   }
-  void messages(std::uint32_t, Done<projections::MessageBuckets> done) override { done(projections::MessageBuckets{1, 2, 3, 4, 9.5}); }
+  void messages(std::uint32_t, Done<projections::MessageBuckets> done) override {
+    done(projections::MessageBuckets{1, 2, 3, 4, 9.5});
+  }
   void usage(std::uint32_t, Done<std::vector<projections::UsageRow>> done) override {
     projections::UsageFigures one, two;
     one.calls = 3, one.input_tokens = 900, one.output_tokens = 100, one.cost_nanodollars = 1'500'000'000;
     two.calls = 1, two.cost_nanodollars = 1;
-    done(std::vector<projections::UsageRow>{{"2026-11-20", "openai", "gpt-6-luna", "free", one}, {"2026-11-21", "gemini", "m", "pro", two}});
+    done(std::vector<projections::UsageRow>{{"2026-11-20", "openai", "gpt-6-luna", "free", one},
+                                            {"2026-11-21", "gemini", "m", "pro", two}});
   }
   void quality(std::uint32_t, Done<std::vector<projections::QualityDay>> done) override {
-    done(std::vector<projections::QualityDay>{{"2026-11-20", {2, 10, 5, 20, 5, 8, 2, 10, 1, 1, 10, 2}}, {"2026-11-21", {1, 10, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0}}});
+    done(std::vector<projections::QualityDay>{{"2026-11-20", {2, 10, 5, 20, 5, 8, 2, 10, 1, 1, 10, 2}},
+                                              {"2026-11-21", {1, 10, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0}}});
   }
-  void wait_for(projections::Freshness, std::function<void(bool, projections::Lag)> done) override { done(fresh, {{7, 3}, {7, 9}, 6}); }
+  void wait_for(projections::Freshness, std::function<void(bool, projections::Lag)> done) override {
+    done(fresh, {{7, 3}, {7, 9}, 6});
+  }
   std::vector<projections::ProjectionStatus> projections() const override { return {{"profile", 1, "running", 0, 0, 0, ""}}; }
   projections::DatabaseStatus database() const override { return {!down, false, 1, 2, 30, 0, 0.5, ""}; }
 
@@ -256,11 +275,17 @@ class FakeLog final : public log::EventLog {
   }
   void append(log::Append, log::AppendDone) override {}
   void read_stream(std::uint32_t, std::string, std::uint64_t, std::size_t, log::RecordsRead) override {}
-  result<std::vector<log::Record>> read_partition(std::uint32_t, std::uint64_t, std::size_t, std::size_t) override { return std::vector<log::Record>(); }
+  result<std::vector<log::Record>> read_partition(std::uint32_t, std::uint64_t, std::size_t, std::size_t) override {
+    return std::vector<log::Record>();
+  }
   std::uint64_t head(std::uint32_t) const override { return 0; }
   std::unique_ptr<log::Subscription> subscribe(std::function<void(std::uint32_t)>) override { return nullptr; }
-  result<std::vector<log::OpenStream>> pending_turns(std::uint32_t, std::size_t) override { return std::vector<log::OpenStream>(); }
-  result<std::vector<log::OpenStream>> due(std::uint32_t, domain::Timestamp, std::size_t) override { return std::vector<log::OpenStream>(); }
+  result<std::vector<log::OpenStream>> pending_turns(std::uint32_t, std::size_t) override {
+    return std::vector<log::OpenStream>();
+  }
+  result<std::vector<log::OpenStream>> due(std::uint32_t, domain::Timestamp, std::size_t) override {
+    return std::vector<log::OpenStream>();
+  }
   result<std::uint64_t> open_count() override { return 0; }
 
   bool full = false;

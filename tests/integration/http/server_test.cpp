@@ -63,12 +63,14 @@ class HttpServerTest : public ::testing::Test {
     options.throttle.requests_per_minute_per_ip = 0;
     options.version = "test";
     if (change) change(options);
-    auto started = start_http(options, HttpPorts{gateway, queries, secrets, log, *registry, system_clock(), system_random(), {}, &lines, &control});
+    auto started = start_http(
+        options, HttpPorts{gateway, queries, secrets, log, *registry, system_clock(), system_random(), {}, &lines, &control});
     ASSERT_TRUE(started.has_value()) << started.error().message();
     server = std::move(*started);
   }
 
-  static std::string request(const std::string& method, const std::string& target, const std::string& body = {}, const std::string& fields = {}) {
+  static std::string request(const std::string& method, const std::string& target, const std::string& body = {},
+                             const std::string& fields = {}) {
     std::string text = method + " " + target + " HTTP/1.1\r\nHost: localhost\r\n" + fields;
     if (!body.empty()) text += "Content-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n";
     return text + "\r\n" + body;
@@ -123,8 +125,11 @@ TEST_F(HttpServerTest, a_stream_tells_the_reply_while_it_is_written_and_then_the
 TEST_F(HttpServerTest, a_stream_goes_on_behind_the_last_event_id) {
   const auto session = start();
   for (const char* text : {"one", "two", "three"})
-    ASSERT_EQ(ask(request("POST", messages(session), std::string(R"({"message":")") + text + "\"}", bearer(session.token))).status, 200);
-  const auto turn = json(ask(request("GET", "/api/onboarding/sessions/" + session.id + "/turns/trn_1", {}, bearer(session.token))));
+    ASSERT_EQ(
+        ask(request("POST", messages(session), std::string(R"({"message":")") + text + "\"}", bearer(session.token))).status,
+        200);
+  const auto turn =
+      json(ask(request("GET", "/api/onboarding/sessions/" + session.id + "/turns/trn_1", {}, bearer(session.token))));
   Client looking(server->port());
   looking.say(request("GET", "/api/onboarding/sessions/" + session.id + "/stream", {},
                       bearer(session.token) + "Last-Event-ID: " + std::to_string(turn["version"].GetUint64()) + "\r\n"));
@@ -137,7 +142,8 @@ TEST_F(HttpServerTest, a_stream_goes_on_behind_the_last_event_id) {
 TEST_F(HttpServerTest, a_last_event_id_that_is_not_reached_yet_hides_no_turn) {
   const auto session = start();
   Client looking(server->port());
-  looking.say(request("GET", "/api/onboarding/sessions/" + session.id + "/stream", {}, bearer(session.token) + "Last-Event-ID: 18446744073709551615\r\n"));
+  looking.say(request("GET", "/api/onboarding/sessions/" + session.id + "/stream", {},
+                      bearer(session.token) + "Last-Event-ID: 18446744073709551615\r\n"));
   ASSERT_NE(looking.hear_until("event: status"), "");
   ASSERT_EQ(ask(request("POST", messages(session), R"({"message":"hi"})", bearer(session.token))).status, 200);
   EXPECT_NE(looking.hear_until("event: turn\nid: "), "");
@@ -189,7 +195,11 @@ TEST_F(HttpServerTest, operators_see_the_model_supervisor_and_change_it) {
   const auto status = json(ask(request("GET", "/api/admin/llm", {}, bearer(operator_key)), true));
   EXPECT_STREQ(status["providers"][0]["name"].GetString(), "openai");
   EXPECT_EQ(status["providers"][0]["limits"][0]["use"].GetDouble(), 0.25);
-  EXPECT_EQ(ask(request("PATCH", "/api/admin/llm/openai", R"({"weight":7,"enabled":false,"tokens_per_minute":0})", bearer(operator_key)), true).status, 200);
+  EXPECT_EQ(ask(request("PATCH", "/api/admin/llm/openai", R"({"weight":7,"enabled":false,"tokens_per_minute":0})",
+                        bearer(operator_key)),
+                true)
+                .status,
+            200);
   ASSERT_TRUE(control.last_change);
   EXPECT_EQ(control.last_change->weight, 7u);
   EXPECT_EQ(control.last_change->enabled, false);
@@ -208,8 +218,11 @@ TEST_F(HttpServerTest, operators_see_how_far_each_projection_is) {
 }
 
 TEST_F(HttpServerTest, a_change_that_is_not_one_changes_nothing_and_says_what_is_wrong) {
-  const auto patch = [&](const std::string& body) { return ask(request("PATCH", "/api/admin/llm/openai", body, bearer(operator_key)), true); };
-  for (const std::string body : {R"({"wieght":7})", R"({"weight":-1})", R"({"weight":1.5})", R"({"weight":"7"})", R"({"enabled":1})", R"({"weight":99999999999})"}) {
+  const auto patch = [&](const std::string& body) {
+    return ask(request("PATCH", "/api/admin/llm/openai", body, bearer(operator_key)), true);
+  };
+  for (const std::string body : {R"({"wieght":7})", R"({"weight":-1})", R"({"weight":1.5})", R"({"weight":"7"})",
+                                 R"({"enabled":1})", R"({"weight":99999999999})"}) {
     const auto answer = patch(body);
     EXPECT_EQ(answer.status, 422) << body;
     EXPECT_TRUE(json(answer)["errors"].Size() == 1) << answer.body;
@@ -235,7 +248,8 @@ TEST_F(HttpServerTest, admin_routes_are_for_operators_and_on_the_admin_listener_
 // ---- contracts
 
 TEST_F(HttpServerTest, a_start_answers_201_with_the_contract_s_members) {
-  const auto answer = ask(request("POST", "/api/onboarding/sessions", R"({"user_id":"ann","plan":"pro"})", "X-Request-Id: abc-1\r\n"));
+  const auto answer =
+      ask(request("POST", "/api/onboarding/sessions", R"({"user_id":"ann","plan":"pro"})", "X-Request-Id: abc-1\r\n"));
   ASSERT_EQ(answer.status, 201) << answer.body;
   const auto body = json(answer);
   EXPECT_EQ(answer.headers.at("location"), std::string("/api/onboarding/sessions/") + body["session_id"].GetString());
@@ -251,7 +265,9 @@ TEST_F(HttpServerTest, a_start_answers_201_with_the_contract_s_members) {
   EXPECT_FALSE(gateway.last_start->vouched);
 }
 
-TEST_F(HttpServerTest, a_start_without_a_body_is_a_start) { EXPECT_EQ(ask(request("POST", "/api/onboarding/sessions")).status, 201); }
+TEST_F(HttpServerTest, a_start_without_a_body_is_a_start) {
+  EXPECT_EQ(ask(request("POST", "/api/onboarding/sessions")).status, 201);
+}
 
 TEST_F(HttpServerTest, a_user_id_with_a_control_character_is_refused_by_name) {
   // A NUL never gets this far: the JSON reader refuses it everywhere, with 400.
@@ -292,12 +308,14 @@ TEST_F(HttpServerTest, a_message_answers_what_was_understood_with_json_types) {
   EXPECT_STREQ(body["rejected"][0]["value"].GetString(), "nobody");
   EXPECT_STRNE(body["rejected"][0]["reason"].GetString(), body["rejected"][0]["code"].GetString());
   EXPECT_FALSE(body["error"].GetBool());
-  EXPECT_TRUE(body["turn_id"].IsString() && body["version"].IsUint64() && body["position"].IsString() && body["missing"].IsArray());
+  EXPECT_TRUE(body["turn_id"].IsString() && body["version"].IsUint64() && body["position"].IsString() &&
+              body["missing"].IsArray());
 }
 
 TEST_F(HttpServerTest, respond_async_answers_202_and_the_turn_is_found_at_its_location) {
   const auto session = start();
-  const auto answer = ask(request("POST", messages(session), R"({"message":"hello"})", bearer(session.token) + "Prefer: respond-async\r\n"));
+  const auto answer =
+      ask(request("POST", messages(session), R"({"message":"hello"})", bearer(session.token) + "Prefer: respond-async\r\n"));
   ASSERT_EQ(answer.status, 202);
   EXPECT_EQ(answer.headers.at("preference-applied"), "respond-async");
   const auto body = json(answer);
@@ -306,17 +324,21 @@ TEST_F(HttpServerTest, respond_async_answers_202_and_the_turn_is_found_at_its_lo
   const auto first = ask(request("GET", answer.headers.at("location"), {}, bearer(session.token)));
   EXPECT_EQ(first.status, 202);
   EXPECT_EQ(json(first)["position_in_queue"].GetUint(), body["position_in_queue"].GetUint());
-  const auto next = ask(request("POST", messages(session), R"({"message":"and"})", bearer(session.token) + "Prefer: respond-async\r\n"));
+  const auto next =
+      ask(request("POST", messages(session), R"({"message":"and"})", bearer(session.token) + "Prefer: respond-async\r\n"));
   EXPECT_EQ(json(ask(request("GET", next.headers.at("location"), {}, bearer(session.token))))["position_in_queue"].GetUint(), 2u);
 }
 
 TEST_F(HttpServerTest, prefer_is_a_list_of_tokens_in_any_case) {
   const auto status = [&](const std::string& prefer) {
     const auto session = start();
-    return ask(request("POST", messages(session), R"({"message":"hello"})", bearer(session.token) + "Prefer: " + prefer + "\r\n")).status;
+    return ask(request("POST", messages(session), R"({"message":"hello"})", bearer(session.token) + "Prefer: " + prefer + "\r\n"))
+        .status;
   };
-  for (const std::string prefer : {"Respond-Async", "wait=10, respond-async", "return=minimal ,respond-async ; foo=bar,"}) EXPECT_EQ(status(prefer), 202) << prefer;
-  for (const std::string prefer : {"", ",", "no-respond-async", "respond-asynchronously", "wait=10; respond-async"}) EXPECT_EQ(status(prefer), 200) << prefer;
+  for (const std::string prefer : {"Respond-Async", "wait=10, respond-async", "return=minimal ,respond-async ; foo=bar,"})
+    EXPECT_EQ(status(prefer), 202) << prefer;
+  for (const std::string prefer : {"", ",", "no-respond-async", "respond-asynchronously", "wait=10; respond-async"})
+    EXPECT_EQ(status(prefer), 200) << prefer;
 }
 
 TEST_F(HttpServerTest, the_session_and_its_conversation_are_read_page_by_page) {
@@ -349,9 +371,13 @@ TEST_F(HttpServerTest, a_resume_makes_the_old_token_void) {
 TEST_F(HttpServerTest, every_id_bearing_route_refuses_strangers_and_forgeries) {
   const auto ann = start("ann"), bob = start("bob");
   const std::string base = "/api/onboarding/sessions/" + ann.id;
-  const std::vector<std::pair<std::string, std::string>> routes{
-      {"GET", base},           {"GET", base + "/messages"},           {"POST", base + "/messages"},          {"GET", base + "/turns/trn_1"},
-      {"POST", base + "/resume"}, {"GET", "/api/users/ann/profile"}, {"GET", "/api/users/ann/sessions"}};
+  const std::vector<std::pair<std::string, std::string>> routes{{"GET", base},
+                                                                {"GET", base + "/messages"},
+                                                                {"POST", base + "/messages"},
+                                                                {"GET", base + "/turns/trn_1"},
+                                                                {"POST", base + "/resume"},
+                                                                {"GET", "/api/users/ann/profile"},
+                                                                {"GET", "/api/users/ann/sessions"}};
   for (const auto& [method, path] : routes) {
     const std::string body = path.ends_with("/messages") && method == "POST" ? R"({"message":"x"})" : "";
     const auto none = ask(request(method, path, body));
@@ -372,7 +398,10 @@ TEST_F(HttpServerTest, a_profile_has_an_etag_and_reads_your_writes) {
   ASSERT_EQ(first.status, 200) << first.body;
   EXPECT_FALSE(queries.last_selector.user_key.empty());
   EXPECT_EQ(json(first)["fields"]["team_size"].GetInt(), 40);
-  EXPECT_EQ(ask(request("GET", "/api/users/ann/profile", {}, bearer(ann.token) + "If-None-Match: W/" + first.headers.at("etag") + "\r\n")).status, 304);
+  EXPECT_EQ(ask(request("GET", "/api/users/ann/profile", {},
+                        bearer(ann.token) + "If-None-Match: W/" + first.headers.at("etag") + "\r\n"))
+                .status,
+            304);
   EXPECT_EQ(ask(request("GET", "/api/users/a%20b/profile", {}, bearer(operator_key))).status, 200);
   EXPECT_EQ(queries.last_selector.user_id, "a b");
   queries.fresh = false;
@@ -385,8 +414,8 @@ TEST_F(HttpServerTest, a_profile_has_an_etag_and_reads_your_writes) {
 }
 
 TEST_F(HttpServerTest, figures_are_for_the_operator_on_the_admin_listener) {
-  for (const std::string path : {"/api/metrics/stats", "/api/metrics/completion?days=7", "/api/metrics/abandonment", "/api/metrics/messages",
-                                 "/api/metrics/usage", "/api/metrics/quality?days=90"}) {
+  for (const std::string path : {"/api/metrics/stats", "/api/metrics/completion?days=7", "/api/metrics/abandonment",
+                                 "/api/metrics/messages", "/api/metrics/usage", "/api/metrics/quality?days=90"}) {
     EXPECT_EQ(ask(request("GET", path), true).status, 401) << path;
     EXPECT_EQ(ask(request("GET", path, {}, bearer(start().token)), true).status, 403) << path;
     EXPECT_EQ(ask(request("GET", path, {}, bearer(operator_key)), true).status, 200) << path;
@@ -426,7 +455,8 @@ TEST_F(HttpServerTest, health_says_what_keeps_people_out_and_readiness_ignores_p
 }
 
 TEST_F(HttpServerTest, pages_and_the_contract_are_served_and_metrics_are_the_admin_s) {
-  for (const std::string path : {"/", "/web/chat.js", "/web/chat.css", "/docs", "/web/docs.js", "/web/docs.css", "/openapi.json"}) {
+  for (const std::string path :
+       {"/", "/web/chat.js", "/web/chat.css", "/docs", "/web/docs.js", "/web/docs.css", "/openapi.json"}) {
     const auto answer = ask(request("GET", path));
     EXPECT_EQ(answer.status, 200) << path;
     EXPECT_EQ(answer.headers.at("x-content-type-options"), "nosniff");
@@ -434,7 +464,8 @@ TEST_F(HttpServerTest, pages_and_the_contract_are_served_and_metrics_are_the_adm
   }
   EXPECT_EQ(ask(request("GET", "/metrics")).status, 404);
   const auto metrics = ask(request("GET", "/metrics"), true);
-  EXPECT_NE(metrics.body.find(R"(http_requests_total{method="GET",route="/",status="200"} 1)"), std::string::npos) << metrics.body;
+  EXPECT_NE(metrics.body.find(R"(http_requests_total{method="GET",route="/",status="200"} 1)"), std::string::npos)
+      << metrics.body;
 }
 
 TEST_F(HttpServerTest, errors_are_problems_with_a_request_id) {
@@ -445,9 +476,7 @@ TEST_F(HttpServerTest, errors_are_problems_with_a_request_id) {
     const auto body = json(answer);
     EXPECT_EQ(body["status"].GetInt(), status);
     EXPECT_TRUE(body["type"].IsString() && body["title"].IsString());
-    if (body.HasMember("instance")) {
-      EXPECT_STRNE(body["instance"].GetString(), "");
-    }
+    if (body.HasMember("instance")) { EXPECT_STRNE(body["instance"].GetString(), ""); }
     EXPECT_EQ(answer.headers.at("x-request-id"), body["request_id"].GetString());
   };
   const auto key = bearer(session.token);
@@ -462,8 +491,12 @@ TEST_F(HttpServerTest, errors_are_problems_with_a_request_id) {
   check(invalid, 422);
   EXPECT_STREQ(json(invalid)["errors"][0]["pointer"].GetString(), "/message");
   check(ask(request("POST", messages(session), R"({"message":"x"})", key + "Idempotency-Key: a b\r\n")), 400);
-  check(ask("POST " + messages(session) + " HTTP/1.1\r\nHost: x\r\n" + key + "Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}"), 415);
-  check(ask("POST " + messages(session) + " HTTP/1.1\r\nHost: x\r\n" + key + "Content-Type: application/json\r\nContent-Length: 65537\r\n\r\n"), 413);
+  check(ask("POST " + messages(session) + " HTTP/1.1\r\nHost: x\r\n" + key +
+            "Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}"),
+        415);
+  check(ask("POST " + messages(session) + " HTTP/1.1\r\nHost: x\r\n" + key +
+            "Content-Type: application/json\r\nContent-Length: 65537\r\n\r\n"),
+        413);
   check(ask("GET / HTTP/1.1\r\nHost: x\r\nA: " + std::string(17'000, 'a') + "\r\n\r\n"), 431);
   check(ask("GET /" + std::string(9'000, 'a') + " HTTP/1.1\r\nHost: x\r\n\r\n"), 414);
   check(ask(request("GET", "/api/users/%zz/profile")), 400);
@@ -500,7 +533,8 @@ TEST_F(HttpServerTest, the_document_and_the_routes_are_the_same_set) {
   std::size_t documented = 0;
   for (const auto& path : api["paths"].GetObject()) {
     std::string target = path.name.GetString();
-    for (const auto& [name, value] : std::map<std::string, std::string>{{"{session_id}", "ses_x"}, {"{turn_id}", "trn_x"}, {"{user_id}", "u"}, {"{provider}", "openai"}})
+    for (const auto& [name, value] : std::map<std::string, std::string>{
+             {"{session_id}", "ses_x"}, {"{turn_id}", "trn_x"}, {"{user_id}", "u"}, {"{provider}", "openai"}})
       if (const auto at = target.find(name); at != std::string::npos) target.replace(at, name.size(), value);
     for (const auto& method : path.value.GetObject()) {
       ++documented;
@@ -529,7 +563,8 @@ TEST_F(HttpServerTest, the_throttle_answers_429_with_when_to_come_back_and_spare
 
 TEST_F(HttpServerTest, only_listed_origins_are_let_in) {
   serve([](HttpOptions& options) { options.cors_origins = {"https://app.example.org"}; });
-  const auto good = ask(request("OPTIONS", "/api/onboarding/sessions", {}, "Origin: https://app.example.org\r\nAccess-Control-Request-Method: POST\r\n"));
+  const auto good = ask(request("OPTIONS", "/api/onboarding/sessions", {},
+                                "Origin: https://app.example.org\r\nAccess-Control-Request-Method: POST\r\n"));
   EXPECT_EQ(good.headers.at("access-control-allow-origin"), "https://app.example.org");
   const auto bad = ask(request("OPTIONS", "/api/onboarding/sessions", {}, "Origin: https://evil.example.org\r\n"));
   EXPECT_EQ(bad.headers.count("access-control-allow-origin"), 0u);
@@ -568,8 +603,8 @@ TEST_F(HttpServerTest, pipelined_requests_are_answered_in_order_also_when_the_fi
   const auto session = start();
   gateway.hold_answers = true;
   Client client(server->port());
-  client.say(request("POST", messages(session), R"({"message":"first"})", bearer(session.token)) + request("GET", "/livez") + request("GET", "/nowhere") +
-             request("GET", "/livez", {}, "Connection: close\r\n"));
+  client.say(request("POST", messages(session), R"({"message":"first"})", bearer(session.token)) + request("GET", "/livez") +
+             request("GET", "/nowhere") + request("GET", "/livez", {}, "Connection: close\r\n"));
   ASSERT_TRUE(eventually([&] { return gateway.held() == 1; }));
   gateway.release();
   EXPECT_NE(client.hear().body.find("Heard: first"), std::string::npos);
@@ -619,7 +654,8 @@ TEST_F(HttpServerTest, a_client_is_told_to_continue_before_it_sends_a_body_and_n
   const std::string body = R"({"message":"hello"})";
   Client client(server->port());
   client.say("POST " + messages(session) + " HTTP/1.1\r\nHost: x\r\n" + bearer(session.token) +
-             "Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n");
+             "Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: " + std::to_string(body.size()) +
+             "\r\n\r\n");
   EXPECT_EQ(client.hear().status, 100);
   client.say(body);
   EXPECT_EQ(client.hear().status, 200);
@@ -627,8 +663,9 @@ TEST_F(HttpServerTest, a_client_is_told_to_continue_before_it_sends_a_body_and_n
 }
 
 TEST_F(HttpServerTest, smuggling_is_refused_and_ends_the_connection) {
-  for (const std::string head : {"Content-Length: 5\r\nContent-Length: 6\r\n", "Content-Length : 5\r\n", "Content-Length: -5\r\n", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
-                                 "Transfer-Encoding: chunked, chunked\r\n", "X: a\n", " folded: x\r\n", "Host: again\r\n"}) {
+  for (const std::string head : {"Content-Length: 5\r\nContent-Length: 6\r\n", "Content-Length : 5\r\n", "Content-Length: -5\r\n",
+                                 "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked, chunked\r\n",
+                                 "X: a\n", " folded: x\r\n", "Host: again\r\n"}) {
     Client client(server->port());
     client.say("POST /livez HTTP/1.1\r\nHost: x\r\n" + head + "\r\nhello" + request("GET", "/livez"));
     const auto answer = client.hear();
@@ -676,7 +713,9 @@ TEST_F(HttpServerTest, a_reader_that_does_not_read_costs_itself_and_nobody_else)
     other.say(request("GET", "/livez"));
     ASSERT_EQ(other.hear().status, 200);
   }
-  EXPECT_TRUE(eventually([&] { return prometheus::TextSerializer().Serialize(registry->Collect()).find("http_answers_cut_total{") != std::string::npos; }));
+  EXPECT_TRUE(eventually([&] {
+    return prometheus::TextSerializer().Serialize(registry->Collect()).find("http_answers_cut_total{") != std::string::npos;
+  }));
   ::shutdown(slow.descriptor(), SHUT_RDWR);
   pusher.join();
 }
@@ -689,7 +728,8 @@ TEST_F(HttpServerTest, a_hang_up_before_the_answer_never_reaches_another_client)
     {
       std::vector<Client> leaving;
       for (const auto& session : sessions)
-        leaving.emplace_back(server->port()).say(request("POST", messages(session), R"({"message":"private"})", bearer(session.token)));
+        leaving.emplace_back(server->port())
+            .say(request("POST", messages(session), R"({"message":"private"})", bearer(session.token)));
       ASSERT_TRUE(eventually([&] { return gateway.held() == sessions.size(); }));
     }
     // Newcomers get the descriptors that the others left.
@@ -747,10 +787,13 @@ TEST_F(HttpServerTest, a_drain_under_256_clients_answers_or_refuses_everybody_an
           if (!open[i]) continue;
           const bool said = clients[i].say(i == 0 && t == 0 ? post : request("GET", "/nowhere"));
           const auto answer = clients[i].hear();
-          if (answer.status == 503 && answer.headers.count("retry-after") == 1 && answer.headers.at("connection") == "close") ++refused;
+          if (answer.status == 503 && answer.headers.count("retry-after") == 1 && answer.headers.at("connection") == "close")
+            ++refused;
           else if (answer.status == 404 || answer.status == 200) ++answered;
-          else if (!answer.reset && said && draining) {}  // an idle connection ended in order: the client may ask elsewhere
-          else ++broken;
+          else if (!answer.reset && said && draining) {
+          }  // an idle connection ended in order: the client may ask elsewhere
+          else
+            ++broken;
           if (answer.status == 0 || answer.headers.count("connection") == 1) {
             if (!clients[i].hears_end()) ++broken;
             open[i] = false;
@@ -806,7 +849,8 @@ TEST_F(HttpServerTest, a_handler_that_never_answers_is_answered_for) {
   HttpOptions options;
   options.listen = "127.0.0.1:0";
   options.admin_listen = "";
-  auto started = start_http(options, HttpPorts{forgetful, queries, secrets, log, own, system_clock(), system_random(), {}, nullptr});
+  auto started =
+      start_http(options, HttpPorts{forgetful, queries, secrets, log, own, system_clock(), system_random(), {}, nullptr});
   ASSERT_TRUE(started.has_value());
   Client client((*started)->port());
   client.say(request("POST", "/api/onboarding/sessions", "{}"));

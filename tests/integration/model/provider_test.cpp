@@ -65,7 +65,8 @@ TEST_P(Provider, accepts_our_request_and_we_its_answer) {
   const auto answer = parse_answer(result.answer, *small_flow(), "canary");
   ASSERT_TRUE(answer) << answer.error() << result.answer;
   const std::map<std::string, std::string> fields(answer->fields.begin(), answer->fields.end());
-  EXPECT_EQ(fields, (std::map<std::string, std::string>{{"full_name", "Zoë O'Brien"}, {"email", "zoe@acme.io"}, {"company", "Acme"}}));
+  EXPECT_EQ(fields,
+            (std::map<std::string, std::string>{{"full_name", "Zoë O'Brien"}, {"email", "zoe@acme.io"}, {"company", "Acme"}}));
   EXPECT_GT(result.usage.input_tokens, 100);
   EXPECT_GT(result.usage.output_tokens, 10);
   EXPECT_FALSE(result.usage.raw.empty());
@@ -97,19 +98,22 @@ TEST_P(Provider, cached_input_is_told_and_part_of_the_input) {
   EXPECT_GT(second.cached_input_tokens, 9'000);
   EXPECT_GT(second.input_tokens, second.cached_input_tokens);
   EXPECT_NEAR(static_cast<double>(second.input_tokens), static_cast<double>(first.input_tokens), 10);
-  if (name() == "anthropic" || name() == "openai") {
-    EXPECT_GT(first.cache_write_tokens, 9'000) << "these bill what they write";
-  }
+  if (name() == "anthropic" || name() == "openai") { EXPECT_GT(first.cache_write_tokens, 9'000) << "these bill what they write"; }
 }
 
 TEST_P(Provider, each_error_is_recognised_for_what_it_is) {
   std::vector<std::tuple<std::string, CallError, std::chrono::milliseconds>> cases = {
-      {"storm", CallError::rate_limited, 300ms},    {"storm_silent", CallError::rate_limited, 0ms}, {"no_money", CallError::quota_exhausted, 0ms},
-      {"bad_key", CallError::unauthorised, 0ms},    {"forbidden", CallError::unauthorised, 0ms},    {"error500", CallError::unavailable, 0ms},
-      {"overloaded", CallError::overloaded, 0ms},   {"context", CallError::context_too_long, 0ms},  {"redirect", CallError::unavailable, 0ms}};
-  if (name() == "openai") cases.insert(cases.end(), {{"too_large", CallError::too_large, 0ms}, {"slow_down", CallError::slow_down, 0ms}});
-  if (name() == "gemini") cases.insert(cases.end(), {{"day_limit", CallError::rate_limited, 0ms}, {"error504", CallError::timeout, 0ms}});
-  if (name() == "anthropic") cases.insert(cases.end(), {{"spend_limit", CallError::quota_exhausted, 0ms}, {"error504", CallError::timeout, 0ms}});
+      {"storm", CallError::rate_limited, 300ms},     {"storm_silent", CallError::rate_limited, 0ms},
+      {"no_money", CallError::quota_exhausted, 0ms}, {"bad_key", CallError::unauthorised, 0ms},
+      {"forbidden", CallError::unauthorised, 0ms},   {"error500", CallError::unavailable, 0ms},
+      {"overloaded", CallError::overloaded, 0ms},    {"context", CallError::context_too_long, 0ms},
+      {"redirect", CallError::unavailable, 0ms}};
+  if (name() == "openai")
+    cases.insert(cases.end(), {{"too_large", CallError::too_large, 0ms}, {"slow_down", CallError::slow_down, 0ms}});
+  if (name() == "gemini")
+    cases.insert(cases.end(), {{"day_limit", CallError::rate_limited, 0ms}, {"error504", CallError::timeout, 0ms}});
+  if (name() == "anthropic")
+    cases.insert(cases.end(), {{"spend_limit", CallError::quota_exhausted, 0ms}, {"error504", CallError::timeout, 0ms}});
   for (auto& [mode, error, retry_after] : cases) {
     if (mode == "storm" && name() == "anthropic") retry_after = 1s;  // it tells whole seconds
     if (mode == "storm" && name() == "deepseek") retry_after = 0ms;  // it gives no hint
@@ -132,7 +136,8 @@ TEST_P(Provider, an_answer_that_is_none_is_not_taken_for_one) {
   for (const auto* mode : {"garbage", "cut", "refusal", "huge"}) {
     fault(mode);
     const auto r = ask();
-    EXPECT_TRUE(r.error == CallError::invalid_answer || (streams() && r.error == CallError::truncated)) << mode << ": " << r.detail;
+    EXPECT_TRUE(r.error == CallError::invalid_answer || (streams() && r.error == CallError::truncated))
+        << mode << ": " << r.detail;
   }
   for (const auto* mode : {"empty", "prose", "unknown_field", "wrong_type", "leak"}) {
     fault(mode);
@@ -147,7 +152,8 @@ TEST_P(Provider, an_answer_that_breaks_off_is_a_failure_also_when_it_ends_in_ord
   for (const auto* mode : {"truncate", "reset", "close"}) {
     fault(mode);
     const auto r = ask();
-    EXPECT_TRUE(r.error == CallError::connection || r.error == CallError::truncated) << mode << ": " << to_string(r.error) << r.detail;
+    EXPECT_TRUE(r.error == CallError::connection || r.error == CallError::truncated)
+        << mode << ": " << to_string(r.error) << r.detail;
     EXPECT_TRUE(r.was_sent);
   }
   fault("half");
@@ -155,7 +161,8 @@ TEST_P(Provider, an_answer_that_breaks_off_is_a_failure_also_when_it_ends_in_ord
   if (streams()) {
     fault("stream_error");
     const auto r = ask();
-    EXPECT_TRUE(r.error == CallError::truncated || r.error == CallError::overloaded || r.error == CallError::unavailable) << to_string(r.error);
+    EXPECT_TRUE(r.error == CallError::truncated || r.error == CallError::overloaded || r.error == CallError::unavailable)
+        << to_string(r.error);
     EXPECT_FALSE(r.pieces.empty()) << "it began well";
   }
 }
@@ -207,7 +214,8 @@ TEST_P(Provider, a_usage_that_is_wild_or_missing_does_not_spoil_the_answer) {
 }
 
 TEST_P(Provider, rate_headers_are_read_where_there_are_any) {
-  server->control(R"({"provider":")" + std::string(name()) + R"(","limits":{"requests_per_minute":100,"tokens_per_minute":50000,"input_tokens_per_minute":50000,)" +
+  server->control(R"({"provider":")" + std::string(name()) +
+                  R"(","limits":{"requests_per_minute":100,"tokens_per_minute":50000,"input_tokens_per_minute":50000,)" +
                   R"("output_tokens_per_minute":50000}})");
   const auto r = ask();
   ASSERT_EQ(r.error, CallError::none) << r.detail;
@@ -219,7 +227,8 @@ TEST_P(Provider, rate_headers_are_read_where_there_are_any) {
     EXPECT_TRUE(r.remaining.count(name() == "openai" ? "tokens" : "input-tokens"));
     EXPECT_GT(r.reset.at("requests"), 0ms);
   }
-  server->control(R"({"provider":"*","limits":{"requests_per_minute":0,"tokens_per_minute":0,"input_tokens_per_minute":0,"output_tokens_per_minute":0}})");
+  server->control(
+      R"({"provider":"*","limits":{"requests_per_minute":0,"tokens_per_minute":0,"input_tokens_per_minute":0,"output_tokens_per_minute":0}})");
 }
 
 TEST_P(Provider, a_wrong_key_and_what_the_provider_does_not_know_get_its_own_errors) {
@@ -241,16 +250,19 @@ TEST_P(Provider, nobody_listening_is_a_connection_error_and_nothing_was_sent) {
   EXPECT_EQ(ask().error, CallError::none);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Provider, testing::Combine(testing::ValuesIn(kProviderNames), testing::Bool()), [](const auto& info) {
-  return std::string(std::get<0>(info.param)) + (std::get<1>(info.param) ? "_streamed" : "_plain");
-});
+INSTANTIATE_TEST_SUITE_P(All, Provider, testing::Combine(testing::ValuesIn(kProviderNames), testing::Bool()),
+                         [](const auto& info) {
+                           return std::string(std::get<0>(info.param)) + (std::get<1>(info.param) ? "_streamed" : "_plain");
+                         });
 
 TEST(Loop, calls_still_running_when_it_ends_are_cancelled) {
   server->fault("openai", "hang");
   std::promise<CallResult> promise;
   {
     CurlLoop loop;
-    (*make_client(server->settings("openai"), loop))->call(prompt_of("x"), 10s, nullptr, [&](CallResult r) { promise.set_value(std::move(r)); });
+    (*make_client(server->settings("openai"), loop))->call(prompt_of("x"), 10s, nullptr, [&](CallResult r) {
+      promise.set_value(std::move(r));
+    });
   }
   EXPECT_EQ(promise.get_future().get().error, CallError::cancelled);
   server->fault("openai", "none");

@@ -26,8 +26,11 @@ class StrictServer {
     if (child_ == 0) {
       dup2(in[0], STDIN_FILENO);
       dup2(out[1], STDOUT_FILENO);
-      std::vector<std::string> words = {"python3", "tests/integration/model/strict_provider.py", "--until-eof", "--key", "sk-test",
-                                        "--no-limits", "--latency-ms", "0", "--jitter-ms", "0"};
+      std::vector<std::string> words = {"python3",      "tests/integration/model/strict_provider.py",
+                                        "--until-eof",  "--key",
+                                        "sk-test",      "--no-limits",
+                                        "--latency-ms", "0",
+                                        "--jitter-ms",  "0"};
       words.insert(words.end(), options.begin(), options.end());
       std::vector<char*> argv;
       for (auto& w : words) argv.push_back(w.data());

@@ -26,21 +26,28 @@ std::int64_t luna_nanodollars(const domain::Usage& usage) { return usage.input_t
 Tables tables_of(const Database& database) {
   const std::string at = "(extract(epoch FROM ", us = ") * 1000000)::bigint";
   Tables tables;
-  tables.users = database.rows("SELECT user_key, user_id, vouched, sessions_started, " + at + "created_at" + us + " FROM users ORDER BY 1");
-  tables.profiles = database.rows("SELECT user_key, user_id, vouched, position, (SELECT coalesce(string_agg(key || '=' || value, ';' "
-                                  "ORDER BY key COLLATE \"C\"), '') FROM jsonb_each_text(fields)) FROM user_profiles ORDER BY 1");
-  tables.sessions = database.rows("SELECT session_id, user_id, user_key, vouched, status, erased, flow, flow_version, plan, " + at +
-                                  "created_at" + us + ", " + at + "updated_at" + us + ", " + at + "completed_at" + us + ", " + at +
-                                  "abandoned_at" + us + ", total_messages_count FROM onboarding_sessions ORDER BY 1");
+  tables.users =
+      database.rows("SELECT user_key, user_id, vouched, sessions_started, " + at + "created_at" + us + " FROM users ORDER BY 1");
+  tables.profiles = database.rows(
+      "SELECT user_key, user_id, vouched, position, (SELECT coalesce(string_agg(key || '=' || value, ';' "
+      "ORDER BY key COLLATE \"C\"), '') FROM jsonb_each_text(fields)) FROM user_profiles ORDER BY 1");
+  tables.sessions = database.rows("SELECT session_id, user_id, user_key, vouched, status, erased, flow, flow_version, plan, " +
+                                  at + "created_at" + us + ", " + at + "updated_at" + us + ", " + at + "completed_at" + us +
+                                  ", " + at + "abandoned_at" + us + ", total_messages_count FROM onboarding_sessions ORDER BY 1");
   tables.analytics = database.rows(
-      "SELECT session_id, abandonment_at_field, (SELECT string_agg(k, ',' ORDER BY k COLLATE \"C\") FROM jsonb_object_keys(asked_fields) k), "
-      "user_messages, replies, fields_extracted, fields_corrected, fields_rejected, fields_reasked, turns_failed, fallback_replies, "
-      "llm_calls, llm_calls_failed, abandonments, resumes, questions_asked, input_tokens, output_tokens, cost_nanodollars, unpriced_calls, "
-      "(SELECT coalesce(string_agg(key || '=' || value, ',' ORDER BY key COLLATE \"C\"), '') FROM jsonb_each_text(filled_fields)) FROM session_analytics ORDER BY 1");
+      "SELECT session_id, abandonment_at_field, (SELECT string_agg(k, ',' ORDER BY k COLLATE \"C\") FROM "
+      "jsonb_object_keys(asked_fields) k), "
+      "user_messages, replies, fields_extracted, fields_corrected, fields_rejected, fields_reasked, turns_failed, "
+      "fallback_replies, "
+      "llm_calls, llm_calls_failed, abandonments, resumes, questions_asked, input_tokens, output_tokens, cost_nanodollars, "
+      "unpriced_calls, "
+      "(SELECT coalesce(string_agg(key || '=' || value, ',' ORDER BY key COLLATE \"C\"), '') FROM "
+      "jsonb_each_text(filled_fields)) FROM session_analytics ORDER BY 1");
   tables.messages = database.rows("SELECT session_id, version, " + at + "timestamp" + us +
                                   ", role, turn_id, text, source, error FROM conversation_messages ORDER BY 1, 2");
-  tables.usage = database.rows("SELECT day, provider, model, plan, calls, failed_calls, unreported_calls, input_tokens, output_tokens, "
-                               "cost_nanodollars, unpriced_calls FROM token_usage ORDER BY 1, 2, 3, 4");
+  tables.usage = database.rows(
+      "SELECT day, provider, model, plan, calls, failed_calls, unreported_calls, input_tokens, output_tokens, "
+      "cost_nanodollars, unpriced_calls FROM token_usage ORDER BY 1, 2, 3, 4");
   tables.outcomes = database.rows("SELECT " + at + "minute" + us + ", turns, failed FROM turn_outcomes ORDER BY 1");
   return tables;
 }
@@ -61,9 +68,10 @@ Tables expected_tables(const History& history) {
   std::map<std::int64_t, std::pair<int, int>> outcomes;
   for (const Told& told : history.told) {
     SessionRow& session = sessions[told.stream];
-    const auto message = [&](const std::string& role, const std::string& turn, const std::string& text, const std::string& source, bool error) {
-      messages[{told.stream, told.version}] = told.stream + "|" + std::to_string(told.version) + "|" + us(told.time) + "|" + role + "|" + turn +
-                                              "|" + text + "|" + source + "|" + (error ? "t" : "f");
+    const auto message = [&](const std::string& role, const std::string& turn, const std::string& text, const std::string& source,
+                             bool error) {
+      messages[{told.stream, told.version}] = told.stream + "|" + std::to_string(told.version) + "|" + us(told.time) + "|" +
+                                              role + "|" + turn + "|" + text + "|" + source + "|" + (error ? "t" : "f");
     };
     const auto value = [&](const std::string& field, const std::string& stored) {
       people[told.user_key].fields[field] = stored;
@@ -165,20 +173,23 @@ Tables expected_tables(const History& history) {
   Tables tables;
   const auto flag = [](bool set) { return set ? "t" : "f"; };
   for (const auto& [key, person] : people) {
-    tables.users.push_back(key + "|" + person.user_id + "|" + flag(person.vouched) + "|" + std::to_string(person.sessions) + "|" + us(person.created));
+    tables.users.push_back(key + "|" + person.user_id + "|" + flag(person.vouched) + "|" + std::to_string(person.sessions) + "|" +
+                           us(person.created));
     std::string fields;
     for (const auto& [field, value] : person.fields) fields += (fields.empty() ? "" : ";") + field + "=" + value;
     tables.profiles.push_back(key + "|" + person.user_id + "|" + flag(person.vouched) + "|" + person.position + "|" + fields);
   }
   for (auto& [id, session] : sessions) {
-    tables.sessions.push_back(id + "|" + session.user_id + "|" + session.user_key + "|" + flag(session.vouched) + "|" + session.status + "|" +
-                              flag(session.erased) + "|default|1|" + session.plan + "|" + us(session.created) + "|" + us(session.updated) + "|" +
-                              session.completed + "|" + session.abandoned + "|" + std::to_string(session.total));
+    tables.sessions.push_back(id + "|" + session.user_id + "|" + session.user_key + "|" + flag(session.vouched) + "|" +
+                              session.status + "|" + flag(session.erased) + "|default|1|" + session.plan + "|" +
+                              us(session.created) + "|" + us(session.updated) + "|" + session.completed + "|" +
+                              session.abandoned + "|" + std::to_string(session.total));
     std::string asked;
     for (const std::string& field : session.asked) asked += (asked.empty() ? "" : ",") + field;
     std::string line = id + "|" + session.field + "|" + asked;
-    for (const char* count : {"user_messages", "replies", "extracted", "corrected", "rejected", "reasked", "failed", "fallback", "calls",
-                              "calls_failed", "abandonments", "resumes", "questions", "input", "output", "cost", "unpriced"}) {
+    for (const char* count :
+         {"user_messages", "replies", "extracted", "corrected", "rejected", "reasked", "failed", "fallback", "calls",
+          "calls_failed", "abandonments", "resumes", "questions", "input", "output", "cost", "unpriced"}) {
       line += "|" + std::to_string(session.counts[count]);
     }
     std::string filled;

@@ -42,7 +42,8 @@ inline projections::PostgresOptions options_for(const std::string& url) {
 /// A whole set of read models, as the server has them.
 struct Following {
   Following(History& history, const std::string& url)
-      : made(projections::make_read_models(options_for(url), history.log, history.keys, registry, system_clock())), models(**made) {
+      : made(projections::make_read_models(options_for(url), history.log, history.keys, registry, system_clock())),
+        models(**made) {
     models.start();
   }
   bool lag_is_zero() {
@@ -51,7 +52,9 @@ struct Following {
     }
     return true;
   }
-  bool caught_up() { return eventually([this] { return lag_is_zero(); }); }
+  bool caught_up() {
+    return eventually([this] { return lag_is_zero(); });
+  }
 
   prometheus::Registry registry;
   result<std::unique_ptr<projections::ReadModels>> made;

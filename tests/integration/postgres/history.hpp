@@ -124,9 +124,10 @@ class History {
 
   void failed_turn(Session& session) {
     const std::string turn_id = begin_turn(session, "is anybody there?");
-    append(session, {domain::LlmCallStarted{turn_id, 1, "gemini", "model-2", "p1", now},
-                     domain::LlmCallFailed{turn_id, 1, "gemini", "model-2", "p1", "2026", {}, 5000, "timeout", "provider", {}},
-                     domain::TurnFailed{turn_id, "no_provider"}, domain::AssistantReplied{turn_id, "We're sorry.", {}, "none", true}});
+    append(session,
+           {domain::LlmCallStarted{turn_id, 1, "gemini", "model-2", "p1", now},
+            domain::LlmCallFailed{turn_id, 1, "gemini", "model-2", "p1", "2026", {}, 5000, "timeout", "provider", {}},
+            domain::TurnFailed{turn_id, "no_provider"}, domain::AssistantReplied{turn_id, "We're sorry.", {}, "none", true}});
   }
 
   void refused_value(Session& session) {
@@ -168,8 +169,8 @@ class History {
       } else if (dice < 60) {
         const std::string field = next_field(session);
         const bool completes = !session.completed && session.values.size() >= 5;
-        turn(session, "I say “" + field + "” {1,2} NULL \t ' \" \\ é", {{field, "value " + std::to_string(random_() % 100) + "'\"\\"}}, completes,
-             dice < 10 ? "offline" : "openai");
+        turn(session, "I say “" + field + "” {1,2} NULL \t ' \" \\ é",
+             {{field, "value " + std::to_string(random_() % 100) + "'\"\\"}}, completes, dice < 10 ? "offline" : "openai");
       } else if (dice < 75) {
         turn(session, "just chatting");
       } else if (dice < 82) {
@@ -199,8 +200,9 @@ class History {
   privacy::Secrets secrets = privacy::Secrets::from_bytes({});
   std::vector<Told> told;
   Position last;
-  domain::Timestamp now = std::chrono::floor<std::chrono::hours>(std::chrono::floor<std::chrono::microseconds>(system_clock().now())) -
-                          std::chrono::hours(30);
+  domain::Timestamp now =
+      std::chrono::floor<std::chrono::hours>(std::chrono::floor<std::chrono::microseconds>(system_clock().now())) -
+      std::chrono::hours(30);
 
  private:
   std::string begin_turn(Session& session, const std::string& text) {

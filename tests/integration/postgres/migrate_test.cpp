@@ -88,8 +88,10 @@ TEST(Schema, has_the_columns_that_the_projections_write) {
     for (const auto& table : projection->tables()) {
       std::vector<std::string> expected;
       for (const auto& column : table.columns) expected.push_back(column.name + " " + column.type);
-      auto actual = database.rows("SELECT column_name || ' ' || replace(data_type, 'timestamp with time zone', 'timestamptz') "
-                                  "FROM information_schema.columns WHERE table_name = '" + table.name + "'");
+      auto actual = database.rows(
+          "SELECT column_name || ' ' || replace(data_type, 'timestamp with time zone', 'timestamptz') "
+          "FROM information_schema.columns WHERE table_name = '" +
+          table.name + "'");
       std::sort(expected.begin(), expected.end());
       std::sort(actual.begin(), actual.end());
       EXPECT_EQ(actual, expected) << table.name;
@@ -110,17 +112,24 @@ TEST(Schema, answers_the_statements_of_the_contract_and_has_its_indexes) {
     transaction.exec("INSERT INTO session_analytics (session_id, abandonment_at_field) VALUES ('a', NULL), ('b', 'email')");
     transaction.commit();
   }
-  EXPECT_EQ(database.value("SELECT round((SELECT COUNT(CASE WHEN status = 'completed' THEN 1 END) * 100.0 / COUNT(*) FROM onboarding_sessions "
-                           "WHERE created_at > NOW() - INTERVAL '30 days'))"), "50");
-  EXPECT_EQ(database.value("SELECT round((SELECT AVG(EXTRACT(EPOCH FROM (completed_at - created_at))/60) FROM onboarding_sessions WHERE status = 'completed'))"),
+  EXPECT_EQ(
+      database.value(
+          "SELECT round((SELECT COUNT(CASE WHEN status = 'completed' THEN 1 END) * 100.0 / COUNT(*) FROM onboarding_sessions "
+          "WHERE created_at > NOW() - INTERVAL '30 days'))"),
+      "50");
+  EXPECT_EQ(database.value("SELECT round((SELECT AVG(EXTRACT(EPOCH FROM (completed_at - created_at))/60) FROM "
+                           "onboarding_sessions WHERE status = 'completed'))"),
             "10");
-  EXPECT_EQ(database.rows("SELECT abandonment_at_field, COUNT(*) FROM session_analytics WHERE abandonment_at_field IS NOT NULL GROUP BY 1 ORDER BY 2 DESC"),
+  EXPECT_EQ(database.rows("SELECT abandonment_at_field, COUNT(*) FROM session_analytics WHERE abandonment_at_field IS NOT NULL "
+                          "GROUP BY 1 ORDER BY 2 DESC"),
             std::vector<std::string>{"email|1"});
   EXPECT_EQ(database.rows("SELECT CASE WHEN total_messages_count < 8 THEN '<8' WHEN total_messages_count <= 10 THEN '8-10' "
-                          "WHEN total_messages_count <= 15 THEN '11-15' ELSE '>15' END, COUNT(*) FROM onboarding_sessions WHERE status = 'completed' GROUP BY 1"),
+                          "WHEN total_messages_count <= 15 THEN '11-15' ELSE '>15' END, COUNT(*) FROM onboarding_sessions WHERE "
+                          "status = 'completed' GROUP BY 1"),
             std::vector<std::string>{"8-10|1"});
-  for (const char* index : {"idx_sessions_user_id", "idx_sessions_status", "idx_sessions_created_at", "idx_sessions_completed_at",
-                            "idx_messages_session_id", "idx_messages_timestamp", "idx_profiles_user_id", "idx_analytics_session_id"}) {
+  for (const char* index :
+       {"idx_sessions_user_id", "idx_sessions_status", "idx_sessions_created_at", "idx_sessions_completed_at",
+        "idx_messages_session_id", "idx_messages_timestamp", "idx_profiles_user_id", "idx_analytics_session_id"}) {
     EXPECT_EQ(database.value(std::string("SELECT count(*) FROM pg_indexes WHERE indexname = '") + index + "'"), "1") << index;
   }
 }

@@ -68,8 +68,10 @@ TEST(ReadModels, backends_terminated_again_and_again_lose_and_double_nothing) {
   std::atomic<bool> done{false};
   std::thread killer([&] {
     while (!done) {
-      database.on_server("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname LIKE 'onboarding_test_" +
-                         std::to_string(getpid()) + "%'");
+      database.on_server(
+          "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname LIKE "
+          "'onboarding_test_" +
+          std::to_string(getpid()) + "%'");
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
   });
@@ -201,8 +203,11 @@ TEST(ReadModels, erasing_a_person_removes_what_is_theirs_and_keeps_the_counts) {
   EXPECT_EQ(database.value("SELECT count(*) FROM conversation_messages WHERE session_id = '" + erased.id + "'"), "0");
   EXPECT_EQ(database.value("SELECT string_agg(user_id, ',') FROM user_profiles"), "bob");
   EXPECT_EQ(database.value("SELECT string_agg(user_id, ',') FROM users"), "bob");
-  EXPECT_EQ(database.value("SELECT total_messages_count || ' ' || coalesce(user_id, 'nobody') FROM onboarding_sessions WHERE session_id = '" + erased.id + "'"),
-            "2 nobody");
+  EXPECT_EQ(
+      database.value(
+          "SELECT total_messages_count || ' ' || coalesce(user_id, 'nobody') FROM onboarding_sessions WHERE session_id = '" +
+          erased.id + "'"),
+      "2 nobody");
   const Tables live = tables_of(database);
 
   // Whoever reads the log only now finds the same.
@@ -242,7 +247,9 @@ TEST(ReadModels, a_value_that_was_withdrawn_is_nobodys_any_more) {
   history.append(session, {domain::FieldDeclined{"t", "company"}});
   Following following(history, database.url());
   ASSERT_TRUE(following.caught_up());
-  const auto profile = ask<projections::Profile>([&](auto done) { following.models.queries().profile({"", "zoe"}, std::move(done)); });
+  const auto profile = ask<projections::Profile>([&](auto done) {
+    following.models.queries().profile({"", "zoe"}, std::move(done));
+  });
   ASSERT_TRUE(profile);
   EXPECT_EQ(profile->fields, (std::vector<std::pair<std::string, std::string>>{{"full_name", "Zoe"}}));
 }
@@ -280,7 +287,8 @@ TEST(ReadModels, the_queries_count_as_the_contract_says) {
   EXPECT_EQ(completion->completed, 1);
   EXPECT_DOUBLE_EQ(completion->rate, 1.0 / 3);
 
-  const auto fields = ask<std::vector<projections::AbandonmentField>>([&](auto done) { queries.abandonment(30, std::move(done)); });
+  const auto fields =
+      ask<std::vector<projections::AbandonmentField>>([&](auto done) { queries.abandonment(30, std::move(done)); });
   ASSERT_TRUE(fields);
   ASSERT_FALSE(fields->empty());
   EXPECT_EQ(fields->front().field, "full_name");
@@ -295,7 +303,9 @@ TEST(ReadModels, the_queries_count_as_the_contract_says) {
   EXPECT_EQ(buckets->under_8 + buckets->from_11_to_15 + buckets->over_15, 0);
   EXPECT_DOUBLE_EQ(buckets->average, 8);
 
-  const auto sessions = ask<std::vector<projections::SessionRow>>([&](auto done) { queries.sessions_of_user({"", "a"}, std::move(done)); });
+  const auto sessions = ask<std::vector<projections::SessionRow>>([&](auto done) {
+    queries.sessions_of_user({"", "a"}, std::move(done));
+  });
   ASSERT_TRUE(sessions);
   ASSERT_EQ(sessions->size(), 1U);
   EXPECT_EQ(sessions->front().status, "completed");
@@ -326,8 +336,10 @@ TEST(ReadModels, usage_and_quality_are_what_the_events_say) {
   EXPECT_EQ(luna.cost_nanodollars, luna.input_tokens * 100 + luna.output_tokens * 500);
   EXPECT_EQ(by_provider["gemini/model-2/free"].unpriced_calls, 1);
   EXPECT_EQ(by_provider["offline/gpt-6-luna/free"].cost_nanodollars, 0);
-  EXPECT_EQ(database.value("SELECT cost_nanodollars FROM session_analytics WHERE session_id = '" + a.id + "'"), std::to_string(luna.cost_nanodollars));
-  EXPECT_EQ(database.value("SELECT count(*) FROM pg_inherits WHERE inhparent = 'token_usage'::regclass"), usage->front().day == usage->back().day ? "1" : "2");
+  EXPECT_EQ(database.value("SELECT cost_nanodollars FROM session_analytics WHERE session_id = '" + a.id + "'"),
+            std::to_string(luna.cost_nanodollars));
+  EXPECT_EQ(database.value("SELECT count(*) FROM pg_inherits WHERE inhparent = 'token_usage'::regclass"),
+            usage->front().day == usage->back().day ? "1" : "2");
 
   const auto quality = ask<std::vector<projections::QualityDay>>([&](auto done) { queries.quality(30, std::move(done)); });
   ASSERT_TRUE(quality);
@@ -379,7 +391,9 @@ TEST(ReadModels, who_waits_for_a_position_is_told_when_every_read_model_has_it) 
   Following following(history, database.url());
   auto session = history.start({"a", true});
   std::promise<std::pair<bool, projections::Lag>> reached, late;
-  following.models.queries().wait_for({history.last, 30'000}, [&](bool yes, projections::Lag lag) { reached.set_value({yes, lag}); });
+  following.models.queries().wait_for({history.last, 30'000}, [&](bool yes, projections::Lag lag) {
+    reached.set_value({yes, lag});
+  });
   EXPECT_TRUE(reached.get_future().get().first);
   EXPECT_EQ(database.value("SELECT count(*) FROM onboarding_sessions"), "1");
   const Position beyond{history.last.partition, history.last.sequence + 5};
@@ -469,7 +483,8 @@ class Poisoned : public projections::Projection {
 TEST(ReadModels, what_is_known_of_a_parked_person_is_refused_rather_than_told_stale) {
   Database database;
   History history;
-  auto fine = history.start({"fine", true}), parked = history.start({"parked", true}), unreadable = history.start({"unreadable", true});
+  auto fine = history.start({"fine", true}), parked = history.start({"parked", true}),
+       unreadable = history.start({"unreadable", true});
   history.turn(parked, "poison");
   // A record that nobody can decode: whose it is, only its stream says.
   log::Append garbage;
@@ -495,7 +510,8 @@ TEST(ReadModels, what_is_known_of_a_parked_person_is_refused_rather_than_told_st
     return answer ? std::error_code() : answer.error().code;
   };
   const auto sessions = [&](const projections::UserSelector& who) {
-    const auto answer = ask<std::vector<projections::SessionRow>>([&](auto done) { queries.sessions_of_user(who, std::move(done)); });
+    const auto answer =
+        ask<std::vector<projections::SessionRow>>([&](auto done) { queries.sessions_of_user(who, std::move(done)); });
     return answer ? std::error_code() : answer.error().code;
   };
   for (const auto& who : {projections::UserSelector{fine.meta.user, ""}, projections::UserSelector{"", "fine"}}) {

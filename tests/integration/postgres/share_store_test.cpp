@@ -13,9 +13,11 @@ namespace {
 
 using testing::Database;
 
-result<model::ShareAnswer> renew(model::ShareStore& store, const std::string& server, std::int64_t wanted, std::int64_t limit = 1'000) {
+result<model::ShareAnswer> renew(model::ShareStore& store, const std::string& server, std::int64_t wanted,
+                                 std::int64_t limit = 1'000) {
   std::promise<result<model::ShareAnswer>> promise;
-  store.renew({server, {{"openai/requests_per_minute", {limit, wanted}}}}, [&](result<model::ShareAnswer> answer) { promise.set_value(std::move(answer)); });
+  store.renew({server, {{"openai/requests_per_minute", {limit, wanted}}}},
+              [&](result<model::ShareAnswer> answer) { promise.set_value(std::move(answer)); });
   return promise.get_future().get();
 }
 std::int64_t share(const result<model::ShareAnswer>& answer) { return answer->shares.at("openai/requests_per_minute"); }
@@ -67,7 +69,9 @@ TEST(ShareStore, many_servers_at_once_share_without_overlap) {
     });
   for (auto& thread : threads) thread.join();
   EXPECT_EQ(database.value("SELECT count(DISTINCT slot) FROM model_budget_slots"), "6");
-  const auto lent = std::stoll(database.value("SELECT coalesce((SELECT sum(amount) FROM model_budget_holdings), 0) + coalesce((SELECT sum(amount) FROM model_budget_cooling), 0)"));
+  const auto lent =
+      std::stoll(database.value("SELECT coalesce((SELECT sum(amount) FROM model_budget_holdings), 0) + coalesce((SELECT "
+                                "sum(amount) FROM model_budget_cooling), 0)"));
   EXPECT_LE(lent, 1'000 - 8 * 12);
 }
 

@@ -43,7 +43,8 @@ std::uint64_t found_after(Plant bug) {
     }
     int status = 0;
     if (waitpid(child, &status, 0) != child) return 0;
-    if (WIFSIGNALED(status)) std::printf("  seed %llu: an assertion ended it, or it did not end\n", static_cast<unsigned long long>(seed));
+    if (WIFSIGNALED(status))
+      std::printf("  seed %llu: an assertion ended it, or it did not end\n", static_cast<unsigned long long>(seed));
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) return seed;
   }
   return 0;

@@ -51,9 +51,10 @@ TEST_F(ModelChangesFile, a_change_is_in_force_after_a_restart_and_one_that_is_re
 }
 
 TEST_F(ModelChangesFile, a_damaged_file_is_not_believed) {
-  for (const auto* content : {"", "{", "[]", "{}", R"({"queue_mode":5,"providers":{}})", R"({"queue_mode":"fast","providers":{}})",
-                              R"({"providers":{"openai":{"weight":-1}}})", R"({"providers":{"openai":{"weight":1000001}}})",
-                              R"({"providers":{"openai":{"enabled":1}}})", R"({"providers":{"openai":5}})"}) {
+  for (const auto* content :
+       {"", "{", "[]", "{}", R"({"queue_mode":5,"providers":{}})", R"({"queue_mode":"fast","providers":{}})",
+        R"({"providers":{"openai":{"weight":-1}}})", R"({"providers":{"openai":{"weight":1000001}}})",
+        R"({"providers":{"openai":{"enabled":1}}})", R"({"providers":{"openai":5}})"}) {
     write(content);
     EXPECT_FALSE(ModelChanges::load(folder)) << content;
   }

@@ -125,7 +125,8 @@ TEST(Faq, understands_other_wordings_and_never_what_differs_by_a_word_that_matte
     false_hits += wrong;
     EXPECT_FALSE(wrong) << pair.message << " → " << *found;
   }
-  std::cout << "FAQ: " << hits << " of " << wanted << " questions in other words found, " << false_hits << " of " << must_miss << " near ones found wrongly\n";
+  std::cout << "FAQ: " << hits << " of " << wanted << " questions in other words found, " << false_hits << " of " << must_miss
+            << " near ones found wrongly\n";
   EXPECT_GE(hits * 10, wanted * 9);
 }
 
@@ -183,7 +184,9 @@ TEST(AnswerCache, keeps_nothing_that_holds_a_value_or_knows_the_person) {
 TEST(AnswerCache, forgets_by_age_and_by_size_the_longest_unused_first) {
   StandingClock clock;
   AnswerCache cache({true, std::chrono::seconds(60), 1'400}, clock);
-  const auto key = [&](int n) { return cache.key(asking("who is number " + std::string(static_cast<std::size_t>(n + 1), 'x') + "?"), prompt()); };
+  const auto key = [&](int n) {
+    return cache.key(asking("who is number " + std::string(static_cast<std::size_t>(n + 1), 'x') + "?"), prompt());
+  };
   for (int n = 0; n < 3; ++n) cache.keep(key(n), no_value);
   ASSERT_TRUE(cache.find(key(0)));
   for (int n = 3; n < 5; ++n) cache.keep(key(n), no_value);

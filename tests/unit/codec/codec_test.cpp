@@ -38,8 +38,12 @@ log::Record record_of(std::string payload, std::uint32_t count) {
 }
 
 RecordMeta meta() {
-  return {.user = "u1", .blinded_user_id = "b1", .correlation_id = "req_1", .causation_id = "trn_1",
-          .traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", .plan = "free"};
+  return {.user = "u1",
+          .blinded_user_id = "b1",
+          .correlation_id = "req_1",
+          .causation_id = "trn_1",
+          .traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+          .plan = "free"};
 }
 
 struct ACodec : testing::Test {
@@ -67,7 +71,8 @@ void replace(std::string& text, std::string_view from, std::string_view to) {
 
 rc::Gen<std::string> any_bytes() { return rc::gen::arbitrary<std::string>(); }
 rc::Gen<std::string> any_text() {
-  return rc::gen::container<std::string>(rc::gen::element('a', 'B', '"', '\\', '\n', '\t', '\x01', '\x1f', '\x7f', ' ', '/', '{'));
+  return rc::gen::container<std::string>(
+      rc::gen::element('a', 'B', '"', '\\', '\n', '\t', '\x01', '\x1f', '\x7f', ' ', '/', '{'));
 }
 Personal any_personal() {
   if (*rc::gen::inRange(0, 10) == 0) return Personal::forgotten();
@@ -84,7 +89,8 @@ struct Filler {
   void fill(domain::Timestamp& t) { t = when + std::chrono::microseconds(*rc::gen::arbitrary<int>()); }
   void fill(std::vector<std::string>& v) { v = *rc::gen::container<std::vector<std::string>>(any_text()); }
   void fill(domain::Usage& u) {
-    for (auto* n : {&u.input_tokens, &u.cached_input_tokens, &u.cache_write_tokens, &u.output_tokens, &u.reasoning_tokens}) fill(*n);
+    for (auto* n : {&u.input_tokens, &u.cached_input_tokens, &u.cache_write_tokens, &u.output_tokens, &u.reasoning_tokens})
+      fill(*n);
     fill(u.raw);
   }
   void fill(domain::FieldValue& v) {
@@ -92,7 +98,9 @@ struct Filler {
     fill(v.canonical);
   }
   template <class... M>
-  void all(M&... members) { (fill(members), ...); }
+  void all(M&... members) {
+    (fill(members), ...);
+  }
 
   void operator()(domain::FlowPublished& e) { all(e.name, e.version, e.definition, e.content_hash); }
   void operator()(domain::SessionStarted& e) {
@@ -107,7 +115,8 @@ struct Filler {
     all(e.turn_id, e.attempt, e.provider, e.model, e.prompt_version, e.price_version, e.usage, e.latency_ms, e.raw_answer);
   }
   void operator()(domain::LlmCallFailed& e) {
-    all(e.turn_id, e.attempt, e.provider, e.model, e.prompt_version, e.price_version, e.usage, e.latency_ms, e.error, e.origin, e.raw_answer);
+    all(e.turn_id, e.attempt, e.provider, e.model, e.prompt_version, e.price_version, e.usage, e.latency_ms, e.error, e.origin,
+        e.raw_answer);
   }
   void operator()(domain::FieldExtracted& e) { all(e.turn_id, e.field, e.value, e.sensitive); }
   void operator()(domain::FieldCorrected& e) { all(e.turn_id, e.field, e.value, e.sensitive); }
@@ -172,15 +181,18 @@ TEST_F(ACodec, needs_no_key_for_a_record_without_a_person) {
 }
 
 TEST_F(ACodec, shows_no_personal_text_in_the_bytes) {
-  const auto payload = record({domain::SessionStarted{.user_id = "SECRET-user", .flow = "default", .token_hash = "h", .greeting = "SECRET-greeting", .asks = {"email"}},
-                               domain::MessageReceived{.turn_id = "t", .text = "SECRET-text"},
-                               domain::LlmCallSucceeded{.turn_id = "t", .raw_answer = "SECRET-raw"},
-                               domain::LlmCallFailed{.turn_id = "t", .raw_answer = "SECRET-raw"},
-                               domain::FieldExtracted{"t", "email", {domain::FieldType::email, "SECRET-value"}, true},
-                               domain::FieldCorrected{"t", "email", {domain::FieldType::email, "SECRET-value"}, true},
-                               domain::FieldRejected{"t", "email", "SECRET-rejected", "no_at_sign"},
-                               domain::AssistantReplied{.turn_id = "t", .text = "SECRET-reply", .source = "offline"}})
-                           .payload;
+  const auto payload =
+      record(
+          {domain::SessionStarted{
+               .user_id = "SECRET-user", .flow = "default", .token_hash = "h", .greeting = "SECRET-greeting", .asks = {"email"}},
+           domain::MessageReceived{.turn_id = "t", .text = "SECRET-text"},
+           domain::LlmCallSucceeded{.turn_id = "t", .raw_answer = "SECRET-raw"},
+           domain::LlmCallFailed{.turn_id = "t", .raw_answer = "SECRET-raw"},
+           domain::FieldExtracted{"t", "email", {domain::FieldType::email, "SECRET-value"}, true},
+           domain::FieldCorrected{"t", "email", {domain::FieldType::email, "SECRET-value"}, true},
+           domain::FieldRejected{"t", "email", "SECRET-rejected", "no_at_sign"},
+           domain::AssistantReplied{.turn_id = "t", .text = "SECRET-reply", .source = "offline"}})
+          .payload;
   EXPECT_EQ(payload.find("SECRET"), payload.npos) << payload;
 }
 
@@ -215,8 +227,9 @@ TEST_F(ACodec, tells_a_key_out_of_reach_from_an_erased_one) {
 }
 
 TEST_F(ACodec, opens_a_sealed_text_nowhere_else) {
-  const auto written = record({domain::MessageReceived{.turn_id = "t", .text = "one"}, domain::MessageReceived{.turn_id = "t", .text = "two"},
-                               domain::FieldRejected{"t", "email", "three", "no_at_sign"}});
+  const auto written =
+      record({domain::MessageReceived{.turn_id = "t", .text = "one"}, domain::MessageReceived{.turn_id = "t", .text = "two"},
+              domain::FieldRejected{"t", "email", "three", "no_at_sign"}});
   ASSERT_EQ(refusal(written), std::error_code{});
   const auto sealed = [&](int n) {
     std::size_t at = 0;
@@ -255,7 +268,9 @@ TEST_F(ACodec, refuses_every_flipped_bit_of_a_sealed_text) {
 TEST_F(ACodec, draws_a_fresh_nonce_for_every_text) {
   std::set<std::string> nonces;
   for (int i = 0; i < 20; ++i) {
-    const auto payload = record({domain::MessageReceived{.turn_id = "t", .text = "x"}, domain::MessageReceived{.turn_id = "t", .text = "x"}}).payload;
+    const auto payload =
+        record({domain::MessageReceived{.turn_id = "t", .text = "x"}, domain::MessageReceived{.turn_id = "t", .text = "x"}})
+            .payload;
     for (auto at = payload.find(R"("sealed":")"); at != payload.npos; at = payload.find(R"("sealed":")", at + 1))
       nonces.insert(payload.substr(at + 10, 32));
   }
@@ -294,7 +309,8 @@ TEST_F(ACodec, names_what_is_wrong_with_a_record) {
   EXPECT_EQ(changed(R"("schema":1)", R"("schema":2)").code, Errc::unknown_schema);
   EXPECT_EQ(changed(R"("schema":1)", R"("schema":0)").code, Errc::malformed);
   EXPECT_EQ(changed(R"("format":1)", R"("format":2)").code, Errc::malformed);
-  EXPECT_EQ(changed(R"("activation":2)", R"("activation":-2)").detail, "3:4711 event 1: TurnStarted.activation is not a number of 32 bits");
+  EXPECT_EQ(changed(R"("activation":2)", R"("activation":-2)").detail,
+            "3:4711 event 1: TurnStarted.activation is not a number of 32 bits");
   EXPECT_EQ(changed(R"("activation":2)", R"("other":2)").detail, "3:4711 event 1: TurnStarted.activation is missing");
   EXPECT_EQ(changed(R"("turn_id":"t")", R"("turn_id":7)").detail, "3:4711 event 1: TurnStarted.turn_id is not a string");
   EXPECT_EQ(changed(R"("turn_id":"t")", R"("activation":1)").code, Errc::malformed) << "a member twice";
@@ -311,7 +327,8 @@ TEST_F(ACodec, ignores_members_that_a_newer_program_added) {
 
 TEST_F(ACodec, never_takes_a_clear_text_for_a_sealed_one) {
   auto clear = record({domain::MessageReceived{.turn_id = "t", .text = Personal::forgotten()}});
-  for (const char* other : {R"("hello")", "{}", "[]", "null", R"({"erased":false})", R"({"sealed":7})", R"({"sealed":""})", R"({"sealed":"AAAA"})"}) {
+  for (const char* other :
+       {R"("hello")", "{}", "[]", "null", R"({"erased":false})", R"({"sealed":7})", R"({"sealed":""})", R"({"sealed":"AAAA"})"}) {
     auto changed = clear;
     replace(changed.payload, R"({"erased":true})", other);
     EXPECT_TRUE(refusal(changed)) << other;
@@ -339,7 +356,8 @@ TEST_F(ACodec, shows_an_event_as_a_cloud_event_with_personal_texts_only_on_reque
   const auto written = record({domain::MessageReceived{.turn_id = "trn_1", .text = "I'm Zoë"}});
   const auto decoded = decode(written, keys).value()[0];
   const std::string head =
-      R"({"specversion":"1.0","id":"log_1/3:4711","source":"/onboarding/log_1","type":"MessageReceived","subject":")" + std::string(stream) +
+      R"({"specversion":"1.0","id":"log_1/3:4711","source":"/onboarding/log_1","type":"MessageReceived","subject":")" +
+      std::string(stream) +
       R"(","time":"2026-11-21T13:48:00.123456Z","datacontenttype":"application/json","partition":3,"sequence":"4711","version":7,"schemaversion":1,)"
       R"("correlationid":"req_1","causationid":"trn_1","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","plan":"free",)"
       R"("data":{"turn_id":"trn_1","text":)";
@@ -353,7 +371,8 @@ TEST_F(ACodec, makes_valid_json_of_any_event_and_hides_every_personal_text) {
   EXPECT_TRUE(rc::check([&] {
     const auto decoded = decode(record({any_event()}), keys);
     RC_ASSERT(decoded.has_value());
-    for (const auto reveal : {Reveal::sealed, Reveal::open}) RC_ASSERT(parse_json(to_cloud_event((*decoded)[0], "log", reveal)).has_value());
+    for (const auto reveal : {Reveal::sealed, Reveal::open})
+      RC_ASSERT(parse_json(to_cloud_event((*decoded)[0], "log", reveal)).has_value());
   }));
   for (const Event& event : std::vector<Event>{domain::FieldExtracted{"t", "email", {domain::FieldType::email, "SECRET"}, true},
                                                domain::FieldRejected{"t", "email", "SECRET", "r"},

@@ -41,14 +41,18 @@ class ConfigurationFile : public ::testing::Test {
 };
 
 TEST_F(ConfigurationFile, says_file_line_and_key_of_an_unknown_key_and_what_was_probably_meant) {
-  EXPECT_THAT(complaint("[http]\n\nlisten_on = \"127.0.0.1:1\"\n"), HasSubstr("onboard.toml:3: unknown key http.listen_on; did you mean http.listen?"));
-  EXPECT_THAT(complaint("[model.opanai]\nweight = 1\n"), HasSubstr("onboard.toml:2: unknown key model.opanai.weight; did you mean model.openai.weight?"));
+  EXPECT_THAT(complaint("[http]\n\nlisten_on = \"127.0.0.1:1\"\n"),
+              HasSubstr("onboard.toml:3: unknown key http.listen_on; did you mean http.listen?"));
+  EXPECT_THAT(complaint("[model.opanai]\nweight = 1\n"),
+              HasSubstr("onboard.toml:2: unknown key model.opanai.weight; did you mean model.openai.weight?"));
   EXPECT_THAT(complaint("[htp]\n"), HasSubstr("onboard.toml:1: unknown key htp"));
 }
 
 TEST_F(ConfigurationFile, says_file_line_and_key_of_a_bad_value) {
-  EXPECT_THAT(complaint("[postgres]\npool_size = \"ten\"\n"), HasSubstr("onboard.toml:2: postgres.pool_size: the value is not a whole number"));
-  EXPECT_THAT(complaint("[postgres]\npool_size = 0\n"), HasSubstr("onboard.toml:2: postgres.pool_size: \"0\" is not between 1 and 1000"));
+  EXPECT_THAT(complaint("[postgres]\npool_size = \"ten\"\n"),
+              HasSubstr("onboard.toml:2: postgres.pool_size: the value is not a whole number"));
+  EXPECT_THAT(complaint("[postgres]\npool_size = 0\n"),
+              HasSubstr("onboard.toml:2: postgres.pool_size: \"0\" is not between 1 and 1000"));
   EXPECT_THAT(complaint("[postgres]\npool_size = 1.5\n"), HasSubstr("is not a whole number"));
   EXPECT_THAT(complaint("[postgres]\npre_ping = 1\n"), HasSubstr("postgres.pre_ping: the value is not a true or false"));
   EXPECT_THAT(complaint("[log]\nkind = \"mysql\"\n"), HasSubstr("log.kind: \"mysql\" is none of sqlite, kafka, memory"));
@@ -68,7 +72,8 @@ TEST_F(ConfigurationFile, a_flag_beats_the_environment_which_beats_the_file_whic
   const auto all = load(file, {{"ONBOARD_SESSIONS_MAX_MESSAGES", "2"}}, {{"sessions.max_messages", "3"}});
   EXPECT_EQ(all->integer("sessions.max_messages"), 3);
   EXPECT_EQ(all->source("sessions.max_messages"), "flag");
-  EXPECT_EQ(load(file, {{"ONBOARD_SESSIONS_MAX_MESSAGES", "2"}})->source("sessions.max_messages"), "environment ONBOARD_SESSIONS_MAX_MESSAGES");
+  EXPECT_EQ(load(file, {{"ONBOARD_SESSIONS_MAX_MESSAGES", "2"}})->source("sessions.max_messages"),
+            "environment ONBOARD_SESSIONS_MAX_MESSAGES");
 }
 
 TEST_F(ConfigurationFile, the_providers_usual_variables_work_and_ours_are_more_precise) {
@@ -78,7 +83,9 @@ TEST_F(ConfigurationFile, the_providers_usual_variables_work_and_ours_are_more_p
   c = load("", {{"ONBOARD_MODEL_OPENAI_API_KEY", "ours"}, {"OPENAI_API_KEY", "usual"}});
   EXPECT_EQ(c->text("model.openai.api_key"), "ours");
   for (const char* name : {"GEMINI", "DEEPSEEK", "ANTHROPIC"}) {
-    const std::string lower = name == std::string("GEMINI") ? "gemini" : name == std::string("DEEPSEEK") ? "deepseek" : "anthropic";
+    const std::string lower = name == std::string("GEMINI")     ? "gemini"
+                              : name == std::string("DEEPSEEK") ? "deepseek"
+                                                                : "anthropic";
     c = load("", {{std::string(name) + "_API_KEY", "k"}, {std::string(name) + "_BASE_URL", "https://h"}});
     EXPECT_EQ(c->text("model." + lower + ".api_key"), "k");
     EXPECT_EQ(c->text("model." + lower + ".base_url"), "https://h");
@@ -86,7 +93,8 @@ TEST_F(ConfigurationFile, the_providers_usual_variables_work_and_ours_are_more_p
 }
 
 TEST_F(ConfigurationFile, a_bad_variable_and_a_bad_flag_are_named) {
-  EXPECT_THAT(complaint("", {{"ONBOARD_MODEL_OPENAI_WEIGHT", "heavy"}}), HasSubstr("environment ONBOARD_MODEL_OPENAI_WEIGHT: model.openai.weight"));
+  EXPECT_THAT(complaint("", {{"ONBOARD_MODEL_OPENAI_WEIGHT", "heavy"}}),
+              HasSubstr("environment ONBOARD_MODEL_OPENAI_WEIGHT: model.openai.weight"));
   EXPECT_THAT(complaint("", {}, {{"http.lisen", "x"}}), HasSubstr("did you mean http.listen?"));
 }
 
@@ -102,7 +110,9 @@ TEST_F(ConfigurationFile, secrets_are_never_printed_and_never_complained_about_b
 }
 
 TEST_F(ConfigurationFile, what_is_printed_can_be_read_again_and_says_the_same) {
-  const auto first = load("[http]\ncors_origins = [\"https://a.example\", \"https://b.example\"]\n[sessions]\npassivate_after_seconds = 0.5\n[flows]\npath = 'a\"b\\c'\n");
+  const auto first = load(
+      "[http]\ncors_origins = [\"https://a.example\", \"https://b.example\"]\n[sessions]\npassivate_after_seconds = "
+      "0.5\n[flows]\npath = 'a\"b\\c'\n");
   ASSERT_TRUE(first);
   const auto second = load(first->print(true));
   ASSERT_TRUE(second) << second.error().message();
@@ -113,7 +123,9 @@ TEST_F(ConfigurationFile, what_is_printed_can_be_read_again_and_says_the_same) {
 
 TEST_F(ConfigurationFile, a_provider_is_on_when_it_has_a_key_and_is_not_switched_off) {
   EXPECT_TRUE(configured_providers(*load(""))->empty());
-  const auto on = configured_providers(*load("[model.openai]\ntokens_per_minute = 7\ntimeout_seconds = 1.5\nidle_timeout_seconds = 0.25\nspend_per_day_dollars = 1.25\n", {{"OPENAI_API_KEY", "k"}}));
+  const auto on = configured_providers(*load(
+      "[model.openai]\ntokens_per_minute = 7\ntimeout_seconds = 1.5\nidle_timeout_seconds = 0.25\nspend_per_day_dollars = 1.25\n",
+      {{"OPENAI_API_KEY", "k"}}));
   ASSERT_EQ(on->size(), 1u);
   EXPECT_EQ(on->front().name, "openai");
   EXPECT_EQ(on->front().tokens_per_minute, 7u);
@@ -122,7 +134,9 @@ TEST_F(ConfigurationFile, a_provider_is_on_when_it_has_a_key_and_is_not_switched
   EXPECT_EQ(on->front().idle_timeout, std::chrono::milliseconds(250));
   EXPECT_EQ(on->front().first_token_timeout, std::chrono::seconds(10));
   EXPECT_EQ(on->front().spend_per_day_nanodollars, 1'250'000'000u);
-  EXPECT_EQ(configured_providers(*load("", {{"GEMINI_API_KEY", "k"}, {"DEEPSEEK_API_KEY", "k"}, {"ANTHROPIC_API_KEY", "k"}}))->size(), 3u);
+  EXPECT_EQ(
+      configured_providers(*load("", {{"GEMINI_API_KEY", "k"}, {"DEEPSEEK_API_KEY", "k"}, {"ANTHROPIC_API_KEY", "k"}}))->size(),
+      3u);
   EXPECT_TRUE(on->front().enabled);
   EXPECT_FALSE(configured_providers(*load("[model.openai]\nenabled = false\n", {{"OPENAI_API_KEY", "k"}}))->front().enabled);
   EXPECT_FALSE(configured_providers(*load("[model.openai]\nenabled = true\n")));
@@ -130,7 +144,8 @@ TEST_F(ConfigurationFile, a_provider_is_on_when_it_has_a_key_and_is_not_switched
 
 TEST_F(ConfigurationFile, plans_have_a_share_tokens_a_day_and_models) {
   EXPECT_TRUE(configured_plans(*load(""))->empty());
-  const auto plans = configured_plans(*load("[model]\nplans = [\"free tokens_per_day=200000 openai=gpt-6-luna\", \"pro share=4\"]\n"));
+  const auto plans =
+      configured_plans(*load("[model]\nplans = [\"free tokens_per_day=200000 openai=gpt-6-luna\", \"pro share=4\"]\n"));
   ASSERT_TRUE(plans) << plans.error().message();
   ASSERT_EQ(plans->size(), 2u);
   EXPECT_EQ(plans->at(0).name, "free");
@@ -138,21 +153,41 @@ TEST_F(ConfigurationFile, plans_have_a_share_tokens_a_day_and_models) {
   EXPECT_EQ(plans->at(0).tokens_per_day, 200'000u);
   EXPECT_EQ(plans->at(0).models.at("openai"), "gpt-6-luna");
   EXPECT_EQ(plans->at(1).share, 4u);
-  for (const char* wrong : {"share=1", "free share=0", "free share=x", "free colour=red", "free openai=", "free tokens_per_day=-1"})
+  for (const char* wrong :
+       {"share=1", "free share=0", "free share=x", "free colour=red", "free openai=", "free tokens_per_day=-1"})
     EXPECT_FALSE(configured_plans(*load("[model]\nplans = [\"" + std::string(wrong) + "\"]\n"))) << wrong;
   EXPECT_FALSE(configured_plans(*load("[model]\nplans = [\"a\", \"a\"]\n")));
 }
 
 TEST(ConfigurationKeys, are_all_those_that_clients_were_promised) {
-  std::vector<std::string> promised = {
-      "http.listen", "http.admin_listen", "log.kind", "log.path", "log.partitions", "log.brokers", "log.topic", "postgres.url",
-      "postgres.replica_url", "postgres.pool_size", "postgres.max_overflow", "postgres.pool_timeout_seconds", "postgres.recycle_seconds",
-      "postgres.pre_ping", "flows.path", "sessions.abandon_after_minutes", "sessions.close_after_minutes", "sessions.passivate_after_seconds",
-      "sessions.max_messages", "throttle.requests_per_minute_per_ip", "queue_mode.auto", "queue_mode.active_sessions_above",
-      "queue_mode.rate_limit_errors_5m_above", "model.offline.enabled"};
+  std::vector<std::string> promised = {"http.listen",
+                                       "http.admin_listen",
+                                       "log.kind",
+                                       "log.path",
+                                       "log.partitions",
+                                       "log.brokers",
+                                       "log.topic",
+                                       "postgres.url",
+                                       "postgres.replica_url",
+                                       "postgres.pool_size",
+                                       "postgres.max_overflow",
+                                       "postgres.pool_timeout_seconds",
+                                       "postgres.recycle_seconds",
+                                       "postgres.pre_ping",
+                                       "flows.path",
+                                       "sessions.abandon_after_minutes",
+                                       "sessions.close_after_minutes",
+                                       "sessions.passivate_after_seconds",
+                                       "sessions.max_messages",
+                                       "throttle.requests_per_minute_per_ip",
+                                       "queue_mode.auto",
+                                       "queue_mode.active_sessions_above",
+                                       "queue_mode.rate_limit_errors_5m_above",
+                                       "model.offline.enabled"};
   for (const char* provider : {"openai", "gemini", "deepseek", "anthropic"}) {
-    for (const char* name : {"enabled", "weight", "base_url", "model", "api_key", "requests_per_minute", "tokens_per_minute", "input_tokens_per_minute",
-                             "output_tokens_per_minute", "requests_per_day", "max_concurrent", "burst_seconds", "timeout_seconds"})
+    for (const char* name : {"enabled", "weight", "base_url", "model", "api_key", "requests_per_minute", "tokens_per_minute",
+                             "input_tokens_per_minute", "output_tokens_per_minute", "requests_per_day", "max_concurrent",
+                             "burst_seconds", "timeout_seconds"})
       promised.push_back(std::string("model.") + provider + "." + name);
   }
   for (const std::string& name : promised) EXPECT_NE(find_key(name), nullptr) << name;
@@ -162,15 +197,31 @@ TEST(ConfigurationKeys, are_all_those_that_clients_were_promised) {
 
 TEST(ConfigurationKeys, have_the_defaults_that_clients_were_promised) {
   const auto c = *Configuration::load({});
-  const std::vector<std::pair<const char*, const char*>> promised = {
-      {"http.listen", "127.0.0.1:8080"}, {"http.admin_listen", "127.0.0.1:8081"}, {"log.kind", "sqlite"}, {"log.partitions", "24"},
-      {"postgres.pool_size", "10"}, {"postgres.max_overflow", "20"}, {"postgres.pool_timeout_seconds", "30"}, {"postgres.recycle_seconds", "3600"},
-      {"postgres.pre_ping", "true"}, {"sessions.abandon_after_minutes", "30"}, {"sessions.close_after_minutes", "60"},
-      {"throttle.requests_per_minute_per_ip", "30"}, {"queue_mode.auto", "true"}, {"queue_mode.active_sessions_above", "50"},
-      {"queue_mode.rate_limit_errors_5m_above", "10"}, {"model.offline.enabled", "true"}, {"model.openai.burst_seconds", "1"},
-      {"model.openai.weight", "40"}, {"model.gemini.weight", "40"}, {"model.deepseek.weight", "20"}, {"model.anthropic.weight", "0"},
-      {"model.openai.requests_per_minute", "500"}, {"model.openai.tokens_per_minute", "30000"}, {"model.gemini.requests_per_minute", "1000"},
-      {"model.deepseek.requests_per_minute", "500"}};
+  const std::vector<std::pair<const char*, const char*>> promised = {{"http.listen", "127.0.0.1:8080"},
+                                                                     {"http.admin_listen", "127.0.0.1:8081"},
+                                                                     {"log.kind", "sqlite"},
+                                                                     {"log.partitions", "24"},
+                                                                     {"postgres.pool_size", "10"},
+                                                                     {"postgres.max_overflow", "20"},
+                                                                     {"postgres.pool_timeout_seconds", "30"},
+                                                                     {"postgres.recycle_seconds", "3600"},
+                                                                     {"postgres.pre_ping", "true"},
+                                                                     {"sessions.abandon_after_minutes", "30"},
+                                                                     {"sessions.close_after_minutes", "60"},
+                                                                     {"throttle.requests_per_minute_per_ip", "30"},
+                                                                     {"queue_mode.auto", "true"},
+                                                                     {"queue_mode.active_sessions_above", "50"},
+                                                                     {"queue_mode.rate_limit_errors_5m_above", "10"},
+                                                                     {"model.offline.enabled", "true"},
+                                                                     {"model.openai.burst_seconds", "1"},
+                                                                     {"model.openai.weight", "40"},
+                                                                     {"model.gemini.weight", "40"},
+                                                                     {"model.deepseek.weight", "20"},
+                                                                     {"model.anthropic.weight", "0"},
+                                                                     {"model.openai.requests_per_minute", "500"},
+                                                                     {"model.openai.tokens_per_minute", "30000"},
+                                                                     {"model.gemini.requests_per_minute", "1000"},
+                                                                     {"model.deepseek.requests_per_minute", "500"}};
   for (const auto& [key, value] : promised) EXPECT_EQ(c.text(key), value) << key;
   for (const Key& key : keys())
     EXPECT_TRUE(check_value(key, key.default_value).good) << key.name << " has a default that is refused";

@@ -35,7 +35,8 @@ inline std::string illegal(const State& state, const Limits& limits) {
     behind_pending = behind_pending || !concluded(turn);
     running += turn.status == TurnStatus::running ? 1 : 0;
     waiting += turn.status == TurnStatus::waiting ? 1 : 0;
-    if (turn.activation > (turn.queued ? limits.max_queued_activations : limits.max_activations)) return "a turn was activated more often than allowed";
+    if (turn.activation > (turn.queued ? limits.max_queued_activations : limits.max_activations))
+      return "a turn was activated more often than allowed";
     if ((turn.status == TurnStatus::waiting) != (turn.activation == 0) && state.status != SessionStatus::erased)
       return "a turn runs without an activation, or waits with one";
     if (state.status != SessionStatus::erased && concluded(turn) != (turn.replied_version > 0))
@@ -96,8 +97,7 @@ inline std::string illegal(const State& state, const Limits& limits) {
         if (!turn.text.text.empty() || !turn.reply.text.empty() || !turn.extracted.empty())
           return "an erased session keeps texts";
       break;
-    case SessionStatus::none:
-      break;
+    case SessionStatus::none: break;
   }
   return "";
 }

@@ -96,12 +96,11 @@ Command random_command(Dice& dice, const State& state, const std::shared_ptr<con
     case 3: {
       static const std::array<std::string, 5> keys = {"", "", "k1", "k2", "k3"};
       static const std::array<std::string, 4> texts = {"hello", " ", "a\xFF", "my name is Zoe"};
-      return ReceiveMessage{random_turn(dice), dice.pick(texts), dice.pick(keys), dice.below(3) == 0 ? "print2" : "print1", dice.below(4) == 0 ? "queue_mode" : ""};
+      return ReceiveMessage{random_turn(dice), dice.pick(texts), dice.pick(keys), dice.below(3) == 0 ? "print2" : "print1",
+                            dice.below(4) == 0 ? "queue_mode" : ""};
     }
-    case 4:
-      return StartTurn{turn, pending ? pending->activation + dice.below(2) : 1 + dice.below(3)};
-    case 5:
-      return QueueTurn{turn, "budget"};
+    case 4: return StartTurn{turn, pending ? pending->activation + dice.below(2) : 1 + dice.below(3)};
+    case 5: return QueueTurn{turn, "budget"};
     case 6:
     case 7:
     case 8: {
@@ -118,8 +117,7 @@ Command random_command(Dice& dice, const State& state, const std::shared_ptr<con
       failed.calls = {{1, "openai", "m", "p", "c", {}, noon, 5, "timeout", "provider", "\xFF"}};
       return failed;
     }
-    case 10:
-      return AbandonIfDue{noon + std::chrono::minutes(dice.below(120))};
+    case 10: return AbandonIfDue{noon + std::chrono::minutes(dice.below(120))};
     default:
       if (dice.below(12) == 0) return EraseUser{};
       return IssueToken{state.token_generation + dice.below(3), dice.below(2) == 0 ? "hash1" : "hash2"};
@@ -152,7 +150,8 @@ struct History {
       evolve(state, recorded.back(), catalog);
     }
     steps.push_back({command, facts, *decided});
-    if (foreseen != recovery_index(state, facts.limits)) return "the index foreseen for a batch is not that of the state after it";
+    if (foreseen != recovery_index(state, facts.limits))
+      return "the index foreseen for a batch is not that of the state after it";
     return illegal(state, facts.limits);
   }
 };

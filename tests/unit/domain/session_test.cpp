@@ -109,7 +109,9 @@ TEST(ReceiveMessage, that_nobody_waits_for_is_queued_from_the_start) {
   given({started()})
       .when(ReceiveMessage{"t1", "I'm Zoe", "k", "f", "queue_mode"})
       .then({MessageReceived{"t1", "I'm Zoe", "k", "f"}, TurnQueued{"t1", "queue_mode"}, TurnStarted{"t1", 1}});
-  given(running_turn()).when(ReceiveMessage{"t2", "and", "k", "f", "queue_mode"}).then({MessageReceived{"t2", "and", "k", "f"}, TurnQueued{"t2", "queue_mode"}});
+  given(running_turn())
+      .when(ReceiveMessage{"t2", "and", "k", "f", "queue_mode"})
+      .then({MessageReceived{"t2", "and", "k", "f"}, TurnQueued{"t2", "queue_mode"}});
 }
 TEST(StartTurn, of_a_queued_turn_may_begin_more_often_than_of_one_that_somebody_waits_for) {
   auto history = running_turn();
@@ -225,7 +227,8 @@ TEST(ConcludeTurn, records_calls_and_values_then_the_reply) {
   EXPECT_EQ(scenario.only<AssistantReplied>(),
             (AssistantReplied{"t1", "Thanks Zoe! What's your e-mail address?", {"email"}, "offline", false}));
   const State after = scenario.after();
-  EXPECT_EQ(names_of(*after.flow, find_turn(after, "t1")->missing), (std::vector<std::string>{"email", "company", "role", "team_size", "goal"}));
+  EXPECT_EQ(names_of(*after.flow, find_turn(after, "t1")->missing),
+            (std::vector<std::string>{"email", "company", "role", "team_size", "goal"}));
   EXPECT_EQ(after.asked_last, "email");
 }
 TEST(ConcludeTurn, of_a_superseded_attempt_changes_nothing) {

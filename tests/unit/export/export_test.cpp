@@ -81,9 +81,7 @@ TEST_F(Export, goes_on_behind_any_cursor_it_gave_with_exactly_the_rest) {
     ++cursors;
     const auto rest = all({}, lines[i].cursor);
     ASSERT_EQ(rest.size(), lines.size() - i - 1);
-    if (!rest.empty()) {
-      EXPECT_EQ(rest.front().id, lines[i + 1].id);
-    }
+    if (!rest.empty()) { EXPECT_EQ(rest.front().id, lines[i + 1].id); }
   }
   EXPECT_GE(cursors, history.log.partitions() / 2);
 }
@@ -123,7 +121,8 @@ TEST_F(Export, refuses_a_cursor_that_is_none_of_its_own) {
   std::string good;
   for (const auto& line : lines)
     if (!line.cursor.empty()) good = line.cursor;
-  for (const std::string& bad : {std::string("x"), std::string("not a cursor"), good.substr(0, good.size() - 2), good + "AAAA"}) EXPECT_FALSE(Cursor::parse(bad, history.log)) << bad;
+  for (const std::string& bad : {std::string("x"), std::string("not a cursor"), good.substr(0, good.size() - 2), good + "AAAA"})
+    EXPECT_FALSE(Cursor::parse(bad, history.log)) << bad;
   History other(1, "another-log");
   EXPECT_FALSE(Cursor::parse(good, other.log));
   History shorter(1);

@@ -34,17 +34,17 @@ void expect_complete(int least, const std::set<Code>& internal) {
     const auto code = make_error_code(static_cast<Code>(value));
     const auto kind = problem_kind(code);
     EXPECT_FALSE(kind.slug.empty() || kind.title.empty()) << code.message();
-    EXPECT_EQ(kind.status == 500, internal.count(static_cast<Code>(value)) == 1) << code.category().name() << ": " << code.message() << " is " << kind.status;
-    if (kind.status == 503 || kind.status == 429) {
-      EXPECT_GT(kind.retry_after_seconds, 0u) << code.message();
-    }
+    EXPECT_EQ(kind.status == 500, internal.count(static_cast<Code>(value)) == 1)
+        << code.category().name() << ": " << code.message() << " is " << kind.status;
+    if (kind.status == 503 || kind.status == 429) { EXPECT_GT(kind.retry_after_seconds, 0u) << code.message(); }
   }
 }
 
 TEST(ProblemTable, has_a_line_for_every_code) {
   expect_complete<GatewayErrc>(16, {});
   expect_complete<projections::Errc>(6, {});
-  expect_complete<log::Errc>(7, {log::Errc::corrupt, log::Errc::shorter_than_head, log::Errc::wrong_layout, log::Errc::locked, log::Errc::out_of_bounds});
+  expect_complete<log::Errc>(7, {log::Errc::corrupt, log::Errc::shorter_than_head, log::Errc::wrong_layout, log::Errc::locked,
+                                 log::Errc::out_of_bounds});
   expect_complete<codec::Errc>(5, {codec::Errc::unknown_type, codec::Errc::unknown_schema});
   expect_complete<privacy::Errc>(4, {privacy::Errc::forged, privacy::Errc::bad_secret_file});
   for (int value = 1; value <= static_cast<int>(last_errc); ++value) {

@@ -44,7 +44,8 @@ TEST(RequestReader, reads_a_request_whatever_the_pieces_it_comes_in) {
 }
 
 TEST(RequestReader, reads_a_chunked_body_split_at_every_byte) {
-  const std::string text = with("Transfer-Encoding: Chunked\r\n", "5\r\nhello\r\n0A;ext=\"x\"\r\n0123456789\r\n000\r\nTrailer: x\r\n\r\n");
+  const std::string text =
+      with("Transfer-Encoding: Chunked\r\n", "5\r\nhello\r\n0A;ext=\"x\"\r\n0123456789\r\n000\r\nTrailer: x\r\n\r\n");
   for (std::size_t cut = 0; cut <= text.size(); ++cut) {
     RequestReader reader;
     const auto first = feed(reader, text.substr(0, cut));
@@ -91,38 +92,51 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"a negative length", with("Content-Length: -5\r\n", "hello"), bad_content_length},
         Refused{"a hexadecimal length", with("Content-Length: 0x5\r\n", "hello"), bad_content_length},
         Refused{"an empty length", with("Content-Length:\r\n", "hello"), bad_content_length},
-        Refused{"a length and a coding", with("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), bad_content_length},
+        Refused{"a length and a coding", with("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+                bad_content_length},
         Refused{"white space before the colon", with("Content-Length : 5\r\n", "hello"), bad_field},
-        Refused{"a folded line", with("A: b\r\n c\r\n"), bad_field},
-        Refused{"an empty name", with(": b\r\n"), bad_field},
+        Refused{"a folded line", with("A: b\r\n c\r\n"), bad_field}, Refused{"an empty name", with(": b\r\n"), bad_field},
         Refused{"a line without a colon", with("nonsense\r\n"), bad_field},
         Refused{"a NUL in a value", with(std::string("A: b\0c\r\n", 8)), bad_field},
         Refused{"a bare CR in a value", with("A: b\rc\r\n"), bad_field},
         Refused{"a bare LF after a field", with("A: b\n"), bad_line_ending},
         Refused{"a bare LF after the request line", "GET / HTTP/1.1\nHost: h\r\n\r\n", bad_line_ending},
         Refused{"a lone LF instead of the empty line", "GET / HTTP/1.1\r\nHost: h\r\n\n", bad_line_ending},
-        Refused{"no host", "GET / HTTP/1.1\r\n\r\n", bad_host},
-        Refused{"two hosts", with("Host: h\r\n"), bad_host},
+        Refused{"no host", "GET / HTTP/1.1\r\n\r\n", bad_host}, Refused{"two hosts", with("Host: h\r\n"), bad_host},
         Refused{"a host with a path", "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", bad_host},
         Refused{"a host with a user", "GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", bad_host},
         Refused{"two hosts in HTTP/1.0", "GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", bad_host},
         Refused{"another coding", with("Transfer-Encoding: gzip\r\n"), unsupported_transfer_coding},
         Refused{"chunked and another", with("Transfer-Encoding: gzip, chunked\r\n"), bad_transfer_encoding},
         Refused{"chunked twice", with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), bad_transfer_encoding},
-        Refused{"chunked with a vertical tab", with("Transfer-Encoding: \x0b" "chunked\r\n"), bad_field},
+        Refused{"chunked with a vertical tab",
+                with("Transfer-Encoding: \x0b"
+                     "chunked\r\n"),
+                bad_field},
         Refused{"chunked in HTTP/1.0", "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", bad_transfer_encoding},
         Refused{"a chunk without a size", with("Transfer-Encoding: chunked\r\n", "\r\n"), bad_chunk},
         Refused{"a chunk size with a sign", with("Transfer-Encoding: chunked\r\n", "+5\r\nhello\r\n"), bad_chunk},
         Refused{"a chunk size with 0x", with("Transfer-Encoding: chunked\r\n", "0x5\r\nhello\r\n"), bad_chunk},
         Refused{"a chunk size with a space", with("Transfer-Encoding: chunked\r\n", "5 \r\nhello\r\n"), bad_chunk},
-        Refused{"a chunk size that overflows", with("Transfer-Encoding: chunked\r\n", "10000000000000005\r\nhello\r\n"), bad_chunk},
+        Refused{"a chunk size that overflows", with("Transfer-Encoding: chunked\r\n", "10000000000000005\r\nhello\r\n"),
+                bad_chunk},
         Refused{"a chunk longer than its size", with("Transfer-Encoding: chunked\r\n", "4\r\nhello\r\n"), bad_chunk},
         Refused{"a chunk size ended by a bare LF", with("Transfer-Encoding: chunked\r\n", "5\nhello\r\n"), bad_line_ending},
         Refused{"chunk data ended by a bare LF", with("Transfer-Encoding: chunked\r\n", "5\r\nhello\n0\r\n\r\n"), bad_chunk},
-        Refused{"an endless chunk extension", with("Transfer-Encoding: chunked\r\n", "5;" + std::string(300, 'a') + "\r\n"), bad_chunk},
+        Refused{"an endless chunk extension", with("Transfer-Encoding: chunked\r\n", "5;" + std::string(300, 'a') + "\r\n"),
+                bad_chunk},
         Refused{"a malformed trailer", with("Transfer-Encoding: chunked\r\n", "0\r\nA : b\r\n\r\n"), bad_field},
-        Refused{"trailers without end", with("Transfer-Encoding: chunked\r\n", "0\r\n" + [] { std::string t; for (int i = 0; i < 2000; ++i) t += "Aaaa: bbbb\r\n"; return t; }()), head_too_large},
-        Refused{"chunks beyond the limit", with("Transfer-Encoding: chunked\r\n", "30\r\n" + std::string(48, 'a') + "\r\n30\r\n"), body_too_large},
+        Refused{"trailers without end",
+                with(
+                    "Transfer-Encoding: chunked\r\n", "0\r\n" +
+                                                          [] {
+                                                            std::string t;
+                                                            for (int i = 0; i < 2000; ++i) t += "Aaaa: bbbb\r\n";
+                                                            return t;
+                                                          }()),
+                head_too_large},
+        Refused{"chunks beyond the limit", with("Transfer-Encoding: chunked\r\n", "30\r\n" + std::string(48, 'a') + "\r\n30\r\n"),
+                body_too_large},
         Refused{"a body beyond the limit, told by the head", with("Content-Length: 65\r\n"), body_too_large},
         Refused{"a length beyond any integer", with("Content-Length: 99999999999999999999999999\r\n"), body_too_large},
         Refused{"an expectation nobody knows", with("Expect: 200-ok\r\n"), bad_expectation},
@@ -144,7 +158,12 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"TLS", std::string("\x16\x03\x01\x02\x00\x01\x00\n", 8), bad_line_ending},
         Refused{"a target without end", "GET /" + std::string(9'000, 'a'), target_too_long},
         Refused{"a field without end", "GET / HTTP/1.1\r\nA: " + std::string(17'000, 'a'), head_too_large},
-        Refused{"too many fields", with([] { std::string t; for (int i = 0; i < 101; ++i) t += "A: b\r\n"; return t; }()), head_too_large}));
+        Refused{"too many fields", with([] {
+                  std::string t;
+                  for (int i = 0; i < 101; ++i) t += "A: b\r\n";
+                  return t;
+                }()),
+                head_too_large}));
 
 TEST(RequestReader, takes_the_path_of_an_absolute_target) {
   RequestReader reader;

@@ -37,7 +37,8 @@ TEST(Router, tells_a_wrong_method_from_a_wrong_path) {
 
 TEST(Router, refuses_paths_that_cannot_be_decoded) {
   const auto table = router();
-  for (const auto* path : {"/a/%/b", "/a/%4/b", "/a/%zz/b", "/a/%00/b", "/a/%ff/b", "/a/%C0%AF/b"}) EXPECT_TRUE(table.match(Method::get, path).malformed) << path;
+  for (const auto* path : {"/a/%/b", "/a/%4/b", "/a/%zz/b", "/a/%00/b", "/a/%ff/b", "/a/%C0%AF/b"})
+    EXPECT_TRUE(table.match(Method::get, path).malformed) << path;
 }
 
 TEST(Query, is_decoded_and_names_nothing_twice) {
@@ -77,13 +78,15 @@ TEST(ClientAddress, forwarded_addresses_are_believed_from_trusted_proxies_only) 
   EXPECT_EQ(client_behind(trusted, "::1", "nonsense"), "::1");
   EXPECT_EQ(client_behind(trusted, "10.1.2.3", ""), "10.1.2.3");
   EXPECT_EQ(client_behind({}, "10.1.2.3", "1.1.1.1"), "10.1.2.3");
-  for (const auto* text : {"", "10.0.0.0/33", "10.0.0.0/", "x", "::/129", "1.2.3"}) EXPECT_FALSE(AddressBlock::parse(text).has_value()) << text;
+  for (const auto* text : {"", "10.0.0.0/33", "10.0.0.0/", "x", "::/129", "1.2.3"})
+    EXPECT_FALSE(AddressBlock::parse(text).has_value()) << text;
   EXPECT_EQ(throttle_key("2001:db8::1"), throttle_key("2001:db8::2")) << "a /64 is one client";
   EXPECT_NE(throttle_key("1.1.1.1"), throttle_key("1.1.1.2"));
 }
 
 TEST(Yaml, reads_the_part_that_the_contract_is_written_in) {
-  const auto document = parse_yaml("a: 1 # one\nb:\n  - x: \"q: #\\n\"\n    y: [1, two, {z: true}]\n  -\n    w\nc: {d: {e: 1.5}, f: null}\n\"g h\":\n- i\n");
+  const auto document = parse_yaml(
+      "a: 1 # one\nb:\n  - x: \"q: #\\n\"\n    y: [1, two, {z: true}]\n  -\n    w\nc: {d: {e: 1.5}, f: null}\n\"g h\":\n- i\n");
   ASSERT_TRUE(document.has_value()) << document.error().message();
   EXPECT_EQ((*document)["a"].GetInt(), 1);
   EXPECT_STREQ((*document)["b"][0]["x"].GetString(), "q: #\n");
@@ -91,7 +94,8 @@ TEST(Yaml, reads_the_part_that_the_contract_is_written_in) {
   EXPECT_STREQ((*document)["b"][1].GetString(), "w");
   EXPECT_EQ((*document)["c"]["d"]["e"].GetDouble(), 1.5);
   EXPECT_STREQ((*document)["g h"][0].GetString(), "i");
-  for (const auto* text : {"a: [1", "a: 1\n   b: 2", "a: 1\na: 2", "a: &x 1", "a: \"b", "a: |\n  b"}) EXPECT_FALSE(parse_yaml(text).has_value()) << text;
+  for (const auto* text : {"a: [1", "a: 1\n   b: 2", "a: 1\na: 2", "a: &x 1", "a: \"b", "a: |\n  b"})
+    EXPECT_FALSE(parse_yaml(text).has_value()) << text;
 }
 
 }  // namespace

@@ -50,8 +50,10 @@ TEST(SystemRandom, gives_a_forked_child_other_bytes_than_its_parent) {
 }
 
 TEST(Ids, a_position_reads_back_as_it_was_written_and_nothing_else_is_one) {
-  for (const Position position : {Position{0, 0}, Position{3, 567}, Position{UINT32_MAX, UINT64_MAX}}) EXPECT_EQ(parse_position(to_string(position)), position);
-  for (const char* text : {"", ":", "1", "1:", ":1", "1:2:3", " 1:2", "1:2 ", "-1:2", "+1:2", "01:2", "1:02", "4294967296:1", "1:18446744073709551616", "a:b", "0x1:2"})
+  for (const Position position : {Position{0, 0}, Position{3, 567}, Position{UINT32_MAX, UINT64_MAX}})
+    EXPECT_EQ(parse_position(to_string(position)), position);
+  for (const char* text : {"", ":", "1", "1:", ":1", "1:2:3", " 1:2", "1:2 ", "-1:2", "+1:2", "01:2", "1:02", "4294967296:1",
+                           "1:18446744073709551616", "a:b", "0x1:2"})
     EXPECT_FALSE(parse_position(text)) << text;
 }
 
@@ -71,9 +73,11 @@ TEST(Ids, a_session_id_carries_its_partition_and_its_random_bits_in_order) {
 }
 
 TEST(Ids, what_is_not_a_session_id_has_no_partition) {
-  for (const char* text : {"", "ses_", "ses_7_00000000000000000000000000", "ses_007_0000000000000000000000000", "ses_007_000000000000000000000000000",
-                           "ses_007_80000000000000000000000000", "ses_007_0000000000000000000000000U", "ses_007_0000000000000000000000000u",
-                           "ses_-07_00000000000000000000000000", "trn_007_00000000000000000000000000", "ses_007-00000000000000000000000000"})
+  for (const char* text :
+       {"", "ses_", "ses_7_00000000000000000000000000", "ses_007_0000000000000000000000000",
+        "ses_007_000000000000000000000000000", "ses_007_80000000000000000000000000", "ses_007_0000000000000000000000000U",
+        "ses_007_0000000000000000000000000u", "ses_-07_00000000000000000000000000", "trn_007_00000000000000000000000000",
+        "ses_007-00000000000000000000000000"})
     EXPECT_FALSE(partition_of_session(text)) << text;
 }
 
@@ -125,7 +129,12 @@ TEST(FaultPoints, all_of_the_program_are_listed) {
 TEST(FaultPointsDeathTest, a_name_or_an_action_that_does_not_exist_is_not_passed_over) {
   EXPECT_DEATH(FaultPoint::arm("test.point=explode"), "action");
   EXPECT_DEATH(FaultPoint::arm("test.point"), "name=action");
-  EXPECT_DEATH({ FaultPoint::arm("test.pint=error"); tested.hit(); }, "no fault point");
+  EXPECT_DEATH(
+      {
+        FaultPoint::arm("test.pint=error");
+        tested.hit();
+      },
+      "no fault point");
 }
 
 }  // namespace

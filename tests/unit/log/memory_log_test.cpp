@@ -9,7 +9,8 @@ namespace {
 class ControlledLog : public testing::Test {
  protected:
   void append(const std::string& stream, std::uint64_t version, std::uint32_t partition = 0) {
-    log->append(make_append(stream, version, partition), [this](AppendOutcome outcome) { outcomes.push_back(std::move(outcome)); });
+    log->append(make_append(stream, version, partition),
+                [this](AppendOutcome outcome) { outcomes.push_back(std::move(outcome)); });
   }
   template <class Outcome>
   bool ended(std::size_t i) const {
@@ -107,7 +108,14 @@ TEST_F(ControlledLog, a_crash_keeps_what_was_durable_a_beginning_of_what_waited_
 }
 
 TEST_F(ControlledLog, one_seed_gives_one_history_and_every_fault_happens) {
-  const Faults faults{.late = .1, .duplicate = .1, .in_doubt_written = .1, .in_doubt_lost = .1, .fenced = .001, .refused = .1, .failed_read = .2, .slow_read = .2};
+  const Faults faults{.late = .1,
+                      .duplicate = .1,
+                      .in_doubt_written = .1,
+                      .in_doubt_lost = .1,
+                      .fenced = .001,
+                      .refused = .1,
+                      .failed_read = .2,
+                      .slow_read = .2};
   const auto history = [&](std::uint64_t seed, FaultCounts& counts) {
     store = make_memory_store(2);
     reopen();
@@ -116,15 +124,17 @@ TEST_F(ControlledLog, one_seed_gives_one_history_and_every_fault_happens) {
     const auto subscription = log->subscribe([&](std::uint32_t partition) { told += "p" + std::to_string(partition); });
     std::vector<int> calls(400);
     for (std::size_t i = 0; i < 400; ++i) {
-      log->append(make_append("s" + std::to_string(i % 40), i / 40, static_cast<std::uint32_t>(i % 2)), [&, i](AppendOutcome outcome) {
-        ++calls[i];
-        told += std::to_string(i) + "=" + std::to_string(outcome.index()) + " ";
+      log->append(make_append("s" + std::to_string(i % 40), i / 40, static_cast<std::uint32_t>(i % 2)),
+                  [&, i](AppendOutcome outcome) {
+                    ++calls[i];
+                    told += std::to_string(i) + "=" + std::to_string(outcome.index()) + " ";
+                  });
+      log->read_stream(0, "s0", 0, 100, [&](const result<std::vector<Record>>& records) {
+        told += records ? "r" + std::to_string(records->size()) : "x";
       });
-      log->read_stream(0, "s0", 0, 100, [&](const result<std::vector<Record>>& records) { told += records ? "r" + std::to_string(records->size()) : "x"; });
       for (int step = 0; step < 2; ++step) log->step(random, faults);
     }
-    while (log->step(random, faults)) {
-    }
+    while (log->step(random, faults)) {}
     EXPECT_TRUE(std::ranges::all_of(calls, [](int count) { return count == 1; }));
     counts += log->counts();
     return told;
@@ -132,8 +142,8 @@ TEST_F(ControlledLog, one_seed_gives_one_history_and_every_fault_happens) {
   FaultCounts counts;
   for (std::uint64_t seed = 0; seed < 20; ++seed) ASSERT_EQ(history(seed, counts), history(seed, counts));
   EXPECT_NE(history(1, counts), history(2, counts));
-  for (const std::uint64_t count : {counts.durable, counts.late, counts.duplicate, counts.in_doubt_written, counts.in_doubt_lost, counts.fenced,
-                                    counts.refused, counts.failed_read, counts.slow_read})
+  for (const std::uint64_t count : {counts.durable, counts.late, counts.duplicate, counts.in_doubt_written, counts.in_doubt_lost,
+                                    counts.fenced, counts.refused, counts.failed_read, counts.slow_read})
     EXPECT_GT(count, 0u);
 }
 

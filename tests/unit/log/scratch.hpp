@@ -16,7 +16,8 @@ class Scratch {
  public:
   Scratch() {
     // Memory where there is some: what these tests look at does not depend on the disk, and they sync thousands of times.
-    const auto base = std::filesystem::is_directory("/dev/shm") ? std::filesystem::path("/dev/shm") : std::filesystem::temp_directory_path();
+    const auto base =
+        std::filesystem::is_directory("/dev/shm") ? std::filesystem::path("/dev/shm") : std::filesystem::temp_directory_path();
     std::string pattern = (base / "log_test.XXXXXX").string();
     folder_ = ::mkdtemp(pattern.data());
   }
@@ -36,7 +37,8 @@ inline void spill(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
 }
 
-inline Append make_append(const std::string& stream, std::uint64_t expected_version, std::uint32_t partition = 0, std::uint32_t count = 1) {
+inline Append make_append(const std::string& stream, std::uint64_t expected_version, std::uint32_t partition = 0,
+                          std::uint32_t count = 1) {
   static std::uint64_t last_id = 0;
   Append append;
   append.partition = partition;
@@ -60,7 +62,9 @@ inline AppendOutcome append_now(EventLog& log, Append append) {
   return future.get();
 }
 
-inline bool durable_now(EventLog& log, Append append) { return std::holds_alternative<Durable>(append_now(log, std::move(append))); }
+inline bool durable_now(EventLog& log, Append append) {
+  return std::holds_alternative<Durable>(append_now(log, std::move(append)));
+}
 
 /// Waits for a condition with a deadline.
 template <class Condition>

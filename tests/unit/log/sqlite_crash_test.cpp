@@ -78,7 +78,8 @@ TEST(SqliteCrash, at_every_fault_point_nothing_acknowledged_is_lost_or_doubled_a
       ASSERT_GE(child, 0);
       if (child == 0) {
         ::close(pipe_ends[0]);
-        write_until_killed(scratch, std::string(point) + "=crash@" + std::to_string(pass), pipe_ends[1], static_cast<std::uint64_t>(pass) * 1000);
+        write_until_killed(scratch, std::string(point) + "=crash@" + std::to_string(pass), pipe_ends[1],
+                           static_cast<std::uint64_t>(pass) * 1000);
       }
       ::close(pipe_ends[1]);
       Entry entry{};

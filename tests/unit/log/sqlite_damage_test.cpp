@@ -15,9 +15,11 @@ result<std::unique_ptr<SqliteLog>> open(const Scratch& scratch, bool rebuild_hea
 std::vector<std::string> contents(EventLog& log) {
   std::vector<std::string> found;
   const auto note = [&](const Record& r) {
-    found.push_back(std::to_string(r.partition) + ":" + std::to_string(r.first_sequence) + " " + r.stream + " " + std::to_string(r.first_version) + " " +
-                    std::to_string(r.count) + " " + r.record_id + " " + r.payload + " " + std::to_string(r.index.open) + std::to_string(r.index.pending_turn) +
-                    std::to_string(r.index.due_at.time_since_epoch().count()) + std::to_string(r.time.time_since_epoch().count()));
+    found.push_back(std::to_string(r.partition) + ":" + std::to_string(r.first_sequence) + " " + r.stream + " " +
+                    std::to_string(r.first_version) + " " + std::to_string(r.count) + " " + r.record_id + " " + r.payload + " " +
+                    std::to_string(r.index.open) + std::to_string(r.index.pending_turn) +
+                    std::to_string(r.index.due_at.time_since_epoch().count()) +
+                    std::to_string(r.time.time_since_epoch().count()));
   };
   for (std::uint32_t partition = 0; partition < partitions; ++partition) {
     found.push_back("head " + std::to_string(log.head(partition)));
@@ -29,7 +31,8 @@ std::vector<std::string> contents(EventLog& log) {
   }
   for (std::uint32_t s = 0; s < 4; ++s) {
     const auto read = std::make_shared<std::promise<result<std::vector<Record>>>>();
-    log.read_stream(s % partitions, "s" + std::to_string(s), 0, 1000, [read](result<std::vector<Record>> r) { read->set_value(std::move(r)); });
+    log.read_stream(s % partitions, "s" + std::to_string(s), 0, 1000,
+                    [read](result<std::vector<Record>> r) { read->set_value(std::move(r)); });
     const auto records = read->get_future().get();
     if (!records) return {};
     for (const auto& record : *records) note(record);
@@ -40,7 +43,9 @@ std::vector<std::string> contents(EventLog& log) {
 /// A log's files at one moment.
 struct Files {
   std::string database, wal, head;
-  static Files of(const Scratch& scratch) { return {slurp(scratch.path()), slurp(scratch.path() + "-wal"), slurp(head_path(scratch.path()))}; }
+  static Files of(const Scratch& scratch) {
+    return {slurp(scratch.path()), slurp(scratch.path() + "-wal"), slurp(head_path(scratch.path()))};
+  }
   void put(const Scratch& scratch) const {
     std::filesystem::remove(scratch.path() + "-shm");
     spill(scratch.path(), database);
@@ -65,9 +70,9 @@ struct History {
     log.reset();
     closed = Files::of(scratch);
   }
-  std::vector<Files> files;                      // [n]: with n records, all of them in the WAL
+  std::vector<Files> files;                        // [n]: with n records, all of them in the WAL
   std::vector<std::vector<std::string>> contents;  // [n]
-  Files closed;                                  // all in the database file, no WAL
+  Files closed;                                    // all in the database file, no WAL
 };
 
 TEST(SqliteDamage, a_torn_wal_is_cut_to_whole_records_and_refused_when_more_was_acknowledged) {
@@ -106,7 +111,8 @@ TEST(SqliteDamage, a_torn_wal_is_cut_to_whole_records_and_refused_when_more_was_
 }
 
 /// Flips bits of one of the files, each time from the whole state; `started` counts those that did no harm.
-void flip_bits(const History& history, const Files& whole, std::string Files::*member, std::size_t stride, std::size_t& refused, std::size_t& harmless) {
+void flip_bits(const History& history, const Files& whole, std::string Files::*member, std::size_t stride, std::size_t& refused,
+               std::size_t& harmless) {
   const Scratch scratch;
   for (std::size_t bit = 0; bit < (whole.*member).size() * 8; bit += stride) {
     Files flipped = whole;

@@ -26,8 +26,9 @@ class SqliteLogTest : public testing::Test {
 };
 
 bool same(const Record& a, const Record& b) {
-  return a.partition == b.partition && a.first_sequence == b.first_sequence && a.stream == b.stream && a.first_version == b.first_version && a.count == b.count &&
-         a.record_id == b.record_id && a.index == b.index && a.time == b.time && a.payload == b.payload && a.resume_token == b.resume_token;
+  return a.partition == b.partition && a.first_sequence == b.first_sequence && a.stream == b.stream &&
+         a.first_version == b.first_version && a.count == b.count && a.record_id == b.record_id && a.index == b.index &&
+         a.time == b.time && a.payload == b.payload && a.resume_token == b.resume_token;
 }
 
 TEST_F(SqliteLogTest, who_follows_reads_the_same_from_memory_as_from_the_file) {
@@ -76,7 +77,8 @@ TEST_F(SqliteLogTest, a_full_queue_is_refused_as_overload_and_nothing_is_lost) {
   for (int i = 0; i < sent; ++i)
     log->append(make_append("s" + std::to_string(i), 0), [&](AppendOutcome outcome) {
       if (std::holds_alternative<Durable>(outcome)) ++durable;
-      if (const auto* refused = std::get_if<Refused>(&outcome); refused != nullptr && refused->error.code == Errc::overloaded) ++overloaded;
+      if (const auto* refused = std::get_if<Refused>(&outcome); refused != nullptr && refused->error.code == Errc::overloaded)
+        ++overloaded;
     });
   EXPECT_TRUE(eventually([&] { return durable + overloaded == sent; }));
   EXPECT_GT(overloaded, 0);
@@ -176,7 +178,9 @@ TEST_F(SqliteLogTest, the_verification_counts_what_is_there_also_while_it_is_wri
   for (std::uint64_t i = 0; i < 5; ++i) ASSERT_TRUE(durable_now(*log, make_append("a", i * 2, 3, 2)));
   ASSERT_TRUE(durable_now(*log, make_append("b", 0, 1)));
   std::uint64_t progress = 0;
-  for (const auto& report : {verify_sqlite(scratch.path(), [&](std::uint64_t done, std::uint64_t of) { progress = done * 100 / of; }), sqlite_stats(scratch.path())}) {
+  for (const auto& report :
+       {verify_sqlite(scratch.path(), [&](std::uint64_t done, std::uint64_t of) { progress = done * 100 / of; }),
+        sqlite_stats(scratch.path())}) {
     ASSERT_TRUE(report) << report.error().message();
     EXPECT_EQ(report->log_id, log->log_id());
     EXPECT_EQ(report->records, 6u);

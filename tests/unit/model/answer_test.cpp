@@ -8,7 +8,9 @@
 namespace onboarding::model {
 namespace {
 
-tl::expected<domain::ModelAnswer, std::string> parse(std::string_view text) { return parse_answer(text, *small_flow(), "ref-canary"); }
+tl::expected<domain::ModelAnswer, std::string> parse(std::string_view text) {
+  return parse_answer(text, *small_flow(), "ref-canary");
+}
 
 TEST(Answer, gives_reply_fields_and_asks_as_written) {
   const auto a = parse(R"({"reply":"Hi Ann","fields":{"full_name":"Ann  O'Neil","team_size":null},"asks":["email"]})");
@@ -29,15 +31,29 @@ TEST(Answer, numbers_and_booleans_count_by_their_text) {
 
 TEST(Answer, anything_else_is_no_answer) {
   const std::string long_value(5'000, 'x'), huge_reply(40'000, 'x');
-  for (const auto& text : std::vector<std::string>{
-           "", "I am not JSON", "[]", "null", R"("text")", R"({"reply":"Hi"})", R"({"fields":{}})", R"({"reply":"","fields":{}})",
-           R"({"reply":5,"fields":{}})", R"({"reply":"Hi","fields":[]})", R"({"reply":"Hi","fields":{"ssn":"1"}})",
-           R"({"reply":"Hi","fields":{"email":{"a":1}}})", R"({"reply":"Hi","fields":{"email":["a"]}})",
-           R"({"reply":"Hi","fields":{},"asks":"email"})", R"({"reply":"Hi","fields":{},"asks":["ssn"]})",
-           R"({"reply":"Hi","fields":{},"asks":[5]})", R"({"reply":"Hi","fields":{},"is_complete":true})",
-           R"({"reply":"Hi","fields":{}} trailing)", "```json\n{\"reply\":\"Hi\",\"fields\":{}}\n```",
-           R"({"reply":"Hi","fields":{"email":")" + long_value + R"("}})", R"({"reply":")" + huge_reply + R"(","fields":{}})",
-           R"({"reply":"Hi","reply":"Ho","fields":{}})", "{\"reply\":\"\xff\",\"fields\":{}}"})
+  for (const auto& text : std::vector<std::string>{"",
+                                                   "I am not JSON",
+                                                   "[]",
+                                                   "null",
+                                                   R"("text")",
+                                                   R"({"reply":"Hi"})",
+                                                   R"({"fields":{}})",
+                                                   R"({"reply":"","fields":{}})",
+                                                   R"({"reply":5,"fields":{}})",
+                                                   R"({"reply":"Hi","fields":[]})",
+                                                   R"({"reply":"Hi","fields":{"ssn":"1"}})",
+                                                   R"({"reply":"Hi","fields":{"email":{"a":1}}})",
+                                                   R"({"reply":"Hi","fields":{"email":["a"]}})",
+                                                   R"({"reply":"Hi","fields":{},"asks":"email"})",
+                                                   R"({"reply":"Hi","fields":{},"asks":["ssn"]})",
+                                                   R"({"reply":"Hi","fields":{},"asks":[5]})",
+                                                   R"({"reply":"Hi","fields":{},"is_complete":true})",
+                                                   R"({"reply":"Hi","fields":{}} trailing)",
+                                                   "```json\n{\"reply\":\"Hi\",\"fields\":{}}\n```",
+                                                   R"({"reply":"Hi","fields":{"email":")" + long_value + R"("}})",
+                                                   R"({"reply":")" + huge_reply + R"(","fields":{}})",
+                                                   R"({"reply":"Hi","reply":"Ho","fields":{}})",
+                                                   "{\"reply\":\"\xff\",\"fields\":{}}"})
     EXPECT_FALSE(parse(text)) << text.substr(0, 80);
 }
 
@@ -80,9 +96,7 @@ TEST(Prompt, the_history_is_trimmed_to_its_tokens_and_the_newest_lines_stay) {
     EXPECT_LE(tokens, bound);
     EXPECT_LT(p.history.size(), lines) << bound;
     lines = p.history.size();
-    if (lines > 0) {
-      EXPECT_EQ(p.history.back().text, r.history.back().text);
-    }
+    if (lines > 0) { EXPECT_EQ(p.history.back().text, r.history.back().text); }
   }
   EXPECT_EQ(lines, 0u);
   EXPECT_LT(build_prompt(r, "c", 0).estimated_input_tokens, build_prompt(r, "c").estimated_input_tokens);
@@ -152,7 +166,8 @@ ExtractionRequest said(const std::string& message, std::vector<HistoryLine> hist
 }
 
 TEST(DropUnsaid, takes_out_what_no_word_of_was_said_and_asks_for_it) {
-  domain::ModelAnswer answer{"Nice to meet you.", {{"full_name", "Ann Lee"}, {"company", "Invented Inc"}, {"role", "chief dreamer"}}, {}};
+  domain::ModelAnswer answer{
+      "Nice to meet you.", {{"full_name", "Ann Lee"}, {"company", "Invented Inc"}, {"role", "chief dreamer"}}, {}};
   EXPECT_EQ(drop_unsaid(answer, said("I'm Ann")), 2u);
   ASSERT_EQ(answer.fields.size(), 1u);
   EXPECT_EQ(answer.fields[0].first, "full_name");

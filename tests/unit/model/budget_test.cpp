@@ -141,7 +141,8 @@ TEST(Budget, output_counts_when_it_is_there_too_since_that_is_what_a_provider_se
   Budget budget(settings, kStart);
   const auto lease = budget.reserve({1, 900, 900, 0}, kStart + 60s);
   budget.settle(lease, spent(1, 900), kStart + 110s);
-  EXPECT_FALSE(budget.admits({1, 200, 400, 0}, kStart + 125s)) << "it left the window of what was asked, not that of what was written";
+  EXPECT_FALSE(budget.admits({1, 200, 400, 0}, kStart + 125s))
+      << "it left the window of what was asked, not that of what was written";
   EXPECT_TRUE(budget.admits({1, 200, 400, 0}, kStart + 171s));
 }
 
@@ -296,7 +297,8 @@ TEST(Budget, at_saturation_uses_at_least_99_percent_of_each_limit) {
 // One process ends in the middle of a minute, the next knows nothing of it.
 TEST(BudgetProperties, a_restart_at_any_time_takes_no_more_than_the_limit_in_any_minute_with_what_went_before) {
   EXPECT_TRUE(rc::check([] {
-    auto settings = limits(static_cast<std::uint32_t>(*rc::gen::inRange(30, 3'000)), static_cast<std::uint64_t>(*rc::gen::inRange(20'000, 2'000'000)));
+    auto settings = limits(static_cast<std::uint32_t>(*rc::gen::inRange(30, 3'000)),
+                           static_cast<std::uint64_t>(*rc::gen::inRange(20'000, 2'000'000)));
     const auto each = *rc::gen::inRange(1, 2'000);
     std::vector<Charge> requests, tokens;
     auto now = kStart;
@@ -335,7 +337,8 @@ TEST(BudgetProperties, no_interleaving_takes_more_than_a_limit_in_any_window_and
     auto now = kStart;
     const auto steps = *rc::gen::inRange(1, 400);
     for (int i = 0; i < steps; ++i) {
-      now += std::chrono::milliseconds(*rc::gen::weightedOneOf<int>({{6, rc::gen::inRange(0, 300)}, {1, rc::gen::inRange(0, 70'000)}}));
+      now += std::chrono::milliseconds(
+          *rc::gen::weightedOneOf<int>({{6, rc::gen::inRange(0, 300)}, {1, rc::gen::inRange(0, 70'000)}}));
       const Cost wanted{*rc::gen::inRange(1, 600), *rc::gen::inRange(0, 300), *rc::gen::inRange(300, 400), 0};
       const auto counted = cap ? wanted.output_cap : wanted.output_tokens;
       if (*rc::gen::inRange(0, 2) == 0 && !open.empty()) {
@@ -374,7 +377,8 @@ TEST(BudgetProperties, no_interleaving_takes_more_than_a_limit_in_any_window_and
 
 TEST(BudgetProperties, what_is_promised_for_a_time_is_admitted_then) {
   EXPECT_TRUE(rc::check([] {
-    auto settings = limits(static_cast<std::uint32_t>(*rc::gen::inRange(1, 3'000)), static_cast<std::uint64_t>(*rc::gen::inRange(1, 1'000'000)));
+    auto settings = limits(static_cast<std::uint32_t>(*rc::gen::inRange(1, 3'000)),
+                           static_cast<std::uint64_t>(*rc::gen::inRange(1, 1'000'000)));
     settings.burst_seconds = *rc::gen::inRange(0, 30);
     Budget budget(settings, kStart);
     auto now = kStart;

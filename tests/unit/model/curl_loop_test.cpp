@@ -20,7 +20,8 @@ using namespace std::chrono_literals;
 /// connection lives on.
 class Server {
  public:
-  explicit Server(std::function<bool(int)> answer) : answer_(std::move(answer)), listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  explicit Server(std::function<bool(int)> answer)
+      : answer_(std::move(answer)), listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -51,8 +52,7 @@ class Server {
   /// Until the other side has gone.
   static bool hang(int descriptor) {
     char byte;
-    while (::recv(descriptor, &byte, 1, 0) > 0) {
-    }
+    while (::recv(descriptor, &byte, 1, 0) > 0) {}
     return false;
   }
 
@@ -62,8 +62,7 @@ class Server {
       ++connections_;
       const int on = 1;
       ::setsockopt(d, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-      while (request_came(d) && answer_(d)) {
-      }
+      while (request_came(d) && answer_(d)) {}
     }
   }
   static bool request_came(int descriptor) {
@@ -102,7 +101,8 @@ Streamed stream(CurlLoop& loop, const std::string& url, std::chrono::millisecond
   call.max_response_bytes = 1'000;
   call.on_piece = [text](std::string_view piece) {
     *text += piece;
-    const char last = *std::find_if(piece.rbegin(), piece.rend(), [](char c) { return std::isalpha(static_cast<unsigned char>(c)); });
+    const char last =
+        *std::find_if(piece.rbegin(), piece.rend(), [](char c) { return std::isalpha(static_cast<unsigned char>(c)); });
     return last == 'k' ? Piece::idle : last == 't' ? Piece::text : last == 'f' ? Piece::finished : Piece::stop;
   };
   loop.submit(std::move(call), [&](HttpReply r) { done.set_value(std::move(r)); });

@@ -47,11 +47,13 @@ struct Streamed {
   std::string text;
 };
 
-Streamed stream(const WireFormat& format, std::string_view bytes, std::size_t piece = 4'096, Transport transport = Transport::ok) {
+Streamed stream(const WireFormat& format, std::string_view bytes, std::size_t piece = 4'096,
+                Transport transport = Transport::ok) {
   Streamed out;
   AnswerStream reader(format, [&](std::string_view text) { out.text += text; });
   bool stopped = false;
-  for (; !bytes.empty() && !stopped; bytes.remove_prefix(std::min(piece, bytes.size()))) stopped = reader.feed(bytes.substr(0, piece)) == Piece::stop;
+  for (; !bytes.empty() && !stopped; bytes.remove_prefix(std::min(piece, bytes.size())))
+    stopped = reader.feed(bytes.substr(0, piece)) == Piece::stop;
   HttpReply reply;
   reply.status = 200;
   reply.transport = stopped ? Transport::stopped : transport;
@@ -89,9 +91,11 @@ TEST(Formats, what_the_user_wrote_is_never_in_the_system_part_and_the_message_is
 TEST(Formats, a_model_of_the_plan_replaces_the_providers_own) {
   auto prompt = build_prompt(conversation(), "c");
   prompt.model = "other-model";
-  for (const WireFormat* format : {static_cast<const WireFormat*>(&openai), static_cast<const WireFormat*>(&deepseek), static_cast<const WireFormat*>(&anthropic)})
+  for (const WireFormat* format : {static_cast<const WireFormat*>(&openai), static_cast<const WireFormat*>(&deepseek),
+                                   static_cast<const WireFormat*>(&anthropic)})
     EXPECT_STREQ(sent(*format, prompt)["model"].GetString(), "other-model");
-  EXPECT_NE(gemini.build(default_settings("gemini"), prompt, false).url.find("/models/other-model:generateContent"), std::string::npos);
+  EXPECT_NE(gemini.build(default_settings("gemini"), prompt, false).url.find("/models/other-model:generateContent"),
+            std::string::npos);
 }
 
 TEST(Formats, openai_is_asked_for_usage_in_streams_and_turns_of_a_flow_share_a_cache_key) {
@@ -134,11 +138,13 @@ TEST(Formats, deepseek_is_told_json_with_an_example_after_the_stable_part_and_do
   EXPECT_STREQ(body["response_format"]["type"].GetString(), "json_object");
   EXPECT_STREQ(body["thinking"]["type"].GetString(), "disabled");
   EXPECT_TRUE(body.HasMember("max_tokens"));
-  for (const auto* foreign : {"store", "prompt_cache_key", "safety_identifier", "max_completion_tokens"}) EXPECT_FALSE(body.HasMember(foreign));
+  for (const auto* foreign : {"store", "prompt_cache_key", "safety_identifier", "max_completion_tokens"})
+    EXPECT_FALSE(body.HasMember(foreign));
   const std::string system = body["messages"][0]["content"].GetString();
   EXPECT_STREQ(body["messages"][0]["role"].GetString(), "system");
   EXPECT_EQ(system.compare(0, prompt.system_stable.size(), prompt.system_stable), 0);
-  EXPECT_NE(system.find(R"(json: {"reply":"text for the user","fields":{"full_name":"as the user said it","email":null,)"), std::string::npos);
+  EXPECT_NE(system.find(R"(json: {"reply":"text for the user","fields":{"full_name":"as the user said it","email":null,)"),
+            std::string::npos);
 }
 
 TEST(Formats, anthropic_caches_the_stable_part_and_must_use_the_tool) {
@@ -157,7 +163,9 @@ TEST(Formats, anthropic_caches_the_stable_part_and_must_use_the_tool) {
 // ---- whole answers
 
 TEST(Formats, gemini_tells_thoughts_beside_the_answer_and_both_are_output) {
-  const auto r = whole(gemini, 200, R"({"candidates":[{"content":{"role":"model","parts":[{"text":"hm","thought":true},{"text":"{\"a\""},{"text":":1}","thoughtSignature":"x"}]},
+  const auto r = whole(
+      gemini, 200,
+      R"({"candidates":[{"content":{"role":"model","parts":[{"text":"hm","thought":true},{"text":"{\"a\""},{"text":":1}","thoughtSignature":"x"}]},
     "finishReason":"STOP","index":0}],"usageMetadata":{"promptTokenCount":700,"cachedContentTokenCount":512,"candidatesTokenCount":29,"thoughtsTokenCount":11,
     "totalTokenCount":740},"modelVersion":"gemini-3.5-flash-lite","responseId":"r"})");
   EXPECT_EQ(r.error, CallError::none) << r.detail;
@@ -170,7 +178,9 @@ TEST(Formats, gemini_tells_thoughts_beside_the_answer_and_both_are_output) {
 }
 
 TEST(Formats, anthropic_leaves_the_cached_out_and_we_count_them_in) {
-  const auto r = whole(anthropic, 200, R"({"id":"m","type":"message","model":"claude-haiku-4-5","content":[{"type":"text","text":"Let me see."},{"type":"tool_use","id":"t",
+  const auto r = whole(
+      anthropic, 200,
+      R"({"id":"m","type":"message","model":"claude-haiku-4-5","content":[{"type":"text","text":"Let me see."},{"type":"tool_use","id":"t",
     "name":"record_profile","input":{"reply":"Hi","fields":{}}}],"stop_reason":"tool_use","usage":{"input_tokens":50,"cache_creation_input_tokens":100,
     "cache_read_input_tokens":900,"output_tokens":40}})");
   EXPECT_EQ(r.error, CallError::none) << r.detail;
@@ -183,26 +193,38 @@ TEST(Formats, anthropic_leaves_the_cached_out_and_we_count_them_in) {
 }
 
 TEST(Formats, deepseek_answers_behind_blank_lines_whatever_type_it_says_and_its_hits_are_cached_input) {
-  const auto r = whole(deepseek, 200, "\n\n\r\n" R"({"model":"deepseek-flash","choices":[{"index":0,"message":{"role":"assistant","content":"{}","reasoning_content":"x"},"finish_reason":"stop"}],
+  const auto r = whole(
+      deepseek, 200,
+      "\n\n\r\n"
+      R"({"model":"deepseek-flash","choices":[{"index":0,"message":{"role":"assistant","content":"{}","reasoning_content":"x"},"finish_reason":"stop"}],
     "usage":{"prompt_tokens":600,"completion_tokens":20,"total_tokens":620,"prompt_cache_hit_tokens":512,"prompt_cache_miss_tokens":88}})",
-                       {{"content-type", "application/octet-stream"}});
+      {{"content-type", "application/octet-stream"}});
   EXPECT_EQ(r.error, CallError::none) << r.detail;
   EXPECT_EQ(r.usage.input_tokens, 600);
   EXPECT_EQ(r.usage.cached_input_tokens, 512);
-  EXPECT_EQ(whole(deepseek, 200, R"({"choices":[{"message":{"content":" \n "},"finish_reason":"stop"}]})").error, CallError::invalid_answer);
+  EXPECT_EQ(whole(deepseek, 200, R"({"choices":[{"message":{"content":" \n "},"finish_reason":"stop"}]})").error,
+            CallError::invalid_answer);
 }
 
 TEST(Formats, what_was_cut_refused_or_blocked_is_no_answer) {
   EXPECT_EQ(whole(gemini, 200, R"({"promptFeedback":{"blockReason":"SAFETY"}})").error, CallError::invalid_answer);
-  EXPECT_EQ(whole(gemini, 200, R"({"candidates":[{"finishReason":"MAX_TOKENS","content":{"parts":[{"text":"{"}]}}]})").error, CallError::invalid_answer);
+  EXPECT_EQ(whole(gemini, 200, R"({"candidates":[{"finishReason":"MAX_TOKENS","content":{"parts":[{"text":"{"}]}}]})").error,
+            CallError::invalid_answer);
   EXPECT_EQ(whole(gemini, 200, R"({"candidates":[]})").error, CallError::invalid_answer);
-  EXPECT_EQ(whole(anthropic, 200, R"({"content":[{"type":"text","text":"I can't"}],"stop_reason":"refusal"})").error, CallError::invalid_answer);
-  EXPECT_EQ(whole(anthropic, 200, R"({"content":[],"stop_reason":"model_context_window_exceeded"})").error, CallError::context_too_long);
-  EXPECT_EQ(whole(anthropic, 200, R"({"content":[{"type":"text","text":"Hello"}],"stop_reason":"end_turn"})").error, CallError::invalid_answer) << "not the tool";
-  for (const WireFormat* format : {static_cast<const WireFormat*>(&openai), static_cast<const WireFormat*>(&gemini), static_cast<const WireFormat*>(&deepseek),
-                                   static_cast<const WireFormat*>(&anthropic)})
-    for (const auto* body : {"", "<html>", "[]", "{}", "5", R"({"choices":5,"candidates":5,"content":5})", R"({"choices":[5],"candidates":[5],"content":[5]})",
-                             R"({"candidates":[{"content":{"parts":[{"text":5}]}}],"content":[{"type":"tool_use","name":"record_profile","input":5}]})"})
+  EXPECT_EQ(whole(anthropic, 200, R"({"content":[{"type":"text","text":"I can't"}],"stop_reason":"refusal"})").error,
+            CallError::invalid_answer);
+  EXPECT_EQ(whole(anthropic, 200, R"({"content":[],"stop_reason":"model_context_window_exceeded"})").error,
+            CallError::context_too_long);
+  EXPECT_EQ(whole(anthropic, 200, R"({"content":[{"type":"text","text":"Hello"}],"stop_reason":"end_turn"})").error,
+            CallError::invalid_answer)
+      << "not the tool";
+  for (const WireFormat* format : {static_cast<const WireFormat*>(&openai), static_cast<const WireFormat*>(&gemini),
+                                   static_cast<const WireFormat*>(&deepseek), static_cast<const WireFormat*>(&anthropic)})
+    for (
+        const auto* body :
+        {"", "<html>", "[]", "{}", "5", R"({"choices":5,"candidates":5,"content":5})",
+         R"({"choices":[5],"candidates":[5],"content":[5]})",
+         R"({"candidates":[{"content":{"parts":[{"text":5}]}}],"content":[{"type":"tool_use","name":"record_profile","input":5}]})"})
       EXPECT_EQ(whole(*format, 200, body).error, CallError::invalid_answer) << format->provider() << body;
 }
 
@@ -213,12 +235,16 @@ const std::string kOpenAiStream = events(
      R"({"choices":[{"index":0,"delta":{"content":"{\"reply\":"},"finish_reason":null}],"usage":null})",
      R"({"choices":[{"index":0,"delta":{"content":"\"Grüß\"}"},"finish_reason":null}],"usage":null})",
      R"({"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null})", R"({"choices":[],"moderation":{}})",
-     R"({"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12,"prompt_tokens_details":{"cached_tokens":0}}})", "[DONE]"});
+     R"({"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12,"prompt_tokens_details":{"cached_tokens":0}}})",
+     "[DONE]"});
 
-const std::string kDeepSeekStream = ": keep-alive\n\n: keep-alive\n\n" +
-    events({R"({"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]})",
-            R"({"choices":[{"index":0,"delta":{"content":"{\"reply\":\"Grüß\"}"},"finish_reason":null}]})",
-            R"({"choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":3,"prompt_cache_hit_tokens":4}})", "[DONE]"});
+const std::string kDeepSeekStream =
+    ": keep-alive\n\n: keep-alive\n\n" +
+    events(
+        {R"({"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]})",
+         R"({"choices":[{"index":0,"delta":{"content":"{\"reply\":\"Grüß\"}"},"finish_reason":null}]})",
+         R"({"choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":3,"prompt_cache_hit_tokens":4}})",
+         "[DONE]"});
 
 const std::string kGeminiStream = events(
     {R"({"candidates":[{"content":{"parts":[{"text":"{\"reply\":"}],"role":"model"},"index":0}],"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":1,"totalTokenCount":10}})",
@@ -226,20 +252,30 @@ const std::string kGeminiStream = events(
     "\r\n\r\n");
 
 const std::string kAnthropicStream =
-    "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"claude-haiku-4-5\",\"usage\":{\"input_tokens\":5,\"cache_read_input_tokens\":4,\"cache_creation_input_tokens\":0,\"output_tokens\":1}}}\n\n"
-    "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"tool_use\",\"id\":\"t\",\"name\":\"record_profile\",\"input\":{}}}\n\n"
+    "event: message_start\ndata: "
+    "{\"type\":\"message_start\",\"message\":{\"model\":\"claude-haiku-4-5\",\"usage\":{\"input_tokens\":5,\"cache_read_input_"
+    "tokens\":4,\"cache_creation_input_tokens\":0,\"output_tokens\":1}}}\n\n"
+    "event: content_block_start\ndata: "
+    "{\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"tool_use\",\"id\":\"t\",\"name\":\"record_"
+    "profile\",\"input\":{}}}\n\n"
     "event: ping\ndata: {\"type\":\"ping\"}\n\n"
-    "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"{\\\"reply\\\":\"}}\n\n"
-    "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"\\\"Grüß\\\"}\"}}\n\n"
+    "event: content_block_delta\ndata: "
+    "{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"{\\\"reply\\\":\"}"
+    "}\n\n"
+    "event: content_block_delta\ndata: "
+    "{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"\\\"Grüß\\\"}\"}}"
+    "\n\n"
     "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n"
-    "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"tool_use\"},\"usage\":{\"output_tokens\":3}}\n\n"
+    "event: message_delta\ndata: "
+    "{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"tool_use\"},\"usage\":{\"output_tokens\":3}}\n\n"
     "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
 
 struct Case {
   const WireFormat& format;
   const std::string& bytes;
 };
-const Case kStreams[] = {{openai, kOpenAiStream}, {deepseek, kDeepSeekStream}, {gemini, kGeminiStream}, {anthropic, kAnthropicStream}};
+const Case kStreams[] = {
+    {openai, kOpenAiStream}, {deepseek, kDeepSeekStream}, {gemini, kGeminiStream}, {anthropic, kAnthropicStream}};
 
 TEST(Streams, give_text_and_usage_however_they_are_split) {
   for (const auto& [format, bytes] : kStreams)
@@ -261,7 +297,9 @@ TEST(Streams, anthropics_raw_usage_keeps_what_the_end_does_not_repeat) {
 }
 
 TEST(Formats, counts_that_cannot_be_are_not_believed) {
-  const auto r = whole(anthropic, 200, R"({"content":[{"type":"tool_use","name":"record_profile","input":{}}],"stop_reason":"tool_use","usage":{"input_tokens":9223372036854775807,
+  const auto r = whole(
+      anthropic, 200,
+      R"({"content":[{"type":"tool_use","name":"record_profile","input":{}}],"stop_reason":"tool_use","usage":{"input_tokens":9223372036854775807,
     "cache_read_input_tokens":9223372036854775807,"cache_creation_input_tokens":-5,"output_tokens":1e300}})");
   EXPECT_EQ(r.error, CallError::none) << r.detail;
   EXPECT_EQ(r.usage.input_tokens, -1);
@@ -275,19 +313,31 @@ TEST(Streams, one_that_is_cut_anywhere_is_no_answer) {
     for (std::size_t n = 0; n < end; ++n) {
       const auto s = stream(format, std::string_view(bytes).substr(0, n));
       ASSERT_EQ(s.result.error, CallError::truncated) << format.provider() << ' ' << n << ' ' << s.result.detail;
-      ASSERT_EQ(stream(format, std::string_view(bytes).substr(0, n), 4'096, Transport::connection).result.error, CallError::truncated);
+      ASSERT_EQ(stream(format, std::string_view(bytes).substr(0, n), 4'096, Transport::connection).result.error,
+                CallError::truncated);
     }
   }
 }
 
 TEST(Streams, an_error_in_the_middle_is_the_calls_error) {
   const auto begun = events({R"({"choices":[{"index":0,"delta":{"content":"{\"re"},"finish_reason":null}]})"});
-  EXPECT_EQ(stream(openai, begun + events({R"({"error":{"type":"server_error","code":null,"message":"The server had an error"}})"})).result.error, CallError::unavailable);
+  EXPECT_EQ(
+      stream(openai, begun + events({R"({"error":{"type":"server_error","code":null,"message":"The server had an error"}})"}))
+          .result.error,
+      CallError::unavailable);
   EXPECT_EQ(stream(openai, begun + events({R"({"error":{"message":"?"}})"})).result.error, CallError::truncated);
-  const auto overloaded = stream(anthropic, kAnthropicStream.substr(0, 400) + "\n\nevent: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n");
-  EXPECT_EQ(stream(anthropic, "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n").result.error, CallError::overloaded);
+  const auto overloaded =
+      stream(anthropic, kAnthropicStream.substr(0, 400) +
+                            "\n\nevent: error\ndata: "
+                            "{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n");
+  EXPECT_EQ(
+      stream(anthropic,
+             "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n")
+          .result.error,
+      CallError::overloaded);
   EXPECT_NE(overloaded.result.error, CallError::none);
-  const auto g = stream(gemini, events({R"({"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"Please retry in 1.5s."}})"}, "\r\n\r\n"));
+  const auto g = stream(
+      gemini, events({R"({"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"Please retry in 1.5s."}})"}, "\r\n\r\n"));
   EXPECT_EQ(g.result.error, CallError::rate_limited);
   EXPECT_EQ(g.result.retry_after, 1500ms);
 }
@@ -296,7 +346,8 @@ TEST(Streams, keep_alives_are_worth_nothing_and_only_text_is_the_first_token) {
   AnswerStream reader(deepseek, nullptr);
   EXPECT_EQ(reader.feed("\n\n"), Piece::idle);
   EXPECT_EQ(reader.feed(": keep-alive\n\n"), Piece::idle);
-  EXPECT_EQ(reader.feed(events({R"({"choices":[{"delta":{"role":"assistant","content":"","reasoning_content":"hm"}}]})"})), Piece::alive);
+  EXPECT_EQ(reader.feed(events({R"({"choices":[{"delta":{"role":"assistant","content":"","reasoning_content":"hm"}}]})"})),
+            Piece::alive);
   EXPECT_EQ(reader.feed(events({R"({"choices":[{"delta":{"content":"{"}}]})"})), Piece::text);
   EXPECT_EQ(reader.feed("data: [DONE]\n\n"), Piece::finished);
   AnswerStream ping(anthropic, nullptr);
@@ -304,7 +355,10 @@ TEST(Streams, keep_alives_are_worth_nothing_and_only_text_is_the_first_token) {
 }
 
 TEST(Streams, a_whole_answer_to_a_streamed_call_is_taken_too) {
-  const auto s = stream(openai, "\n " R"({"model":"x","choices":[{"message":{"content":"{}"},"finish_reason":"stop"}]})", 5);
+  const auto s = stream(openai,
+                        "\n "
+                        R"({"model":"x","choices":[{"message":{"content":"{}"},"finish_reason":"stop"}]})",
+                        5);
   EXPECT_EQ(s.result.error, CallError::none) << s.result.detail;
   EXPECT_EQ(s.text, "{}");
 }
@@ -335,10 +389,12 @@ TEST(Streams, endless_text_is_stopped) {
 // ---- errors
 
 std::string google(int code, std::string status, std::string message, std::string details = "") {
-  return R"({"error":{"code":)" + std::to_string(code) + R"(,"status":")" + status + R"(","message":")" + message + R"(","details":[)" + details + "]}}";
+  return R"({"error":{"code":)" + std::to_string(code) + R"(,"status":")" + status + R"(","message":")" + message +
+         R"(","details":[)" + details + "]}}";
 }
 std::string claude(std::string type, std::string message, std::string details = "null") {
-  return R"({"type":"error","error":{"type":")" + type + R"(","message":")" + message + R"(","details":)" + details + R"(},"request_id":"req_1"})";
+  return R"({"type":"error","error":{"type":")" + type + R"(","message":")" + message + R"(","details":)" + details +
+         R"(},"request_id":"req_1"})";
 }
 
 TEST(Errors, of_each_provider_mean_what_its_documents_say) {
@@ -348,9 +404,14 @@ TEST(Errors, of_each_provider_mean_what_its_documents_say) {
     std::string body;
     CallError means;
   } const cases[] = {
-      {gemini, 400, google(400, "INVALID_ARGUMENT", "API key not valid.", R"({"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID"})"), CallError::unauthorised},
+      {gemini, 400,
+       google(400, "INVALID_ARGUMENT", "API key not valid.",
+              R"({"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID"})"),
+       CallError::unauthorised},
       {gemini, 400, google(400, "INVALID_ARGUMENT", "Invalid JSON payload."), CallError::bad_request},
-      {gemini, 400, google(400, "INVALID_ARGUMENT", "The input token count (2) exceeds the maximum number of tokens allowed (1)."), CallError::context_too_long},
+      {gemini, 400,
+       google(400, "INVALID_ARGUMENT", "The input token count (2) exceeds the maximum number of tokens allowed (1)."),
+       CallError::context_too_long},
       {gemini, 402, google(402, "RESOURCE_EXHAUSTED", "prepaid credit"), CallError::quota_exhausted},
       {gemini, 403, google(403, "PERMISSION_DENIED", ""), CallError::unauthorised},
       {gemini, 429, google(429, "RESOURCE_EXHAUSTED", "quota"), CallError::rate_limited},
@@ -358,21 +419,25 @@ TEST(Errors, of_each_provider_mean_what_its_documents_say) {
       {gemini, 503, google(503, "UNAVAILABLE", "The model is overloaded."), CallError::overloaded},
       {gemini, 503, google(503, "UNAVAILABLE", ""), CallError::unavailable},
       {gemini, 504, google(504, "DEADLINE_EXCEEDED", ""), CallError::timeout},
-      {deepseek, 400, R"({"error":{"message":"This model's maximum context length is 1 tokens","type":"invalid_request_error","code":"invalid_request_error"}})", CallError::context_too_long},
+      {deepseek, 400,
+       R"({"error":{"message":"This model's maximum context length is 1 tokens","type":"invalid_request_error","code":"invalid_request_error"}})",
+       CallError::context_too_long},
       {deepseek, 401, R"({"error":{"message":"x","type":"authentication_error"}})", CallError::unauthorised},
       {deepseek, 402, R"({"error":{"message":"Insufficient Balance","type":"unknown_error"}})", CallError::quota_exhausted},
       {deepseek, 422, "{}", CallError::bad_request},
       {deepseek, 429, "", CallError::rate_limited},
       {deepseek, 503, "", CallError::unavailable},
       {anthropic, 400, claude("invalid_request_error", "prompt is too long: 2 tokens > 1 maximum"), CallError::context_too_long},
-      {anthropic, 400, claude("invalid_request_error", "Your credit balance is too low to access the API"), CallError::quota_exhausted},
+      {anthropic, 400, claude("invalid_request_error", "Your credit balance is too low to access the API"),
+       CallError::quota_exhausted},
       {anthropic, 400, claude("invalid_request_error", "x"), CallError::bad_request},
       {anthropic, 401, claude("authentication_error", "x"), CallError::unauthorised},
       {anthropic, 402, claude("billing_error", "x"), CallError::quota_exhausted},
       {anthropic, 404, claude("not_found_error", "x"), CallError::bad_request},
       {anthropic, 413, claude("request_too_large", "x"), CallError::context_too_long},
       {anthropic, 429, claude("rate_limit_error", "x"), CallError::rate_limited},
-      {anthropic, 429, claude("rate_limit_error", "x", R"({"error_code":"enforced_spend_limit_reached"})"), CallError::quota_exhausted},
+      {anthropic, 429, claude("rate_limit_error", "x", R"({"error_code":"enforced_spend_limit_reached"})"),
+       CallError::quota_exhausted},
       {anthropic, 500, claude("api_error", "x"), CallError::unavailable},
       {anthropic, 504, claude("timeout_error", "x"), CallError::timeout},
       {anthropic, 529, claude("overloaded_error", "x"), CallError::overloaded},
@@ -389,7 +454,10 @@ TEST(Errors, the_wait_that_gemini_tells_is_in_the_details_or_the_text_and_a_days
   EXPECT_EQ(whole(gemini, 429, google(429, "RESOURCE_EXHAUSTED", "Please retry in 48.939935699s.", info)).retry_after, 48s);
   EXPECT_EQ(whole(gemini, 429, google(429, "RESOURCE_EXHAUSTED", "Please retry in 48.939935699s.")).retry_after, 48940ms);
   EXPECT_EQ(whole(gemini, 429, google(429, "RESOURCE_EXHAUSTED", "quota")).retry_after, 0ms);
-  const auto day = google(429, "RESOURCE_EXHAUSTED", "", R"({"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"quotaId":"GenerateRequestsPerDayPerProjectPerModel"}]},)" + std::string(info));
+  const auto day = google(
+      429, "RESOURCE_EXHAUSTED", "",
+      R"({"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"quotaId":"GenerateRequestsPerDayPerProjectPerModel"}]},)" +
+          std::string(info));
   const auto held = [&](const char* date) { return whole(gemini, 429, day, {{"date", date}}).retry_after; };
   EXPECT_EQ(held("Sat, 21 Nov 2026 17:30:00 GMT"), 14h + 30min);  // UTC-8
   EXPECT_EQ(held("Wed, 15 Jul 2026 06:59:00 GMT"), 1min);         // UTC-7
@@ -400,10 +468,16 @@ TEST(Errors, the_wait_that_gemini_tells_is_in_the_details_or_the_text_and_a_days
 
 TEST(Errors, anthropics_headers_tell_limits_what_remains_and_when_it_is_full_again) {
   const auto r = whole(anthropic, 429, claude("rate_limit_error", "x"),
-                       {{"date", "Sat, 21 Nov 2026 17:30:00 GMT"}, {"retry-after", "7"},
-                        {"anthropic-ratelimit-requests-limit", "1000"}, {"anthropic-ratelimit-requests-remaining", "0"}, {"anthropic-ratelimit-requests-reset", "2026-11-21T17:30:42Z"},
-                        {"anthropic-ratelimit-input-tokens-remaining", "1999000"}, {"anthropic-ratelimit-input-tokens-reset", "2026-11-21T17:29:00Z"},
-                        {"anthropic-ratelimit-output-tokens-limit", "none"}, {"anthropic-ratelimit-", "1"}, {"anthropic-ratelimit-priority-tokens-limit", "5"}});
+                       {{"date", "Sat, 21 Nov 2026 17:30:00 GMT"},
+                        {"retry-after", "7"},
+                        {"anthropic-ratelimit-requests-limit", "1000"},
+                        {"anthropic-ratelimit-requests-remaining", "0"},
+                        {"anthropic-ratelimit-requests-reset", "2026-11-21T17:30:42Z"},
+                        {"anthropic-ratelimit-input-tokens-remaining", "1999000"},
+                        {"anthropic-ratelimit-input-tokens-reset", "2026-11-21T17:29:00Z"},
+                        {"anthropic-ratelimit-output-tokens-limit", "none"},
+                        {"anthropic-ratelimit-", "1"},
+                        {"anthropic-ratelimit-priority-tokens-limit", "5"}});
   EXPECT_EQ(r.retry_after, 7s);
   EXPECT_EQ(r.remaining, (std::map<std::string, std::int64_t>{{"requests", 0}, {"input-tokens", 1'999'000}}));
   EXPECT_EQ(r.limits, (std::map<std::string, std::int64_t>{{"requests", 1'000}}));

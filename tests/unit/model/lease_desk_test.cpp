@@ -339,7 +339,9 @@ TEST(LeaseDesk, promises_a_place_and_a_time_that_hold) {
     now = *desk.next_event();
     for (const auto& d : desk.advance(now).decisions) {
       desk.settle(d.grant.id, ended(), now + 1s);
-      EXPECT_NEAR(std::chrono::duration<double>(now + 1s - kStart).count(), std::chrono::duration<double>(promised[d.ticket]).count(), 2.0) << d.ticket;
+      EXPECT_NEAR(std::chrono::duration<double>(now + 1s - kStart).count(),
+                  std::chrono::duration<double>(promised[d.ticket]).count(), 2.0)
+          << d.ticket;
     }
   }
 }
@@ -384,8 +386,10 @@ TEST(LeaseDeskProperties, every_interleaving_is_repeatable_and_stays_within_ever
     }
     std::vector<Step> steps(static_cast<std::size_t>(*rc::gen::inRange(1, 250)));
     for (auto& s : steps)
-      s = {*rc::gen::inRange(0, 5), *rc::gen::weightedOneOf<int>({{6, rc::gen::inRange(0, 400)}, {1, rc::gen::inRange(0, 30'000)}}),
-           *rc::gen::inRange(0, 3), *rc::gen::inRange(1, 900), *rc::gen::weightedOneOf<int>({{8, rc::gen::just(0)}, {1, rc::gen::inRange(1, 15)}})};
+      s = {*rc::gen::inRange(0, 5),
+           *rc::gen::weightedOneOf<int>({{6, rc::gen::inRange(0, 400)}, {1, rc::gen::inRange(0, 30'000)}}),
+           *rc::gen::inRange(0, 3), *rc::gen::inRange(1, 900),
+           *rc::gen::weightedOneOf<int>({{8, rc::gen::just(0)}, {1, rc::gen::inRange(1, 15)}})};
     const auto play = [&] {
       std::vector<std::string> told;
       LeaseDesk desk(settings, {}, kStart);
@@ -409,12 +413,14 @@ TEST(LeaseDeskProperties, every_interleaving_is_repeatable_and_stays_within_ever
         }
         const auto round = desk.advance(now);
         for (const auto& d : round.decisions) {
-          told.push_back(std::to_string(d.ticket) + ":" + std::to_string(static_cast<int>(d.grant.status)) + "@" + std::to_string(d.grant.provider));
+          told.push_back(std::to_string(d.ticket) + ":" + std::to_string(static_cast<int>(d.grant.status)) + "@" +
+                         std::to_string(d.grant.provider));
           if (d.grant.status != LeaseStatus::granted) continue;
           open[d.grant.id] = {d.grant.provider, asked[d.ticket] - 100};
           auto& times = sent[d.grant.provider];
           times.push_back(now);
-          RC_ASSERT(std::count_if(times.begin(), times.end(), [&](auto t) { return t > now - 60s; }) <= settings[d.grant.provider].requests_per_minute);
+          RC_ASSERT(std::count_if(times.begin(), times.end(), [&](auto t) { return t > now - 60s; }) <=
+                    settings[d.grant.provider].requests_per_minute);
         }
         for (const auto e : round.expired) open.erase(e);
         for (std::uint32_t p = 0; p < 2; ++p) RC_ASSERT(desk.in_flight(p) <= settings[p].max_concurrent);
@@ -432,7 +438,8 @@ TEST(LeaseDeskProperties, every_ticket_is_decided_once_and_nothing_is_outstandin
     std::vector<ProviderSettings> settings;
     const auto providers = *rc::gen::inRange(1, 4);
     for (int p = 0; p < providers; ++p) {
-      settings.push_back(provider(std::string(1, static_cast<char>('a' + p)), static_cast<std::uint32_t>(*rc::gen::inRange(0, 50)),
+      settings.push_back(provider(std::string(1, static_cast<char>('a' + p)),
+                                  static_cast<std::uint32_t>(*rc::gen::inRange(0, 50)),
                                   static_cast<std::uint32_t>(*rc::gen::inRange(0, 120))));
       settings.back().max_concurrent = static_cast<std::uint32_t>(*rc::gen::inRange(0, 4));
       settings.back().enabled = *rc::gen::inRange(0, 6) > 0;
@@ -458,11 +465,13 @@ TEST(LeaseDeskProperties, every_ticket_is_decided_once_and_nothing_is_outstandin
       now += std::chrono::milliseconds(*rc::gen::inRange(0, 2'000));
       advance();
       if (*rc::gen::inRange(0, 2) == 0 || open.empty()) {
-        auto r = wanted(static_cast<Priority>(*rc::gen::inRange(0, 3)), now + std::chrono::milliseconds(*rc::gen::inRange(0, 20'000)));
+        auto r =
+            wanted(static_cast<Priority>(*rc::gen::inRange(0, 3)), now + std::chrono::milliseconds(*rc::gen::inRange(0, 20'000)));
         r.exclude = static_cast<ProviderSet>(*rc::gen::inRange(0, 8));
         decided.emplace(desk.ask(r, now), 0);
       } else if (*rc::gen::inRange(0, 4) > 0) {
-        const auto error = static_cast<CallError>(*rc::gen::weightedOneOf<int>({{3, rc::gen::just(0)}, {2, rc::gen::inRange(1, 11)}}));
+        const auto error =
+            static_cast<CallError>(*rc::gen::weightedOneOf<int>({{3, rc::gen::just(0)}, {2, rc::gen::inRange(1, 11)}}));
         desk.settle(open.back(), ended(error), now);
         open.pop_back();
       }

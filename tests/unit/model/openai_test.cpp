@@ -51,11 +51,16 @@ TEST(OpenAi, a_request_is_what_the_documents_ask_for) {
 }
 
 TEST(OpenAi, a_completion_gives_text_usage_and_what_remains) {
-  const auto r = parse(200,
-                       R"({"id":"x","model":"gpt-6-luna-2026","choices":[{"index":0,"message":{"role":"assistant","content":"{}"},"finish_reason":"stop"}],
+  const auto r = parse(
+      200,
+      R"({"id":"x","model":"gpt-6-luna-2026","choices":[{"index":0,"message":{"role":"assistant","content":"{}"},"finish_reason":"stop"}],
       "usage":{"prompt_tokens":900,"completion_tokens":60,"total_tokens":960,"prompt_tokens_details":{"cached_tokens":512},"completion_tokens_details":{"reasoning_tokens":7}}})",
-                       {{"x-ratelimit-remaining-requests", "499"}, {"x-ratelimit-remaining-tokens", "29000"}, {"x-ratelimit-reset-tokens", "6m0s"},
-                        {"x-ratelimit-limit-tokens", "30000"}, {"x-ratelimit-remaining-project-tokens", "28000"}, {"x-ratelimit-remaining", "1"}});
+      {{"x-ratelimit-remaining-requests", "499"},
+       {"x-ratelimit-remaining-tokens", "29000"},
+       {"x-ratelimit-reset-tokens", "6m0s"},
+       {"x-ratelimit-limit-tokens", "30000"},
+       {"x-ratelimit-remaining-project-tokens", "28000"},
+       {"x-ratelimit-remaining", "1"}});
   EXPECT_EQ(r.error, CallError::none);
   EXPECT_EQ(r.answer, "{}");
   EXPECT_EQ(r.served_model, "gpt-6-luna-2026");
@@ -65,25 +70,31 @@ TEST(OpenAi, a_completion_gives_text_usage_and_what_remains) {
   EXPECT_EQ(r.usage.reasoning_tokens, 7);
   EXPECT_NE(r.usage.raw.find("\"total_tokens\":960"), std::string::npos);
   EXPECT_EQ(r.remaining.at("requests"), 499);
-  EXPECT_EQ(r.remaining, (std::map<std::string, std::int64_t>{{"requests", 499}, {"tokens", 28'000}})) << "the project's are scarcer";
+  EXPECT_EQ(r.remaining, (std::map<std::string, std::int64_t>{{"requests", 499}, {"tokens", 28'000}}))
+      << "the project's are scarcer";
   EXPECT_EQ(r.limits.at("tokens"), 30'000);
   EXPECT_EQ(r.reset.at("tokens"), 6min);
 }
 
 TEST(OpenAi, answers_that_were_cut_refused_or_malformed_are_invalid) {
   EXPECT_EQ(parse(200, R"({"choices":[{"message":{"content":"{"},"finish_reason":"length"}]})").error, CallError::invalid_answer);
-  EXPECT_EQ(parse(200, R"({"choices":[{"message":{"content":null,"refusal":"no"},"finish_reason":"stop"}]})").error, CallError::invalid_answer);
-  EXPECT_EQ(parse(200, R"({"choices":[{"message":{"content":""},"finish_reason":"content_filter"}]})").error, CallError::invalid_answer);
-  for (const auto* body : {"", "garbage", "[]", "{}", R"({"choices":[]})", R"({"choices":[5]})", R"({"choices":[{}]})", R"({"choices":{"0":1}})"})
+  EXPECT_EQ(parse(200, R"({"choices":[{"message":{"content":null,"refusal":"no"},"finish_reason":"stop"}]})").error,
+            CallError::invalid_answer);
+  EXPECT_EQ(parse(200, R"({"choices":[{"message":{"content":""},"finish_reason":"content_filter"}]})").error,
+            CallError::invalid_answer);
+  for (const auto* body :
+       {"", "garbage", "[]", "{}", R"({"choices":[]})", R"({"choices":[5]})", R"({"choices":[{}]})", R"({"choices":{"0":1}})"})
     EXPECT_EQ(parse(200, body).error, CallError::invalid_answer) << body;
 }
 
 TEST(OpenAi, errors_are_told_apart) {
-  const auto limited = parse(429, error("tokens", "rate_limit_exceeded", "Limit 30000, Used 18928, Requested 11159. Please try again in 174ms."));
+  const auto limited =
+      parse(429, error("tokens", "rate_limit_exceeded", "Limit 30000, Used 18928, Requested 11159. Please try again in 174ms."));
   EXPECT_EQ(limited.error, CallError::rate_limited);
   EXPECT_EQ(limited.retry_after, 174ms);
   EXPECT_EQ(limited.detail, "status 429 rate_limit_exceeded");
-  EXPECT_EQ(parse(429, error("tokens", "rate_limit_exceeded", "Request too large for x. Limit 30000, Requested 31538.")).error, CallError::too_large);
+  EXPECT_EQ(parse(429, error("tokens", "rate_limit_exceeded", "Request too large for x. Limit 30000, Requested 31538.")).error,
+            CallError::too_large);
   EXPECT_EQ(parse(429, error("insufficient_quota", "credit_balance_exhausted", "")).error, CallError::quota_exhausted);
   EXPECT_EQ(parse(429, error("insufficient_quota", "something_new", "")).error, CallError::quota_exhausted);
   EXPECT_EQ(parse(429, "not json").error, CallError::rate_limited);
@@ -106,7 +117,9 @@ TEST(OpenAi, the_exact_hint_is_preferred) {
   const auto body = error("requests", "rate_limit_exceeded", "Please try again in 6m0s.");
   EXPECT_EQ(parse(429, body, {{"retry-after", "2"}, {"retry-after-ms", "1250"}}).retry_after, 1250ms);
   EXPECT_EQ(parse(429, body, {{"retry-after", "2"}}).retry_after, 2s);
-  EXPECT_EQ(parse(429, body, {{"retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"}, {"date", "Wed, 21 Oct 2026 07:27:20 GMT"}}).retry_after, 40s);
+  EXPECT_EQ(
+      parse(429, body, {{"retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"}, {"date", "Wed, 21 Oct 2026 07:27:20 GMT"}}).retry_after,
+      40s);
   EXPECT_EQ(parse(429, body, {{"retry-after", "soon"}}).retry_after, 6min);
   EXPECT_EQ(parse(429, body).retry_after, 6min);
 }
@@ -117,7 +130,8 @@ TEST(GoDuration, is_read_as_go_writes_it) {
   EXPECT_EQ(parse_go_duration("6m0s"), 6min);
   EXPECT_EQ(parse_go_duration("1h2m3.5s"), 1h + 2min + 3500ms);
   EXPECT_EQ(parse_go_duration("1µs"), 1ms) << "rounded up";
-  for (const auto* bad : {"", "5", "s", "-1s", "1 s", "1x", "nan", "infs", "1e9h"}) EXPECT_EQ(parse_go_duration(bad), std::nullopt) << bad;
+  for (const auto* bad : {"", "5", "s", "-1s", "1 s", "1x", "nan", "infs", "1e9h"})
+    EXPECT_EQ(parse_go_duration(bad), std::nullopt) << bad;
 }
 
 TEST(Client, refuses_what_it_cannot_speak_to) {

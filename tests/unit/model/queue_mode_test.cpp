@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
-#include "actors/model/policy/forecast.hpp"
 #include "actors/model/policy/estimates.hpp"
+#include "actors/model/policy/forecast.hpp"
 #include "actors/model/policy/queue_mode.hpp"
 
 namespace onboarding::model {
@@ -84,10 +84,9 @@ TEST(Forecast, does_not_swing_though_what_it_learns_comes_late) {
   for (int i = 0; i < 60'000; ++i) {  // twenty turns a second, each answered a minute after it came
     promised.push_back(f.wait(30, admitted, 0s));
     if (i < 1'200) continue;
-    f.learn(promised[static_cast<std::size_t>(i - 1'200)], 60s + std::chrono::milliseconds((i * 7'919) % 10'000 - 5'000), kStart + i * 50ms);
-    if (i > 30'000) {
-      ASSERT_NEAR(f.factor(), 2, 0.5);
-    }
+    f.learn(promised[static_cast<std::size_t>(i - 1'200)], 60s + std::chrono::milliseconds((i * 7'919) % 10'000 - 5'000),
+            kStart + i * 50ms);
+    if (i > 30'000) { ASSERT_NEAR(f.factor(), 2, 0.5); }
   }
 }
 

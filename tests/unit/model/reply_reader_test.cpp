@@ -99,8 +99,8 @@ TEST(ReplyReader, no_line_of_our_instructions_comes_out_although_the_canary_is_f
 }
 
 TEST(ReplyReader, malformed_text_ends_what_is_shown) {
-  for (const auto* text : {"", "Hello", "[\"reply\"]", R"({"reply":5})", R"({"reply":["x"]})", R"({"other":"x"})", R"({"reply":"\x"})", R"({"reply":"\uZZ")",
-                           R"({}{"reply":"x"})", "{{{{{{{{{{{{{\"reply\":\"x\"}"})
+  for (const auto* text : {"", "Hello", "[\"reply\"]", R"({"reply":5})", R"({"reply":["x"]})", R"({"other":"x"})",
+                           R"({"reply":"\x"})", R"({"reply":"\uZZ")", R"({}{"reply":"x"})", "{{{{{{{{{{{{{\"reply\":\"x\"}"})
     EXPECT_EQ(shown(text, {}), "") << text;
   EXPECT_EQ(shown(R"({"reply":"\ud83d!"})", {}), "\xEF\xBF\xBD!") << "half a pair";
 }

@@ -12,8 +12,10 @@ inline std::shared_ptr<const domain::Flow> small_flow() {
   static const auto flow = [] {
     auto f = std::make_shared<domain::Flow>();
     f->name = "small";
-    for (const auto& [name, type] : {std::pair{"full_name", domain::FieldType::person_name}, {"email", domain::FieldType::email},
-                                     {"company", domain::FieldType::company}, {"team_size", domain::FieldType::integer}}) {
+    for (const auto& [name, type] : {std::pair{"full_name", domain::FieldType::person_name},
+                                     {"email", domain::FieldType::email},
+                                     {"company", domain::FieldType::company},
+                                     {"team_size", domain::FieldType::integer}}) {
       domain::FieldSpec spec;
       spec.name = name;
       spec.type = type;

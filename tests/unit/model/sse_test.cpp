@@ -33,15 +33,22 @@ TEST(Sse, an_event_that_only_lacks_its_blank_line_counts) {
   EXPECT_EQ(read({"data: x\n"}), (Events{{"", "x"}}));
 }
 
-TEST(Sse, a_byte_order_mark_is_skipped) { EXPECT_EQ(read({"\xEF\xBB\xBF" "data: x\n\n"}), (Events{{"", "x"}})); }
+TEST(Sse, a_byte_order_mark_is_skipped) {
+  EXPECT_EQ(read({"\xEF\xBB\xBF"
+                  "data: x\n\n"}),
+            (Events{{"", "x"}}));
+}
 
 TEST(Sse, every_line_ending_split_anywhere_gives_the_same_events) {
   const Events wanted = {{"", "{\"a\":1}"}, {"stop", "é"}, {"", "x\ny"}};
   for (const std::string end : {"\n", "\r\n", "\r"}) {
-    const std::string whole = "data: {\"a\":1}" + end + end + ":c" + end + "event: stop" + end + "data: é" + end + end + "data: x" + end + "data: y" + end + end;
+    const std::string whole = "data: {\"a\":1}" + end + end + ":c" + end + "event: stop" + end + "data: é" + end + end +
+                              "data: x" + end + "data: y" + end + end;
     for (std::size_t i = 0; i <= whole.size(); ++i)
       for (std::size_t j = i; j <= whole.size(); ++j)
-        ASSERT_EQ(read({std::string_view(whole).substr(0, i), std::string_view(whole).substr(i, j - i), std::string_view(whole).substr(j)}), wanted)
+        ASSERT_EQ(read({std::string_view(whole).substr(0, i), std::string_view(whole).substr(i, j - i),
+                        std::string_view(whole).substr(j)}),
+                  wanted)
             << i << ' ' << j;
   }
 }

@@ -50,14 +50,13 @@ class ScriptedClient final : public ProviderClient {
   std::vector<TextSink> sinks;
   std::vector<std::chrono::milliseconds> timeouts;
 
-  void call(const Prompt& prompt, std::chrono::milliseconds timeout, TextSink on_text, std::function<void(CallResult)> done) override {
+  void call(const Prompt& prompt, std::chrono::milliseconds timeout, TextSink on_text,
+            std::function<void(CallResult)> done) override {
     prompts.push_back(prompt);
     timeouts.push_back(timeout);
     sinks.push_back(std::move(on_text));
-    if (auto r = script ? script(static_cast<int>(prompts.size())) : std::nullopt)
-      done(std::move(*r));
-    else
-      pending.push_back(std::move(done));
+    if (auto r = script ? script(static_cast<int>(prompts.size())) : std::nullopt) done(std::move(*r));
+    else pending.push_back(std::move(done));
   }
   int calls() const { return static_cast<int>(prompts.size()); }
 };
@@ -72,7 +71,8 @@ class Supervisor : public testing::Test {
    public:
     explicit VirtualClock(Supervisor& s) : s_(s) {}
     domain::Timestamp now() const override {
-      return domain::Timestamp(std::chrono::duration_cast<std::chrono::microseconds>(1'000'000s + s_.scheduler().clock().now().time_since_epoch()));
+      return domain::Timestamp(
+          std::chrono::duration_cast<std::chrono::microseconds>(1'000'000s + s_.scheduler().clock().now().time_since_epoch()));
     }
 
    private:
@@ -123,7 +123,8 @@ class Supervisor : public testing::Test {
   };
 
   // What an asking actor needs comes as an argument: CAF 0.17 dereferences a null pointer when a function is spawned without one.
-  std::shared_ptr<Asked> extract(std::string message, std::chrono::milliseconds time = 10s, Priority priority = Priority::waiting_client) {
+  std::shared_ptr<Asked> extract(std::string message, std::chrono::milliseconds time = 10s,
+                                 Priority priority = Priority::waiting_client) {
     auto r = request(std::move(message));
     r->deadline = clock_.now() + time;
     r->priority = priority;
@@ -166,8 +167,9 @@ class Supervisor : public testing::Test {
     words_.clear();
     system_.spawn(
         [this, got, parts...](caf::event_based_actor* self, const caf::actor& to) {
-          self->request(to, caf::infinite, parts...).then([got](const ModelStatusPtr& s) { *got = s; },
-                                                          [this, self](const caf::error& e) { words_ = self->system().render(e); });
+          self->request(to, caf::infinite, parts...)
+              .then([got](const ModelStatusPtr& s) { *got = s; },
+                    [this, self](const caf::error& e) { words_ = self->system().render(e); });
         },
         supervisor_);
     run();
@@ -534,7 +536,9 @@ TEST_F(Supervisor, who_watches_sees_the_reply_as_it_is_written_and_a_fallback_be
   auto& a = add("a", 40);
   auto& b = add("b", 0);
   std::vector<std::pair<std::string, bool>> seen;
-  shape_ = [&](ExtractionRequest& r) { r.on_reply = [&](std::string_view text, bool restart) { seen.emplace_back(text, restart); }; };
+  shape_ = [&](ExtractionRequest& r) {
+    r.on_reply = [&](std::string_view text, bool restart) { seen.emplace_back(text, restart); };
+  };
   start();
   const auto asked = extract("x");
   a.sinks.at(0)(R"({"reply":"Hel)");
@@ -666,7 +670,8 @@ TEST_F(Supervisor, tells_the_queue_on_its_board_and_a_turn_its_place) {
   EXPECT_EQ(status()->queueing_why, "sessions wait for budget");
   EXPECT_EQ(options_.board->newcomer().position, 7u);
   EXPECT_EQ(place("trn_2").position, 3u);
-  EXPECT_NEAR(static_cast<double>(place("trn_2").eta.count()), 5'000, 500) << "one a second after the first two, and the answer's own";
+  EXPECT_NEAR(static_cast<double>(place("trn_2").eta.count()), 5'000, 500)
+      << "one a second after the first two, and the answer's own";
   EXPECT_EQ(place("trn_none").position, 0u);
   pass(4'100ms);
   EXPECT_EQ(place("trn_2").position, 0u) << "it runs";

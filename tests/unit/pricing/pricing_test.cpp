@@ -10,7 +10,8 @@ namespace {
 
 domain::Timestamp at(const char* text) { return *codec::parse_time(text); }
 
-domain::Usage used(std::int64_t input, std::int64_t output, std::int64_t cached = -1, std::int64_t written = -1, std::string raw = {}) {
+domain::Usage used(std::int64_t input, std::int64_t output, std::int64_t cached = -1, std::int64_t written = -1,
+                   std::string raw = {}) {
   domain::Usage usage;
   usage.input_tokens = input;
   usage.output_tokens = output;
@@ -88,7 +89,8 @@ TEST(Pricing, a_table_that_says_nonsense_is_refused) {
   EXPECT_TRUE(refused(R"([{"provider":"p","model":"m","prices":[{"input":"-1","output":"1"}]}])"));
   EXPECT_TRUE(refused(R"([{"provider":"p","model":"m","prices":[{"band":"b","input":"1","output":"1"}]}])"));
   EXPECT_TRUE(refused(R"([{"provider":"p","model":"m","from":"soon","prices":[{"input":"1","output":"1"}]}])"));
-  EXPECT_TRUE(refused(R"([{"provider":"p","model":"m","prices":[{"input":"1","output":"1"}]}])", R"({"b":{"weekdays":[8],"hours_utc":[]}})"));
+  EXPECT_TRUE(refused(R"([{"provider":"p","model":"m","prices":[{"input":"1","output":"1"}]}])",
+                      R"({"b":{"weekdays":[8],"hours_utc":[]}})"));
   EXPECT_FALSE(refused(R"([{"provider":"p","model":"m","prices":[{"input":"1","output":"1"}]}])"));
   EXPECT_FALSE(PriceTable::parse(R"({"version":"yesterday","models":[]})"));
 }
@@ -101,9 +103,13 @@ domain::Usage any_usage() {
               *rc::gen::inRange<std::int64_t>(-1, 500'000));
 }
 std::pair<std::string, std::string> any_model() {
-  return *rc::gen::elementOf(std::vector<std::pair<std::string, std::string>>{
-      {"openai", "gpt-6-luna"}, {"openai", "gpt-4o-mini"}, {"gemini", "gemini-3.8-flash"}, {"deepseek", "deepseek-flash"},
-      {"deepseek", "deepseek-v4-pro"}, {"anthropic", "claude-haiku-5-5"}, {"anthropic", "claude-sonnet-5-5"}});
+  return *rc::gen::elementOf(std::vector<std::pair<std::string, std::string>>{{"openai", "gpt-6-luna"},
+                                                                              {"openai", "gpt-4o-mini"},
+                                                                              {"gemini", "gemini-3.8-flash"},
+                                                                              {"deepseek", "deepseek-flash"},
+                                                                              {"deepseek", "deepseek-v4-pro"},
+                                                                              {"anthropic", "claude-haiku-5-5"},
+                                                                              {"anthropic", "claude-sonnet-5-5"}});
 }
 domain::Timestamp any_time() {
   return domain::Timestamp(std::chrono::minutes(*rc::gen::inRange<std::int64_t>(29'000'000, 31'000'000)));  // 2025 to 2028

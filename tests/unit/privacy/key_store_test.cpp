@@ -49,10 +49,12 @@ std::vector<std::string> users(int count) {
 /// What any key store promises; both are held to it.
 struct AnyKeyStore : testing::TestWithParam<bool> {
   TemporaryFolder folder;
-  std::unique_ptr<KeyStore> store = GetParam() ? std::unique_ptr<KeyStore>(SqliteKeyStore::open(folder.path / "keys.db", wrapping).value())
-                                               : std::make_unique<MemoryKeyStore>();
+  std::unique_ptr<KeyStore> store =
+      GetParam() ? std::unique_ptr<KeyStore>(SqliteKeyStore::open(folder.path / "keys.db", wrapping).value())
+                 : std::make_unique<MemoryKeyStore>();
 };
-INSTANTIATE_TEST_SUITE_P(Stores, AnyKeyStore, testing::Bool(), [](const auto& store) { return store.param ? "sqlite" : "memory"; });
+INSTANTIATE_TEST_SUITE_P(Stores, AnyKeyStore, testing::Bool(),
+                         [](const auto& store) { return store.param ? "sqlite" : "memory"; });
 
 TEST_P(AnyKeyStore, gives_a_user_the_same_key_again_and_others_another) {
   const auto key = obtain(*store, "zoe").value();
@@ -119,7 +121,8 @@ struct KeysDb : testing::Test {
     sqlite3_bind_text(statement, 1, user.c_str(), -1, SQLITE_STATIC);
     std::string wrapped;
     if (sqlite3_step(statement) == SQLITE_ROW)
-      wrapped.assign(static_cast<const char*>(sqlite3_column_blob(statement, 0)), static_cast<std::size_t>(sqlite3_column_bytes(statement, 0)));
+      wrapped.assign(static_cast<const char*>(sqlite3_column_blob(statement, 0)),
+                     static_cast<std::size_t>(sqlite3_column_bytes(statement, 0)));
     sqlite3_finalize(statement);
     sqlite3_close(db);
     return wrapped;
@@ -134,7 +137,7 @@ TEST_F(KeysDb, keeps_keys_over_a_restart_and_out_of_the_file_in_clear) {
   EXPECT_EQ(store->find("zoe", key->id).value()->bytes, key->bytes);
   EXPECT_EQ(obtain(*store, "zoe").value()->id, key->id);
   EXPECT_FALSE(anywhere(std::string(key->bytes.begin(), key->bytes.end())));
-  struct stat status{};
+  struct stat status {};
   ASSERT_EQ(::stat(file.c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 0777, 0600U);
 }
@@ -198,7 +201,9 @@ TEST_F(KeysDb, finds_more_users_than_it_keeps_in_memory) {
   auto store = SqliteKeyStore::open(file, wrapping, options).value();
   std::vector<SealingKeyPtr> keys;
   for (int i = 0; i < 10; ++i) keys.push_back(obtain(*store, "user" + std::to_string(i)).value());
-  for (int i = 9; i >= 0; --i) EXPECT_EQ(store->find("user" + std::to_string(i), keys[static_cast<std::size_t>(i)]->id).value()->bytes, keys[static_cast<std::size_t>(i)]->bytes);
+  for (int i = 9; i >= 0; --i)
+    EXPECT_EQ(store->find("user" + std::to_string(i), keys[static_cast<std::size_t>(i)]->id).value()->bytes,
+              keys[static_cast<std::size_t>(i)]->bytes);
 }
 
 TEST_F(KeysDb, is_refused_with_another_master_key_or_when_others_may_read_it) {
@@ -231,7 +236,9 @@ TEST_F(KeysDb, does_not_open_a_key_that_was_moved_to_another_user) {
   store.reset();
   sqlite3* db = nullptr;
   ASSERT_EQ(sqlite3_open(file.c_str(), &db), SQLITE_OK);
-  ASSERT_EQ(sqlite3_exec(db, "UPDATE keys SET wrapped = (SELECT wrapped FROM keys WHERE user = 'zoe') WHERE user = 'ann'", nullptr, nullptr, nullptr), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(db, "UPDATE keys SET wrapped = (SELECT wrapped FROM keys WHERE user = 'zoe') WHERE user = 'ann'",
+                         nullptr, nullptr, nullptr),
+            SQLITE_OK);
   sqlite3_close(db);
   store = open();
   EXPECT_EQ(obtain(*store, "ann").error().code, Errc::forged);
@@ -337,7 +344,8 @@ TEST_F(KeysDb, carries_out_what_it_accepted_before_it_ends) {
   std::atomic<int> answered = 0;
   {
     auto store = open();
-    for (int i = 0; i < 100; ++i) store->obtain("user" + std::to_string(i), [&](auto obtained) { answered += obtained.has_value(); });
+    for (int i = 0; i < 100; ++i)
+      store->obtain("user" + std::to_string(i), [&](auto obtained) { answered += obtained.has_value(); });
   }
   EXPECT_EQ(answered, 100);
 }

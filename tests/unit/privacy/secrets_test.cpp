@@ -121,7 +121,7 @@ struct ASecretFile : testing::Test {
 TEST_F(ASecretFile, is_made_once_and_read_ever_after) {
   const auto first = Secrets::load_or_create(file.parent_path()).value();
   EXPECT_EQ(content().size(), 65U);
-  struct stat status{};
+  struct stat status {};
   ASSERT_EQ(::stat(file.c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 0777, 0600U);
   EXPECT_EQ(Secrets::load_or_create(file.parent_path()).value().wrapping_key(), first.wrapping_key());
@@ -138,7 +138,8 @@ TEST_F(ASecretFile, is_refused_when_others_may_read_it) {
 }
 
 TEST_F(ASecretFile, is_refused_when_it_is_not_what_it_should_be) {
-  for (const auto& text : {std::string(), std::string("\n"), std::string(63, 'a'), std::string(66, 'a'), std::string(64, 'g'), std::string(64, 'a') + "\nx"}) {
+  for (const auto& text : {std::string(), std::string("\n"), std::string(63, 'a'), std::string(66, 'a'), std::string(64, 'g'),
+                           std::string(64, 'a') + "\nx"}) {
     write(text);
     EXPECT_EQ(refusal(), Errc::bad_secret_file) << text;
   }

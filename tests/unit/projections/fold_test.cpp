@@ -58,7 +58,9 @@ void write(Rows& rows, const Upsert& upsert) {
       case sum_until:
         if (!null(before[first])) break;
         [[fallthrough]];
-      case sum: row[column] = (null(before[column]) ? 0 : std::get<std::int64_t>(before[column])) + std::get<std::int64_t>(cell); break;
+      case sum:
+        row[column] = (null(before[column]) ? 0 : std::get<std::int64_t>(before[column])) + std::get<std::int64_t>(cell);
+        break;
       case lowest: row[column] = null(before[column]) || (!null(cell) && cell < before[column]) ? cell : before[column]; break;
       case highest: row[column] = null(before[column]) || (!null(cell) && before[column] < cell) ? cell : before[column]; break;
       case members: {

@@ -11,7 +11,8 @@ namespace {
 class Models : public ::testing::Test {
  protected:
   /// The rows of one table after these events of one session, as column → cell.
-  std::vector<std::map<std::string, Cell>> rows(const Projection& projection, const std::string& table, std::vector<domain::Event> events) {
+  std::vector<std::map<std::string, Cell>> rows(const Projection& projection, const std::string& table,
+                                                std::vector<domain::Event> events) {
     Fold fold(projection);
     for (domain::Event& event : events) {
       codec::DecodedEvent decoded;
@@ -47,7 +48,9 @@ class Models : public ::testing::Test {
     event.greeting = "Hello";
     return event;
   }
-  domain::AssistantReplied replied(std::vector<std::string> asks = {}) { return {"t", "Thanks", std::move(asks), "openai", false}; }
+  domain::AssistantReplied replied(std::vector<std::string> asks = {}) {
+    return {"t", "Thanks", std::move(asks), "openai", false};
+  }
   static Cell count(std::int64_t n) { return n; }
 
   std::uint64_t version_ = 0;
@@ -62,10 +65,11 @@ class Models : public ::testing::Test {
 };
 
 TEST_F(Models, messages_count_up_to_and_including_the_completing_reply) {
-  const auto row = rows(*make_sessions_projection(), "onboarding_sessions",
-                        {started(), domain::MessageReceived{"t", "hi", {}, {}}, replied(), domain::MessageReceived{"u", "done", {}, {}},
-                         replied(), domain::SessionCompleted{"u"}, domain::MessageReceived{"v", "oh", {}, {}}, replied()})
-                       .at(0);
+  const auto row =
+      rows(*make_sessions_projection(), "onboarding_sessions",
+           {started(), domain::MessageReceived{"t", "hi", {}, {}}, replied(), domain::MessageReceived{"u", "done", {}, {}},
+            replied(), domain::SessionCompleted{"u"}, domain::MessageReceived{"v", "oh", {}, {}}, replied()})
+          .at(0);
   EXPECT_EQ(row.at("total_messages_count"), count(4));
   EXPECT_EQ(row.at("status"), Cell{std::string("completed")});
 }
@@ -97,10 +101,13 @@ TEST_F(Models, a_corrected_value_replaces_the_extracted_one) {
 }
 
 TEST_F(Models, a_declined_fields_value_is_withdrawn) {
-  const std::vector<domain::Event> events = {started(), domain::FieldExtracted{"t", "email", {domain::FieldType::email, "a@b.org"}, true},
+  const std::vector<domain::Event> events = {started(),
+                                             domain::FieldExtracted{"t", "email", {domain::FieldType::email, "a@b.org"}, true},
                                              domain::FieldDeclined{"u", "email"}};
-  EXPECT_EQ(rows(*make_profile_projection(), "user_profiles", events).at(0).at("fields"), Cell(Members{{"email", std::monostate()}}));
-  EXPECT_EQ(rows(*make_sessions_projection(), "session_analytics", events).at(0).at("filled_fields"), Cell(Members{{"email", false}}));
+  EXPECT_EQ(rows(*make_profile_projection(), "user_profiles", events).at(0).at("fields"),
+            Cell(Members{{"email", std::monostate()}}));
+  EXPECT_EQ(rows(*make_sessions_projection(), "session_analytics", events).at(0).at("filled_fields"),
+            Cell(Members{{"email", false}}));
 }
 
 TEST_F(Models, what_can_no_longer_be_read_is_written_nowhere) {
@@ -136,9 +143,11 @@ TEST_F(Models, a_calls_cost_is_its_sessions_and_its_days) {
   domain::Usage usage;
   usage.input_tokens = 1000;
   usage.output_tokens = 100;
-  const std::vector<domain::Event> events = {started(), domain::LlmCallSucceeded{"t", 1, "openai", "gpt-6-luna", "p", "2026", usage, 100, {}}};
+  const std::vector<domain::Event> events = {
+      started(), domain::LlmCallSucceeded{"t", 1, "openai", "gpt-6-luna", "p", "2026", usage, 100, {}}};
   EXPECT_EQ(rows(*make_usage_projection(), "token_usage", events).at(0).at("cost_nanodollars"), count(1000 * 100 + 100 * 500));
-  EXPECT_EQ(rows(*make_sessions_projection(), "session_analytics", events).at(0).at("cost_nanodollars"), count(1000 * 100 + 100 * 500));
+  EXPECT_EQ(rows(*make_sessions_projection(), "session_analytics", events).at(0).at("cost_nanodollars"),
+            count(1000 * 100 + 100 * 500));
 }
 
 TEST_F(Models, a_session_event_without_a_person_is_poison) {

@@ -193,7 +193,9 @@ class Onlooker final : public SessionWatcher {
     versions.push_back(session.state->version);
     return stays;
   }
-  void writing(const std::string&, std::string_view text, bool restart) override { written = restart ? std::string(text) : written + std::string(text); }
+  void writing(const std::string&, std::string_view text, bool restart) override {
+    written = restart ? std::string(text) : written + std::string(text);
+  }
   bool interested() const override { return stays; }
   void ended() override { over = true; }
 

@@ -2,9 +2,9 @@
 // test says so, and a model that answers when the test lets it.
 #pragma once
 
+#include <prometheus/registry.h>
 #include <caf/all.hpp>
 #include <caf/scheduler/test_coordinator.hpp>
-#include <prometheus/registry.h>
 
 #include <deque>
 #include <optional>
@@ -53,13 +53,16 @@ class Stage {
     // Spawned with an argument: without one, CAF 0.17 dereferences a null pointer to none (UBSan).
     model = system.spawn(
         [](caf::event_based_actor* self, Stage* stage) -> caf::behavior {
-          return {[stage, self](model::extract_atom, const model::RequestPtr& request) {
-                    auto promise = self->make_response_promise<model::OutcomePtr>();
-                    stage->questions.push_back({request, promise});
-                    return promise;
-                  },
-                  [](model::place_atom, const std::string&) { return model::QueuePlace{41, std::chrono::seconds(5)}; },
-                  [](answer_atom, caf::response_promise& promise, const model::OutcomePtr& outcome) { promise.deliver(outcome); }};
+          return {
+              [stage, self](model::extract_atom, const model::RequestPtr& request) {
+                auto promise = self->make_response_promise<model::OutcomePtr>();
+                stage->questions.push_back({request, promise});
+                return promise;
+              },
+              [](model::place_atom, const std::string&) {
+                return model::QueuePlace{41, std::chrono::seconds(5)};
+              },
+              [](answer_atom, caf::response_promise& promise, const model::OutcomePtr& outcome) { promise.deliver(outcome); }};
         },
         this);
     gateway = make_gateway(system, {&log, &keys, &secrets, &clock, &system_random(), &flows, &registry, settings, model,
@@ -130,8 +133,8 @@ class Stage {
     append();
     return heard.only().session.session_id;
   }
-  void say(const std::string& session, const std::string& text, Heard<TurnAnswer>& heard, std::optional<std::string> key = std::nullopt,
-           std::uint32_t generation = 1, bool respond_async = false) {
+  void say(const std::string& session, const std::string& text, Heard<TurnAnswer>& heard,
+           std::optional<std::string> key = std::nullopt, std::uint32_t generation = 1, bool respond_async = false) {
     MessageRequest request;
     request.session_id = session;
     request.token_generation = generation;

@@ -104,7 +104,8 @@ RC_GTEST_PROP(Shares, are_together_never_more_than_the_limit_in_any_window, ()) 
       holders[server] = ShareHolder(rules);  // died, and knows nothing when it comes back
     }
     for (auto& late : on_the_way)
-      if (late.arrives == static_cast<std::int64_t>(second) && holders[late.server].slot()) holders[late.server].take(late.answer, late.asked_at);
+      if (late.arrives == static_cast<std::int64_t>(second) && holders[late.server].slot())
+        holders[late.server].take(late.answer, late.asked_at);
     std::int64_t most = 0;
     for (int s = 0; s < servers; ++s) {
       allowed[s].push_back(holders[s].allowed("x", limit, local));

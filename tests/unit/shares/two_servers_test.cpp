@@ -40,7 +40,8 @@ struct Arbiter {
   ShareRules rules;
   std::map<std::string, ShareBook> books;
   SlotBook slots{rules, {}};
-  ShareAnswer renew(const std::string& server, const std::map<std::string, LeaseDesk::Want>& wants, std::chrono::milliseconds now) {
+  ShareAnswer renew(const std::string& server, const std::map<std::string, LeaseDesk::Want>& wants,
+                    std::chrono::milliseconds now) {
     const ArbiterTime time(1'800'000'000'000 + now.count());
     ShareAnswer answer{slots.claim(server, time), {}};
     for (const auto& [name, want] : wants) {
@@ -66,7 +67,8 @@ struct Server {
     if (!desk) return;
     const Instant time(now);
     if (now.count() % 5'000 == 0 && !cut_off) holder.take(arbiter.renew(name, desk->wants(time), now), time);
-    if (now.count() % 1'000 == 0) desk->share([&](const std::string& limit, std::int64_t whole) { return holder.allowed(limit, whole, time); }, time);
+    if (now.count() % 1'000 == 0)
+      desk->share([&](const std::string& limit, std::int64_t whole) { return holder.allowed(limit, whole, time); }, time);
     while (busy && desk->waiting() < 20) {
       LeaseRequest wanted;
       wanted.deadline = time + 10min;

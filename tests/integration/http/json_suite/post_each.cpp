@@ -20,7 +20,8 @@ int main() {
   options.listen = "127.0.0.1:0";
   options.admin_listen = "";
   options.throttle.requests_per_minute_per_ip = 0;
-  const auto server = http::start_http(options, http::HttpPorts{gateway, queries, secrets, log, registry, system_clock(), system_random(), {}, nullptr});
+  const auto server = http::start_http(
+      options, http::HttpPorts{gateway, queries, secrets, log, registry, system_clock(), system_random(), {}, nullptr});
   if (!server) return std::printf("%s\n", server.error().message().c_str()), 1;
 
   const auto id = make_session_id(7, "0123456789abcdef");

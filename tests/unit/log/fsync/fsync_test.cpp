@@ -35,13 +35,17 @@ TEST(FailedSync, the_process_acknowledges_nothing_more_and_ends_with_status_70) 
   const pid_t tracer = ::fork();
   if (tracer == 0) {
     ::freopen(scratch.path("strace.txt").c_str(), "w", stderr);
-    ::execlp("strace", "strace", "-f", "-p", std::to_string(writer).c_str(), "-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:error=EIO",
-             static_cast<char*>(nullptr));
+    ::execlp("strace", "strace", "-f", "-p", std::to_string(writer).c_str(), "-e", "trace=fdatasync,fsync", "-e",
+             "inject=fdatasync,fsync:error=EIO", static_cast<char*>(nullptr));
     ::_exit(127);
   }
   const auto notes = [&] { return slurp(scratch.path("strace.txt")); };
-  const auto ended = [&] { int status; return ::waitpid(tracer, &status, WNOHANG) == tracer; };
-  const bool attached = eventually([&] { return notes().find("attached") != std::string::npos || ended(); }) && notes().find("attached") != std::string::npos;
+  const auto ended = [&] {
+    int status;
+    return ::waitpid(tracer, &status, WNOHANG) == tracer;
+  };
+  const bool attached = eventually([&] { return notes().find("attached") != std::string::npos || ended(); }) &&
+                        notes().find("attached") != std::string::npos;
   if (!attached) ::kill(writer, SIGKILL);
   ASSERT_TRUE(attached) << "strace cannot attach here, so nothing was tested: " << notes();
 
