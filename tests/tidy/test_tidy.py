@@ -32,6 +32,7 @@ KNOWN_BY = {
     "toml++": ("infra/app/config",),
     "CLI": ("infra/app",),
     "sodium.h": ("events",),
+    "librdkafka": ("events/log/kafka",),
     "phonenumbers": ("events/domain",),
 }
 
