@@ -463,6 +463,7 @@ std::string to_cloud_event(const DecodedEvent& decoded, std::string_view log_id,
     head.optional("causationid", decoded.meta->causation_id);
     head.optional("traceparent", decoded.meta->traceparent);
     head.optional("plan", decoded.meta->plan);
+    head.optional("userkey", decoded.meta->user);
   }
   out += R"(,"data":{)";
   MemberWriter data(out, personal);

@@ -16,6 +16,8 @@ std::unique_ptr<Projection> make_sessions_projection();
 std::unique_ptr<Projection> make_conversation_projection();
 /// `token_usage`: what the models used.
 std::unique_ptr<Projection> make_usage_projection();
+/// `flow_fields`: what the published flows ask for, in order.
+std::unique_ptr<Projection> make_flows_projection();
 
 /// All of them.
 std::vector<std::unique_ptr<Projection>> make_all_projections();

@@ -21,6 +21,7 @@ std::vector<std::unique_ptr<Projection>> make_all_projections() {
   all.push_back(make_sessions_projection());
   all.push_back(make_conversation_projection());
   all.push_back(make_usage_projection());
+  all.push_back(make_flows_projection());
   return all;
 }
 

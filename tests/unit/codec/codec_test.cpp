@@ -359,7 +359,7 @@ TEST_F(ACodec, shows_an_event_as_a_cloud_event_with_personal_texts_only_on_reque
       R"({"specversion":"1.0","id":"log_1/3:4711","source":"/onboarding/log_1","type":"MessageReceived","subject":")" +
       std::string(stream) +
       R"(","time":"2026-11-21T13:48:00.123456Z","datacontenttype":"application/json","partition":3,"sequence":"4711","version":7,"schemaversion":1,)"
-      R"("correlationid":"req_1","causationid":"trn_1","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","plan":"free",)"
+      R"("correlationid":"req_1","causationid":"trn_1","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","plan":"free","userkey":"u1",)"
       R"("data":{"turn_id":"trn_1","text":)";
   EXPECT_EQ(to_cloud_event(decoded, "log_1"), head + R"("[sealed]"}})");
   EXPECT_EQ(to_cloud_event(decoded, "log_1", Reveal::open), head + "\"I'm Zoë\"}}");

@@ -1,0 +1,73 @@
+"""The read models of a server are what a fold of its log, written apart, says: every table and view, row by row."""
+import re
+import subprocess
+import sys
+import unittest
+
+import fold
+from harness import ROOT, WithDatabase, wait_until
+from people import lines_of
+
+
+class ReadModels(WithDatabase):
+    settings = {"sessions.abandon_after_minutes": 0.05}
+
+    def onboard(self, number: int, **start):
+        session = self.server.begin(**start)
+        lines = lines_of(number)
+        for _ in range(12):
+            missing = session.state()["missing"]
+            if not missing:
+                return session
+            session.told(lines[missing[0]])
+        raise AssertionError(f"not done: {session.state()}")
+
+    def test_tables_and_views_are_the_fold_of_the_log(self):
+        done = [self.onboard(n) for n in range(3)]
+        done[0].told("Sorry, my email is corrected@example.com")
+        half = self.server.begin()
+        half.told("I'm Ann Abbott")
+        half.told("my mail is ann")
+        late = self.server.begin(user_id="late@example.com", plan="pro")
+        wait_until(lambda: half.state()["status"] == late.state()["status"] == "abandoned", "both sessions are abandoned")
+        late.told("I'm Ben Brandt, ben@example.com")
+        expected = fold.assert_follows(self.server, self.database.url)
+        self.assertEqual(len(expected["users"]), 5)
+        self.assertEqual(expected["onboarding_sessions"][half.id,]["status"], "abandoned")
+        self.assertEqual(expected["onboarding_sessions"][late.id,]["status"], "active")
+        self.assertEqual(expected["session_analytics"][late.id,]["resumes"], 1)
+        self.assertEqual(expected["session_analytics"][done[0].id,]["fields_corrected"], 1)
+        steps = sorted(expected["funnel"].items())
+        self.assertEqual([row["name"] for _, row in steps], ["started"] + ["asked", "filled"] * 6 + ["completed"])
+        self.assertEqual((steps[0][1]["sessions"], steps[2][1]["sessions"], steps[-1][1]["sessions"]), (5, 5, 3))
+        self.every_query_of_the_document_runs()
+        self.a_wrong_row_is_found(half.id)
+
+    def a_wrong_row_is_found(self, session_id: str):
+        self.database.query(f"UPDATE session_analytics SET fields_rejected = 7 WHERE session_id = '{session_id}'")
+        self.database.query(f"DELETE FROM conversation_messages WHERE session_id = '{session_id}' AND version = 1")
+        export = self.server.ctl("events", "export", "--open").stdout
+        done = subprocess.run([sys.executable, "-B", "-m", "tests.fold", "--database", self.database.url, "-"], input=export, text=True,
+                              capture_output=True, cwd=ROOT)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertEqual({line.split(":")[0] for line in done.stdout.splitlines()},
+                         {"session_analytics", "conversation_messages", "session_facts", "quality_by_day"})
+
+    def every_query_of_the_document_runs(self):
+        text = (ROOT / "infra/docs/READ_MODELS.md").read_text()
+        documented = set(re.findall(r"^## (\w+)$", text, re.MULTILINE))
+        self.assertEqual(documented, set(fold.ALL_KEYS))
+        for name in documented:
+            section = text.split(f"\n## {name}\n")[1].split("\n## ")[0].split("\n# ")[0]
+            columns = set(self.database.query(f"SELECT column_name FROM information_schema.columns WHERE table_name = '{name}'").split())
+            if name != "session_facts":  # those of two tables that stand above it
+                self.assertLessEqual(columns, set(re.findall(r"`(\w+)`", section)), name)
+            for query in re.findall(r"```sql\n(.*?)```", section, re.DOTALL):
+                with self.subTest(query=query):
+                    answer = self.database.query(query)
+                    self.assertTrue(answer or "ses_…" in query or name == "token_usage")
+            self.assertIn("```sql", section, name)
+
+
+if __name__ == "__main__":
+    unittest.main()
