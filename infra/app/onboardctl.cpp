@@ -79,10 +79,15 @@ int run(int argc, char** argv) {
   exported->add_flag("--follow", exporting.follow, "go on with what comes, until Ctrl-C");
   exported->add_flag("--open", exporting.open, "show sealed texts (needs the data folder's keys)");
   exported->callback([&] { chosen = [&] { return events_export(context, exporting); }; });
-  command(*events, "verify", "check every record, index and the head of the log", "  onboardctl events verify && echo good")
-      ->callback([&] { chosen = [&] { return events_verify(context); }; });
+  bool verify_json = false;
+  CLI::App* verify =
+      command(*events, "verify", "check the log, also beside a running server: checksums, order, indexes, head, every event",
+              "  onboardctl events verify && echo good\n  onboardctl events verify --json");
+  verify->add_flag("--json", verify_json, "as JSON");
+  verify->callback([&] { chosen = [&] { return events_verify(context, verify_json); }; });
   bool stats_json = false;
-  CLI::App* stats = command(*events, "stats", "count records, events, streams and bytes", "  onboardctl events stats --json");
+  CLI::App* stats = command(*events, "stats", "count events by type, day and partition, sessions, users and bytes",
+                            "  onboardctl events stats\n  onboardctl events stats --json");
   stats->add_flag("--json", stats_json, "as JSON");
   stats->callback([&] { chosen = [&] { return events_stats(context, stats_json); }; });
   bool rebuild_yes = false;
@@ -95,13 +100,20 @@ int run(int argc, char** argv) {
   CLI::App* session = command(cli, "session", "look at one session", "  onboardctl session show ses_007_01J…");
   session->require_subcommand(1);
   std::string session_id;
-  bool session_json = false, session_sealed = false;
+  SessionShowOptions showing;
+  bool session_sealed = false;
   CLI::App* show = command(*session, "show", "the state of a session, folded from the log",
-                           "  onboardctl session show ses_007_01J…\n  onboardctl session show ses_007_01J… --json --sealed");
+                           "  onboardctl session show ses_007_01J…\n  onboardctl session show ses_007_01J… --json --sealed\n"
+                           "  onboardctl session show ses_007_01J… --as-of 7\n"
+                           "  onboardctl session show ses_007_01J… --as-of 2026-11-21T08:00:00Z");
   show->add_option("id", session_id, "session id")->required();
-  show->add_flag("--json", session_json, "as JSON");
+  show->add_option("--as-of", showing.as_of, "as it was: after this VERSION of its events, or at this TIME");
+  show->add_flag("--json", showing.json, "as JSON");
   show->add_flag("--sealed", session_sealed, "keep personal texts hidden");
-  show->callback([&] { chosen = [&] { return session_show(context, session_id, session_json, !session_sealed); }; });
+  show->callback([&] {
+    showing.open = !session_sealed;
+    chosen = [&] { return session_show(context, session_id, showing); };
+  });
 
   CLI::App* model = command(cli, "model", "see and change how the running server uses model providers",
                             "  onboardctl model status --watch\n  onboardctl model set openai weight=20 "

@@ -29,6 +29,7 @@ struct Category final : std::error_category {
       case Errc::not_running: return "no server answers";
       case Errc::not_found: return "there is no such thing";
       case Errc::damaged: return "the log is damaged";
+      case Errc::wrong_use: return "wrong use";
     }
     return "unknown error";
   }

@@ -23,7 +23,8 @@ enum class Errc {
   bad_data_folder,        // cannot be made, read or written
   not_running,            // no server answers
   not_found,
-  damaged  // events verify found something
+  damaged,   // events verify found something
+  wrong_use  // of a command: the detail says what is right
 };
 std::error_code make_error_code(Errc);
 

@@ -34,12 +34,17 @@ struct ExportOptions {
 /// NDJSON to the file or standard output. With `output`, FILE.cursor remembers how far it is, so that `resume` goes on after an
 /// interruption without a line twice.
 int events_export(const Context&, const ExportOptions&);
-int events_verify(const Context&);
+/// Exit code 5 and where, when anything is damaged.
+int events_verify(const Context&, bool json);
 int events_stats(const Context&, bool json);
 /// Accepts the log as it is and writes its head file anew; without `yes` only says what that gives up.
 int events_rebuild_head(const Context&, bool yes);
 
-int session_show(const Context&, const std::string& session_id, bool json, bool open);
+struct SessionShowOptions {
+  bool json = false, open = false;
+  std::string as_of;  // a version or a time; empty: now
+};
+int session_show(const Context&, const std::string& session_id, const SessionShowOptions&);
 
 /// The model supervisor of the running server: providers, budgets, queue. `watch`: again every second, until Ctrl-C.
 int model_status(const Context&, bool json, bool watch);

@@ -8,12 +8,6 @@
 #include "events/privacy/sqlite_key_store.hpp"
 
 namespace onboarding::app {
-namespace {
-
-/// Every text reads as forgotten: for those who may see what happened, but not what was said.
-
-}  // namespace
-
 result<Configuration> Context::configuration() const {
   if (set_flags.empty() && config_flag.empty())
     if (auto running = read_running(data())) return std::move(running->configuration);
@@ -22,7 +16,8 @@ result<Configuration> Context::configuration() const {
 
 int complain(const Failure& error) {
   std::cerr << "onboardctl: " << error.message() << '\n';
-  if (error.code == Errc::bad_configuration || error.code == Errc::not_in_this_version) return exit_wrong_use;
+  if (error.code == Errc::bad_configuration || error.code == Errc::not_in_this_version || error.code == Errc::wrong_use)
+    return exit_wrong_use;
   if (error.code == Errc::not_found) return exit_not_found;
   if (error.code == Errc::not_running) return exit_no_server;
   const bool damaged =

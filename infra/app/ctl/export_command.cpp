@@ -1,5 +1,6 @@
 // events export: the log as lines, to a file or standard output, resumable, with a progress bar.
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 #include <zstd.h>
@@ -41,6 +42,10 @@ class Sink {
         if (interrupted && !owned_) return failure(Errc::bad_data_folder, "interrupted");  // nobody may ever read on
         continue;
       }
+      if (written < 0 && errno == EPIPE) {
+        gone_ = true;  // `… | head` has what it wanted: an end, not an error
+        return {};
+      }
       if (written < 0)
         return failure(Errc::bad_data_folder,
                        std::string("cannot write: ") + std::error_code(errno, std::generic_category()).message());
@@ -49,6 +54,11 @@ class Sink {
     }
     return {};
   }
+  /// Nobody reads any more.
+  bool gone() {
+    pollfd reader{fd_, 0, 0};
+    return gone_ || (!owned_ && ::poll(&reader, 1, 0) > 0 && (reader.revents & POLLERR) != 0);
+  }
   std::uint64_t bytes() const { return bytes_; }
   void begin_at(std::uint64_t bytes) { bytes_ = bytes; }
   bool sync() { return !owned_ || ::fsync(fd_) == 0; }
@@ -56,6 +66,7 @@ class Sink {
  private:
   const int fd_;
   const bool owned_, compress_;
+  bool gone_ = false;
   std::uint64_t bytes_ = 0;
 };
 
@@ -89,10 +100,10 @@ result<exporting::Filter> filter_of(const Context& context, const ExportOptions&
     if (text->empty()) continue;
     *time = codec::parse_time(*text);
     if (!*time)
-      return failure(Errc::bad_configuration, std::string(name) + " " + *text + " is no time; write e.g. 2026-11-21T08:00:00Z");
+      return failure(Errc::wrong_use, std::string(name) + " " + *text + " is no time; write e.g. 2026-11-21T08:00:00Z");
   }
   if (const auto unknown = exporting::unknown_type(filter))
-    return failure(Errc::bad_configuration, "--type " + *unknown + " is no event type; onboardctl events tail shows some");
+    return failure(Errc::wrong_use, "--type " + *unknown + " is no event type; onboardctl events tail shows some");
   if (!options.user.empty()) {
     auto secrets = privacy::Secrets::load_or_create(context.data());
     if (!secrets) return tl::unexpected(secrets.error());
@@ -105,7 +116,7 @@ result<exporting::Filter> filter_of(const Context& context, const ExportOptions&
 
 int events_export(const Context& context, const ExportOptions& options) {
   if (options.resume && (options.output.empty() || !options.after.empty()))
-    return complain({Errc::bad_configuration, "--resume goes with --output and without --after"});
+    return complain({Errc::wrong_use, "--resume goes with --output and without --after"});
   auto opened = open_log(context, options.open);
   if (!opened) return complain(opened.error());
   auto filter = filter_of(context, options);
@@ -115,11 +126,11 @@ int events_export(const Context& context, const ExportOptions& options) {
   auto mark = options.resume ? read_mark(mark_file) : std::nullopt;
   std::error_code unknown;
   if (const auto size = std::filesystem::file_size(options.output, unknown); mark && (unknown || size < mark->bytes))
-    return complain({Errc::bad_configuration,
+    return complain({Errc::wrong_use,
                      options.output + " is gone or shorter than " + mark_file + " says; without --resume it begins anew"});
   if (options.resume && !mark) note("there is nothing to resume: beginning");
   auto cursor = exporting::Cursor::parse(mark ? mark->cursor : options.after, *opened->log);
-  if (!cursor) return complain({Errc::bad_configuration, cursor.error().detail});
+  if (!cursor) return complain({Errc::wrong_use, cursor.error().detail});
 
   int fd = STDOUT_FILENO;
   if (!options.output.empty()) {
@@ -143,7 +154,9 @@ int events_export(const Context& context, const ExportOptions& options) {
                                 options.open ? codec::Reveal::open : codec::Reveal::sealed);
   Progress progress("events", events.read());
   std::string lines;
-  while (!interrupted) {
+  // Lines on a terminal are progress enough.
+  const bool shows_progress = !options.output.empty() || ::isatty(STDOUT_FILENO) == 0;
+  while (!interrupted && !sink.gone()) {
     lines.clear();
     const auto more = events.page(lines);
     if (!more) return complain(more.error());
@@ -152,12 +165,14 @@ int events_export(const Context& context, const ExportOptions& options) {
     if (!options.output.empty() && !lines.empty() &&
         (!sink.sync() || !write_mark(mark_file, {sink.bytes(), events.cursor().text(opened->log->log_id())})))
       return complain({Errc::bad_data_folder, mark_file + ": cannot be written"});
-    progress.show(events.read(), events.total());
+    if (shows_progress) progress.show(events.read(), events.total());
     if (*more) continue;
     if (!options.follow) break;
+    progress.done();
     growth->wait(std::chrono::seconds(1));  // Ctrl-C is looked for in between
   }
   progress.done();
+  if (sink.gone()) return exit_good;
   note(std::to_string(events.told()) + " events" +
        (interrupted && !options.follow ? ", interrupted" + std::string(options.output.empty() ? "" : "; --resume goes on") : ""));
   return interrupted && !options.follow ? exit_failed : exit_good;
