@@ -5,6 +5,7 @@
 // answer to the question asked. A rule that is not sure says nothing: a wrong value is worse than one more question.
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <functional>
 
 #include "actors/model/extraction.hpp"
@@ -94,6 +95,7 @@ class Extraction {
 
   bool declines() {
     if (!asked_ || !domain::is_declining(request_.message)) return false;
+    if (asked_->type == domain::FieldType::boolean) return take(asked_, "no");
     if (asked_->required) declined_required_ = true;
     else take(asked_, text_.raw, Take::must);
     return true;
@@ -112,6 +114,7 @@ class Extraction {
 
   /// "Ann, not Anne", "not Globex but Initech", "it's 50 instead of 40", ".com not .org".
   bool correct_by_contrast() {
+    if (correct_what_was_said()) return true;
     for (std::size_t i = 0; i < text_.size(); ++i) {
       const auto& word = text_.lower(i);
       const bool instead = (word == "instead" || word == "rather") && i + 1 < text_.size() &&
@@ -133,6 +136,30 @@ class Extraction {
     return false;
   }
 
+  /// "I said 40 but it should have been 14": the known value that the first half names becomes what the second half says.
+  bool correct_what_was_said() {
+    for (std::size_t i = 1; i + 1 < text_.size(); ++i) {
+      if (text_.lower(i - 1) != "i" || !is_one_of(text_.lower(i), {"said", "put", "wrote", "typed"})) continue;
+      for (std::size_t but = i + 2; but < std::min(text_.size(), i + 7); ++but) {
+        if (text_.lower(but) != "but" && text_.lower(but) != ",") continue;
+        const auto wrong = text_.between(i + 1, but);
+        std::size_t right = but + 1;
+        while (right < text_.size() && is_one_of(text_.lower(right), {"i", "it", "it's", "that", "should", "have", "has", "to",
+                                                                      "be", "been", "is", "meant", "but", "actually", "really"}))
+          ++right;
+        if (right == but + 1) continue;
+        for (const auto& [name, value] : request_.collected)
+          if (const auto* spec = request_.flow->find(name); spec && holds_value(*spec, value, wrong))
+            return take(spec, replaced(*spec, value, wrong, text_.between(right, clause_end(text_, right))));
+      }
+    }
+    return false;
+  }
+
+  static bool is_one_of(std::string_view w, std::initializer_list<std::string_view> words) {
+    return std::find(words.begin(), words.end(), w) != words.end();
+  }
+
   static bool holds_value(const domain::FieldSpec& spec, const std::string& value, std::string_view wrong) {
     if (const auto parsed = domain::parse_field(spec, wrong); parsed && parsed->canonical == value) return true;
     return wrong.size() >= 2 && find_word(value, wrong) != std::string::npos;
@@ -141,6 +168,8 @@ class Extraction {
                               std::string_view right) {
     const auto at = find_word(value, wrong);
     if (at == std::string::npos || accepts_whole(spec, value, wrong)) return std::string(right);
+    if (spec.type == domain::FieldType::email && right.find('.') != right.npos && at > value.find('@'))
+      return value.substr(0, value.find('@') + 1) + std::string(right);  // "not gmail, it's proton.me"
     auto whole = value;
     whole.replace(at, wrong.size(), right);
     return whole;
@@ -179,7 +208,9 @@ class Extraction {
         continue;
       const auto& letter = text_.lower(letter_at);
       if (letter.size() > 2 || letter.empty()) continue;
-      std::string said(text_.between(i - 1, i));
+      const std::size_t said_at = text_.tokens[i - 1].kind == TokenKind::punctuation && i > 1 ? i - 2 : i - 1;
+      std::string said(text_.between(said_at, said_at + 1));
+      const bool begins_so = !without && lowered(said).starts_with(letter);  // "Phillip with a Ph" was Filip
       if (already_so(said, without ? letter.front() : '\0')) return true;
       std::string best;
       const domain::FieldSpec* best_spec = nullptr;
@@ -188,7 +219,8 @@ class Extraction {
         if (value == request_.collected.end() || !holds_words(spec.type) || spec.type == domain::FieldType::email) continue;
         for (const auto word : words_of(value->second)) {
           const auto distance = edit_distance(word, said);
-          const bool matches = distance <= 2 && 2 * distance <= word.size();
+          const bool matches =
+              (distance <= 2 || (begins_so && distance == 3)) && 2 * distance <= std::max(word.size(), said.size());
           const bool drop = without && lowered(without_letter(word, letter.front())) == lowered(said);
           if (!matches && !drop) continue;
           std::string right = said;
@@ -296,7 +328,10 @@ class Extraction {
       return k < text_.size() ? text_.lower(k) : none;
     };
     const bool at_start = label == 0 || text_.tokens[label - 1].kind == TokenKind::punctuation || owned;
-    if ((at(i) == ":" || at(i) == "=" || at(i) == "-") && at_start) return i + 1;
+    if (is_one_of(at(i), {"first", "now", "again"}) && at(i + 1) == ":") ++i;  // "company first: …"
+    if ((at(i) == ":" || at(i) == "=" || at(i) == "-") && (at_start || at(label - 1) == "different" || at(label - 1) == "new"))
+      return i + 1;
+    if (label_end > label && at(label_end - 1).ends_with("'s") && at(i) == "actually") return i + 1;
     if (at(i) == "," && owned) ++i;
     if (at(i) == "is" || at(i) == "'s" || at(i) == "was" || at(i) == "are" || at(i) == "being") {
       if (!at_start && !owned) return label_end;
@@ -357,12 +392,33 @@ class Extraction {
 
   void read_typed() {
     read_email();
+    read_choices();
     for (const auto& spec : request_.flow->fields)
       for (std::size_t i = 0; i < text_.size() && !found(&spec); ++i) {
+        if (spec.type == domain::FieldType::date && text_.lower(i) == "born" && open(&spec))
+          for (std::size_t last = std::min(text_.size(), i + 6); last > i + 1 && !found(&spec); --last)
+            for (std::size_t first = i + 1; first < std::min(last, i + 3); ++first) take(&spec, text_.between(first, last));
         if (text_.tokens[i].kind == TokenKind::phone && spec.type == domain::FieldType::phone)
           take(&spec, text_.between(i, i + 1), asks(&spec) ? Take::must : Take::if_valid);
         if (text_.tokens[i].kind == TokenKind::url && spec.type == domain::FieldType::url) take(&spec, text_.between(i, i + 1));
       }
+  }
+
+  /// Words that an author gave as the label of a choice: "yes, and a friend recommended you" answers two questions. One word is too
+  /// little to go by.
+  void read_choices() {
+    const auto said = ' ' + lowered(text_.raw) + ' ';
+    for (const auto& spec : request_.flow->fields) {
+      if (spec.type != domain::FieldType::choice || !open(&spec) || asks(&spec)) continue;
+      const domain::ChoiceOption* only = nullptr;
+      for (const auto& option : spec.options)
+        for (const auto& label : option.labels)
+          if (label.find(' ') != label.npos && find_word(said, label) != std::string::npos) {
+            if (only && only != &option) return;
+            only = &option;
+          }
+      if (only) take(&spec, only->value);
+    }
   }
 
   void read_email() {
@@ -389,10 +445,11 @@ class Extraction {
       if (said.starts_with(role_account)) return true;
     for (std::size_t k = at; k > 0 && at - k < 5; --k) {
       const auto& w = text_.lower(k - 1);
-      if (w == "." || w == "my" || w == "\n") return false;
+      if (is_one_of(w, {".", "my", "\n", "now", "so", "better", "but", "instead"})) return false;
       if (w == "boss" || w == "support" || w == "colleague" || w == "friend" || w == "his" || w == "her" || w == "their" ||
           w == "invite" || w == "cc" || w == "not" || w == "your" || w == "was" || w == "old" || w == "used" || w == "forward" ||
-          w == "manager" || w == "example" || w == "wife" || w == "husband" || w == "assistant")
+          w == "manager" || w == "example" || w == "wife" || w == "husband" || w == "assistant" || w == "never" ||
+          w == "secretary")
         return true;
     }
     return false;
@@ -401,26 +458,26 @@ class Extraction {
   // ---- cues
 
   void read_name_cue() {
-    if (!slots_.name || found(slots_.name)) return;
+    if (!slots_.name || found(slots_.name) || read_surname()) return;
     for (std::size_t i = 0; i < text_.size(); ++i) {
       const auto cue = name_cue(text_, i);
       if (!cue) continue;
       const auto end = name_end(text_, cue->first, cue->strong);
       if (end == cue->first) continue;
       if (!cue->strong) {
-        if (known(slots_.name) && !has_correction_word()) continue;
+        const bool renamed = end < text_.size() && text_.lower(end) == "now";  // "I'm Zoë Castellano now"
+        if (known(slots_.name) && !has_correction_word() && !renamed) continue;
         if (looks_like_role(cue->first, end)) continue;
-        if (end < text_.size() && !ends_a_name(end)) continue;
+        if (end < text_.size() && !ends_a_name(end) && !renamed) continue;
       }
       if (take_span(slots_.name, cue->first, end)) return;
     }
-    if (read_surname()) return;
     // "Zoë here", "Zoë from Acme", "Zoë Smith, CTO at Acme" at the start of what they say
     if (known(slots_.name)) return;
     std::size_t i = 0;
     while (i < text_.size() && (is_filler(text_.lower(i)) || text_.tokens[i].kind == TokenKind::punctuation)) ++i;
     const auto end = name_end(text_, i, false);
-    if (end == i || end - i > 4 || looks_like_role(i, end) || is_place(text_.between(i, end))) return;
+    if (end == i || end - i > 4 || looks_like_role(i, end) || is_place(lowered(text_.between(i, end)))) return;
     const auto next = end < text_.size() ? text_.lower(end) : std::string();
     if (next == "here" || (next == "from" && company_end(text_, end + 1, false) > end + 1) ||
         (next == "," && (asks(slots_.name) || request_.collected.empty()) && end + 1 < text_.size() &&
@@ -429,19 +486,25 @@ class Extraction {
   }
   /// "my surname is Carvalho": the known name's last word changes; "first name Folasade, last name Akinyemi": both.
   bool read_surname() {
-    const auto after = [&](std::string_view one, std::string_view two) -> std::string {
+    const auto after = [&](std::string_view one, std::initializer_list<std::string_view> two) -> std::string {
       for (std::size_t i = 0; i + 1 < text_.size(); ++i) {
-        std::size_t k = text_.lower(i) == one                                              ? i + 1
-                        : (i > 0 && text_.lower(i - 1) == two && text_.lower(i) == "name") ? i + 1
-                                                                                           : 0;
-        if (k == 0) continue;
+        const bool label = text_.lower(i) == one ||
+                           (i > 0 && is_one_of(text_.lower(i - 1), two) && is_one_of(text_.lower(i), {"name", "name's"}));
+        if (!label) continue;
+        std::size_t k = i + 1;
         while (k < text_.size() && (text_.lower(k) == "is" || text_.lower(k) == ":" || text_.lower(k) == "=")) ++k;
         const auto end = name_end(text_, k, true);
         if (end > k) return std::string(text_.between(k, end));
       }
       return {};
     };
-    const auto surname = after("surname", "last"), given = after("firstname", "first");
+    const auto surname = after("surname", {"last", "family"});
+    auto given = after("firstname", {"first", "given"});
+    if (!surname.empty() && given.empty() && text_.lower(0) != "my")  // "name's Bjarte, surname Sørlie"
+      for (std::size_t i = 0; i < text_.size() && given.empty(); ++i)
+        if (const auto cue = name_cue(text_, i);
+            cue && cue->strong && (i == 0 || !is_one_of(text_.lower(i - 1), {"last", "family"})))
+          given = text_.between(cue->first, name_end(text_, cue->first, true));
     if (!surname.empty() && !given.empty()) return take(slots_.name, given + " " + surname);
     const auto known_name = request_.collected.find(slots_.name->name);
     if (known_name == request_.collected.end()) return false;
@@ -455,9 +518,9 @@ class Extraction {
     return false;
   }
   bool ends_a_name(std::size_t i) const {
-    static constexpr std::array<std::string_view, 22> after{"from",    "at",  "and", "of",    "with",    "here", "by",  "who",
-                                                            "but",     "the", "i",   "my",    "working", "i'm",  "ceo", "cto",
-                                                            "founder", "for", "we",  "we're", "in",      "btw"};
+    static constexpr std::array<std::string_view, 23> after{"from",    "at",  "and", "of",    "with",    "here", "by",      "who",
+                                                            "but",     "the", "i",   "my",    "working", "i'm",  "ceo",     "cto",
+                                                            "founder", "for", "we",  "we're", "in",      "btw",  "speaking"};
     return text_.tokens[i].kind == TokenKind::punctuation || text_.tokens[i].kind == TokenKind::email ||
            std::find(after.begin(), after.end(), text_.lower(i)) != after.end();
   }
@@ -485,7 +548,7 @@ class Extraction {
       if (const auto begin = role_cue(text_, i); begin > i && slots_.role && !found(slots_.role)) take_role(begin);
       if (const auto begin = company_cue(text_, i); begin > i && slots_.company && !found(slots_.company)) {
         const auto end = company_end(text_, begin, false);
-        if (end > begin && !is_place(text_.between(begin, end))) take_span(slots_.company, begin, end);
+        if (end > begin && !is_place(lowered(text_.between(begin, end)))) take_span(slots_.company, begin, end);
       }
     }
     // "CTO at Acme", "Head of Growth, Acme Inc": a title at the start of a clause
@@ -516,6 +579,10 @@ class Extraction {
   void read_team_size() {
     const auto* spec = slots_.team_size;
     if (!spec || found(spec)) return;
+    if (const auto people = me_and_others()) {
+      take(spec, std::to_string(*people));
+      return;
+    }
     std::optional<Span> only;
     int weight_of_only = 0;
     for (std::size_t i = 0; i < text_.size(); ++i) {
@@ -528,9 +595,14 @@ class Extraction {
       }
       const int weight = people_weight(text_, *number);
       if (weight > 0) {
-        if (weight_of_only == weight && only) return;  // two numbers of people: which one?
+        if (weight_of_only == weight && only) {  // two numbers of people: which one?
+          const auto sum = number->first > 0 && text_.lower(number->first - 1) == "and" ? sum_of(*only, *number) : std::nullopt;
+          if (sum) take(spec, std::to_string(*sum));  // "three full-timers and two part-timers"
+          return;
+        }
         if (weight > weight_of_only) only = number, weight_of_only = weight;
-      } else if (weight == 0 && asks(spec) && !only && text_.size() <= 12) {
+      } else if (weight == 0 && asks(spec) && text_.size() <= 12 &&
+                 (only ? takes_back(only->last, number->first) : nothing_said_before(number->first))) {
         only = number;
       }
       i = number->last - 1;
@@ -540,6 +612,63 @@ class Extraction {
     if (only->first > 1 && text_.lower(only->first - 1) == "than")
       only->first -= 2;  // "less than ten" is for the validator to refuse
     take(spec, text_.between(only->first, only->last), Take::must);
+  }
+
+  /// "six... no, seven"
+  bool takes_back(std::size_t first, std::size_t last) const {
+    for (std::size_t i = first; i < last; ++i)
+      if (is_correction_word(text_.lower(i)) || text_.lower(i) == "make") return true;
+    return false;
+  }
+  /// Before the number stands nothing that tells what it counts: "I turn 50" is no size.
+  bool nothing_said_before(std::size_t number) const {
+    for (std::size_t i = 0; i < number; ++i) {
+      const auto& w = text_.lower(i);
+      if (text_.tokens[i].kind != TokenKind::punctuation && !is_filler(w) && !is_lead_in(w) && !is_approximation(w) &&
+          !is_function_word(w) && !is_correction_word(w) && !is_state_word(w) &&
+          !is_one_of(w, {"close", "between", "less", "more", "fewer", "anywhere", "somewhere", "up", "probably"}))
+        return false;
+    }
+    return true;
+  }
+  std::optional<std::int64_t> count_of(Span number) const {
+    const auto parsed = domain::parse_field(*slots_.team_size, text_.between(number.first, number.last));
+    std::int64_t count = 0;
+    if (!parsed) return std::nullopt;
+    const auto& digits = parsed->canonical;
+    const auto end = std::from_chars(digits.data(), digits.data() + digits.size(), count);
+    return end.ec == std::errc() ? std::optional(count) : std::nullopt;
+  }
+  std::optional<std::int64_t> sum_of(Span a, Span b) const {
+    const auto one = count_of(a), other = count_of(b);
+    return one && other ? std::optional(*one + *other) : std::nullopt;
+  }
+  /// "it's me and 4 mechanics", "me, my husband and our daughter": the team is counted out. Nothing where anything else is said.
+  std::optional<std::int64_t> me_and_others() const {
+    for (std::size_t i = 0; i + 2 < text_.size(); ++i) {
+      if (text_.lower(i) != "me" || !is_one_of(text_.lower(i + 1), {"and", ",", "plus", "+", "&"})) continue;
+      if (i > 0 ? !is_one_of(text_.lower(i - 1), {"it's", "its", "just", "only", "us", ":"}) : !asks(slots_.team_size)) continue;
+      std::int64_t people = 1;
+      std::size_t k = i + 1;
+      while (k + 1 < text_.size() && is_one_of(text_.lower(k), {"and", ",", "plus", "+", "&"})) {
+        std::size_t person = k + 1;
+        if (text_.lower(k) == "," && text_.lower(person) == "and") ++person;
+        if (const auto number = number_phrase(text_, person); number && number->first == person) {
+          const auto count = count_of(*number);
+          if (!count) return std::nullopt;
+          people += *count, k = number->last;
+        } else if (person < text_.size() && is_one_of(text_.lower(person), {"my", "our", "a", "an"})) {
+          ++people, k = person + 1;
+        } else {
+          break;
+        }
+        for (int words = 0; words < 3 && k < text_.size() && text_.tokens[k].kind == TokenKind::word && text_.lower(k) != "and";
+             ++words)
+          ++k;
+      }
+      if (people > 1) return people;
+    }
+    return std::nullopt;
   }
 
   void read_goal_cue() {
@@ -557,6 +686,7 @@ class Extraction {
     return end - begin >= 2 || asks(slots_.goal) ? text_.between(begin, end) : std::string_view();
   }
   std::size_t skip_goal_lead(std::size_t i) const {
+    if (i + 2 < text_.size() && text_.lower(i) == "more" && text_.lower(i + 1) == "like") i += 2;
     if (i < text_.size() && text_.lower(i) == "to") ++i;
     return i;
   }
@@ -577,15 +707,16 @@ class Extraction {
       if (labelled) continue;
       if (only_number && open(slots_.team_size)) take(slots_.team_size, said);
       else if (slots_.role && open(slots_.role) && has_role_noun(part.first, part.last) && !found(slots_.role) &&
-               part.last - part.first <= 5)
+               role_end(text_, part.first) == part.last)
         take(slots_.role, said);
       else if (part.last - part.first <= 5) left.push_back(part);
     }
     for (const auto& part : left) {
       const auto said = text_.between(part.first, part.last);
       const bool suffix = is_company_suffix(text_.lower(part.last - 1));
+      const auto alone = read_text(said);  // without capitals in a message that has some
       if (open(slots_.name) && !found(slots_.name) && !suffix && part.first == parts.front().first &&
-          name_end(text_, part.first, true) == part.last)
+          (name_end(text_, part.first, true) == part.last || (alone.all_lower && name_end(alone, 0, true) == alone.size())))
         take(slots_.name, said);
       else if (open(slots_.company) && !found(slots_.company) && company_end(text_, part.first, true) == part.last)
         take(slots_.company, said);
@@ -603,13 +734,16 @@ class Extraction {
   void read_bare_answer() {
     if (!asked_ || found(asked_)) return;
     if (text_.question && asked_->type != domain::FieldType::integer) return;
+    if (asked_->type == domain::FieldType::country)
+      if (const auto code = flag(text_.raw); !code.empty() && take(asked_, code)) return;
     auto [first, last] = bare_span();
     if (first >= last || evades()) return;
     if (asked_->type != domain::FieldType::boolean && asked_->type != domain::FieldType::choice && only_acknowledges()) return;
     switch (asked_->type) {
       case domain::FieldType::person_name:
         if (is_legal_form(text_.lower(last - 1))) return;
-        for (std::size_t i = 0; i < first; ++i)  // "I work at Foo": what follows is no name
+        if (first > 0 && text_.lower(first - 1) == "i") return;  // "I clicked"
+        for (std::size_t i = 0; i < first; ++i)                  // "I work at Foo": what follows is no name
           if (text_.lower(i) == "at" || text_.lower(i) == "for" || text_.lower(i) == "from" || text_.lower(i) == "work" ||
               text_.lower(i) == "working")
             return;
@@ -626,6 +760,11 @@ class Extraction {
           take(asked_, "Self-employed");
           return;
         }
+        if (first > 0 && text_.lower(first - 1) == "the" && !text_.all_lower && !text_.tokens[first].capitalised)
+          return;                               // the airport
+        for (std::size_t i = 1; i < last; ++i)  // "left Ericsson in March. Now Polarlight AB"
+          if (text_.lower(i - 1) == "now" && text_.tokens[i - 1].starts_sentence && text_.tokens[i].capitalised) first = i;
+        if (is_one_of(text_.lower(first), {"left", "quit"})) return;
         const auto end = std::min(last, company_end(text_, first, true));
         if (end > first && (end == last || text_.tokens[end].kind == TokenKind::punctuation || text_.lower(end) == "and" ||
                             text_.lower(end) == "in" || text_.lower(end) == "we're" || text_.lower(end) == "as"))
@@ -696,8 +835,18 @@ class Extraction {
     return std::any_of(phrases.begin(), phrases.end(), [&](auto phrase) { return lower.find(phrase) != std::string::npos; });
   }
   void bare_role(std::size_t first, std::size_t last) {
+    while (first + 1 < last &&
+           is_one_of(text_.lower(first), {"technically", "basically", "officially", "mostly", "mainly", "currently"}))
+      ++first;
     first = skip_articles(first);
-    if (first < last && number_phrase(text_, first)) return;
+    if (first < last &&
+        (number_phrase(text_, first) || is_one_of(text_.lower(first), {"don't", "dont", "can't", "won't", "not"})))
+      return;
+    if (first == 0 && text_.lower(first).ends_with("ing") && text_.lower(first).size() > 5 && last - first >= 2 &&
+        last - first <= 8 && found_.empty() && !has_role_noun(first, role_end(text_, first))) {
+      take_span(asked_, first, clause_end(text_, first));  // "looking after the interns"
+      return;
+    }
     if (first > 0 && text_.lower(first - 1) == "my" && first + 1 < last && text_.lower(first + 1) == "is")
       return;                               // "my boss is …"
     for (std::size_t i = 0; i < last; ++i)  // "VP Product now", after news
@@ -732,6 +881,10 @@ class Extraction {
   /// Dates, countries, postal codes, choices, booleans …: the longest run of words that the field's own rules accept.
   void bare_window(std::size_t first, std::size_t last) {
     if (take(asked_, text_.raw)) return;
+    if (asked_->type == domain::FieldType::country) {
+      for (std::size_t i = first; i + 1 < last; ++i)  // "born in Peru but I live in Chile"
+        if (is_one_of(text_.lower(i), {"live", "living", "based", "located"}) && text_.lower(i + 1) == "in") first = i + 2;
+    }
     for (std::size_t length = std::min<std::size_t>(last - first, 6); length > 0; --length)
       for (std::size_t i = first; i + length <= last; ++i)
         if (take(asked_, text_.between(i, i + length))) return;
@@ -746,11 +899,24 @@ class Extraction {
       return;
     }
     if (asked_->type == domain::FieldType::boolean) {
+      for (const std::string_view yes : {"go on", "go ahead", "why not", "of course", "please do", "sign me up", "i'd love"})
+        if (lowered(text_.raw).starts_with(yes)) take(asked_, "yes");
+      for (const std::string_view no : {"rather not", "not really", "prefer not"})
+        if (lowered(text_.raw).find(no) != std::string::npos) take(asked_, "no");
       if (is_yes(text_.lower(0))) take(asked_, "yes");
       else if (is_no(text_.lower(0))) take(asked_, "no");
       return;
     }
     if (last - first <= 4 && found_.empty()) take(asked_, text_.between(first, last), Take::must);
+  }
+
+  /// The two letters that a flag is written with (Unicode's regional indicators), if there is one flag.
+  static std::string flag(std::string_view s) {
+    std::string code;
+    for (auto i = s.find("\xF0\x9F\x87"); i != s.npos && i + 3 < s.size(); i = s.find("\xF0\x9F\x87", i + 4))
+      if (const auto last = static_cast<unsigned char>(s[i + 3]); last >= 0xA6 && last <= 0xBF)
+        code += static_cast<char>('A' + last - 0xA6);
+    return code.size() == 2 ? code : std::string();
   }
 
   /// The message without greetings, lead-ins ("it's", "that would be") and its final mark.
@@ -764,19 +930,22 @@ class Extraction {
       moved = false;
       const auto& w = text_.lower(first);
       const bool part_of_name =
-          w == "the" && first + 1 < last && text_.tokens[first].capitalised && text_.tokens[first + 1].capitalised;
+          first + 1 < last && text_.tokens[first].capitalised && text_.tokens[first + 1].capitalised &&
+          (w == "the" || (is_filler(w) && is_company_suffix(text_.lower(std::min(first + 2, last - 1)))));  // Yes Minister Ltd
+      const bool shouted = w.size() > 1 && !text_.all_lower && text_.raw[text_.tokens[first].begin + 1] >= 'A' &&
+                           text_.raw[text_.tokens[first].begin + 1] <= 'Z';  // an ER nurse
       if (text_.tokens[first].kind == TokenKind::punctuation || (is_lead_in(w) && !part_of_name) ||
-          (is_filler(w) && first + 1 < last && !(text_.tokens[first].capitalised && first > 0)) ||
+          (is_filler(w) && first + 1 < last && !part_of_name && !shouted && !(text_.tokens[first].capitalised && first > 0)) ||
           (is_correction_word(w) && first + 1 < last))
         ++first, moved = true;
     }
     return {first, last};
   }
   static bool is_lead_in(std::string_view w) {
-    static constexpr std::array<std::string_view, 36> words{
-        "it's",  "its",  "it",    "is",  "that's", "that", "would",  "be",    "i'm",     "im",     "i",      "am",
-        "this",  "my",   "we're", "we",  "are",    "the",  "called", "named", "call",    "me",     "should", "make",
-        "meant", "mean", "at",    "for", "from",   "just", "simply", "work",  "working", "name's", "that'd", "it'd"};
+    static constexpr std::array<std::string_view, 37> words{
+        "it's", "its",   "it",   "is",   "that's", "that",   "would",   "be",     "i'm",    "im",     "i",    "am",    "this",
+        "my",   "we're", "we",   "are",  "the",    "called", "named",   "call",   "me",     "should", "make", "meant", "mean",
+        "at",   "for",   "from", "just", "simply", "work",   "working", "name's", "that'd", "it'd",   "put"};
     return std::find(words.begin(), words.end(), w) != words.end();
   }
 

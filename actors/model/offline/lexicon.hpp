@@ -18,6 +18,8 @@ bool is_correction_word(std::string_view lower);  // sorry, actually, oops …
 bool is_yes(std::string_view lower);
 bool is_no(std::string_view lower);
 bool is_month(std::string_view lower);
-bool is_other_unit(std::string_view lower);  // after a number: years, euros, percent …: not people
+bool is_other_unit(std::string_view lower);      // after a number: years, euros, percent …: not people
+bool is_place(std::string_view lower);           // a country or a well-known city: not a company
+bool is_given_name_too(std::string_view lower);  // Dean, Baker, Page …: a job title and a name
 
 }  // namespace onboarding::model::offline

@@ -66,7 +66,7 @@ Slots::Slots(const domain::Flow& flow) {
       add({"company", "employer", "firm", "organisation", "organization", "business", "startup", "start-up", "company name",
            "company's name"});
     if (&spec == role) add({"role", "job", "title", "job title", "position", "occupation", "profession"});
-    if (&spec == team_size) add({"team size", "company size", "headcount", "number of employees", "size"});
+    if (&spec == team_size) add({"team", "team size", "company size", "headcount", "number of employees", "size"});
     if (&spec == goal) add({"goal", "main goal", "aim", "purpose", "objective", "plan", "use case"});
     if (spec.type == FieldType::phone) add({"phone", "phone number", "mobile", "cell", "telephone", "number"});
     if (spec.type == FieldType::url) add({"website", "site", "homepage", "url"});

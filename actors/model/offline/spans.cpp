@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <unordered_set>
 
 #include "actors/model/offline/lexicon.hpp"
 
@@ -73,7 +72,12 @@ std::optional<Cue> name_cue(const Text& t, std::size_t i) {
   }
   if (const auto behind = behind_i_am(t, i); behind > i) return Cue{skip_adverbs(t, behind), false};
   if (start && w == "this" && at(t, i + 1) == "is") return Cue{i + 2, false};
-  if (start && any_of(w, {"it's", "its"}) && i == 0) return Cue{i + 1, false};
+  if (w == "me" && at(t, i + 1) == ":" && start) return Cue{i + 2, true};
+  if (any_of(w, {"it's", "its"})) {
+    std::size_t k = 0;
+    while (k < i && (punctuation(t, k) || is_filler(at(t, k)))) ++k;
+    if (k == i) return Cue{i + 1, false};
+  }
   return std::nullopt;
 }
 
@@ -84,7 +88,7 @@ std::size_t name_end(const Text& t, std::size_t begin, bool expected) {
     if (words > 0 && abbreviation_stop(t, i)) continue;
     if (!word(t, i)) break;
     const auto& w = at(t, i);
-    const bool sure = t.tokens[i].capitalised && !t.all_lower;
+    const bool sure = (t.tokens[i].capitalised || (words > 0 && capital(t, i))) && !t.all_lower;  // d'Aubigny
     const bool inner_particle = words > 0 && particle(w) && word(t, i + 1) &&
                                 (capital(t, i + 1) || (t.all_lower && !is_function_word(at(t, i + 1))) || particle(at(t, i + 1)));
     const bool leading_particle = words == 0 && particle(w) && word(t, i + 1) && !is_function_word(at(t, i + 1)) &&
@@ -100,6 +104,7 @@ std::size_t name_end(const Text& t, std::size_t begin, bool expected) {
       ++words;
       continue;
     }
+    if (any_of(w, {"speaking", "here"})) break;
     // without capitals: anything that is not a word of ordinary speech, and only where a name may stand
     const bool may = t.all_lower || words == 0;
     if (!may || is_function_word(w) || is_state_word(w) || is_role_noun(w) || is_filler(w) || is_number_word(w) ||
@@ -114,15 +119,6 @@ std::size_t name_end(const Text& t, std::size_t begin, bool expected) {
   if (words == 0) return begin;
   if (i - begin == 1 && at(t, begin).size() == 1 && static_cast<unsigned char>(at(t, begin)[0]) < 0x80) return begin;  // "I'm a"
   return i;
-}
-
-bool is_given_name_too(std::string_view w) {
-  static const std::unordered_set<std::string_view> words{
-      "dean",     "baker",    "cook",    "chase",   "art",    "page",   "judge",  "mark",   "will",   "grant",
-      "major",    "porter",   "cooper",  "marshal", "bishop", "guy",    "booker", "prince", "pilot",  "scout",
-      "shepherd", "taylor",   "carter",  "mason",   "hunter", "miller", "fisher", "potter", "archer", "bailey",
-      "butcher",  "gardener", "gardner", "chef",    "master", "buddy",  "head"};
-  return words.contains(w);
 }
 
 // ---- roles
@@ -163,6 +159,7 @@ std::size_t role_end(const Text& t, std::size_t begin) {
                    "was",   "right", "now",     "currently", "these",       "too",    "please", "btw",     "myself", "it",
                    "over",  "named", "called",  "helping",   "responsible", "if",     "to",     "who's",   "within", "then",
                    "tbh",   "haha",  "lol",     "actually",  "was",         "were",   "just"})) {
+      if (w == "to" && any_of(at(t, i - 1), {"assistant", "secretary", "adviser", "advisor", "aide", "deputy"})) continue;
       if (w == "in" &&
           any_of(at(t, i - 1), {"lecturer", "professor", "specialist", "consultant", "researcher", "teacher", "expert", "phd"}) &&
           capital(t, i + 1))
@@ -179,10 +176,12 @@ std::size_t role_end(const Text& t, std::size_t begin) {
       continue;
     }
     if (w == "and" || w == "&" || w == "/") {
-      if (!(is_role_noun(at(t, i + 1)) || is_role_modifier(at(t, i + 1)) || (i + 2 < t.size() && !noun_seen))) break;
+      const bool another = is_role_noun(at(t, i + 1)) || is_role_modifier(at(t, i + 1)) ||
+                           (at(t, i + 1) == "part" && at(t, i + 2) == "time" && is_role_noun(at(t, i + 3)));
+      if (!another && !(i + 2 < t.size() && !noun_seen)) break;
       continue;
     }
-    if (w == "the" && at(t, i - 1) != "of") break;
+    if (w == "the" && !any_of(at(t, i - 1), {"of", "to"})) break;
     noun_seen = noun_seen || is_role_noun(w);
   }
   while (i > begin && any_of(at(t, i - 1), {"and", "&", "of", "/", "the"})) --i;
@@ -205,7 +204,8 @@ std::size_t company_cue(const Text& t, std::size_t i) {
     return k;
   };
   if (i == 0 && w == "at" && capital(t, 1)) return value_at(1);
-  if (w == "now" && at(t, i + 1) == "at" && capital(t, i + 2)) return value_at(i + 2);
+  if (w == "now" && any_of(at(t, i + 1), {"at", "with"}) && capital(t, i + 2)) return value_at(i + 2);
+  if (any_of(w, {"trade", "trading", "known"}) && at(t, i + 1) == "as" && capital(t, i + 2)) return i + 2;
   if (w == "at" && i > 2 && any_of(at(t, i - 1), {"be", "was", "worked", "were"})) return i;  // used to be at
   if (any_of(w, {"at", "@", "for", "with", "from"}) && i > 0) {
     const auto& before = at(t, i - 1);
@@ -223,6 +223,9 @@ std::size_t company_cue(const Text& t, std::size_t i) {
       return i;
     }
     if (w == "for" && !(working || role)) return i;
+    const bool now =
+        any_of(before, {"currently", "now", "still"}) && (capital(t, i + 1) || (at(t, i + 1) == "the" && capital(t, i + 2)));
+    if (w == "with" && now) return value_at(i + 1);
     if (w == "with" && !any_of(before, {"work", "working", "works", "job", "am", "i'm", "we're"})) return i;
     if (w == "at" && before == "me") return i;  // reach me at
     const bool named = (w == "at" || w == "@") && word(t, i - 1) && capital(t, i - 1) && !t.all_lower;
@@ -245,6 +248,7 @@ std::size_t company_cue(const Text& t, std::size_t i) {
     const auto k = at(t, i + 1) == "to" ? i + 2 : i + 1;
     if (any_of(at(t, i - 1), {"we", "we've", "i've", "have", "company", "just"}) && capital(t, k)) return k;
   }
+  if (any_of(w, {"called", "named"}) && i > 1 && at(t, i - 2) == "ours") return i + 1;
   if (any_of(w, {"called", "named"}) && i > 0) {
     for (std::size_t k = i; k > 0 && i - k < 6; --k)
       if (any_of(at(t, k - 1), {"company", "startup", "start-up", "firm", "business", "agency", "shop", "organisation",
@@ -268,7 +272,7 @@ std::size_t company_end(const Text& t, std::size_t begin, bool expected) {
   const auto& first = at(t, begin);
   if (t.tokens[begin].kind == TokenKind::url) return begin + 1;
   if (!word(t, begin) && t.tokens[begin].kind != TokenKind::number) return begin;
-  const bool cased = !t.all_lower && capital(t, begin);
+  const bool cased = !t.all_lower && (capital(t, begin) || (first == "the" && capital(t, begin + 1)));
   if (any_of(first, {"the", "a", "an"}) && !expected && !(first == "the" && capital(t, begin + 1) && !t.all_lower)) return begin;
   if (any_of(first,
              {"i",      "i'm",   "my",    "me",      "we",        "it",       "that",     "this",    "him",   "her",  "them",
@@ -409,15 +413,19 @@ int people_weight(const Text& t, Span number) {
                                              "number", "no", "room", "series", "top", "q"}))
     return -1;
   if (after < t.size() && is_other_unit(at(t, after))) return -1;
+  if (value > 2 && at(t, value - 1) == "be" && any_of(at(t, value - 2), {"to"}) && any_of(at(t, value - 3), {"used"})) return -1;
+  if (value > 0 && any_of(at(t, value - 1), {"were", "was"}) && value > 1 && punctuation(t, value - 2)) return -1;  // …, were 5
+  if (at(t, after) == "now" || (value > 1 && at(t, value - 1) == "now" && punctuation(t, value - 2))) return 3;     // 19 now
   for (std::size_t k = value; k > 0 && value - k < 4; --k) {
     if (punctuation(t, k - 1)) break;
     if (any_of(at(t, k - 1), {"hire", "hiring", "recruit", "recruiting", "find", "add", "adding", "onboard", "train", "reach",
                               "another", "extra", "new", "additional", "interview", "grow", "support"}))
       return -1;
   }
-  if (at(t, after) == "of" && any_of(at(t, after + 1), {"us", "them"})) return 2;
+  if (at(t, after) == "of" && any_of(at(t, after + 1), {"us", "them"})) return at(t, after + 1) == "us" ? 2 : -1;
   for (std::size_t k = after; k < t.size() && k < after + 4; ++k) {
-    if (punctuation(t, k) || any_of(at(t, k), {"and", "in", "at", "for"})) break;
+    if (punctuation(t, k) || any_of(at(t, k), {"and", "in", "at", "for", "across", "over", "on", "from", "with", "between"}))
+      break;
     if (is_people_noun(at(t, k))) return 2;
     if (is_other_unit(at(t, k))) return -1;
   }
@@ -460,7 +468,8 @@ std::optional<Span> email_span(const Text& t, std::size_t i) {
     if (at(t, i) == "@") return std::nullopt;
     return Span{i, i + 1};
   }
-  if (!word(t, i) && t.tokens[i].kind != TokenKind::number) return std::nullopt;
+  const bool dotted_local = t.tokens[i].kind == TokenKind::url && any_of(at(t, i + 1), {"at", "(", "[", "{"});
+  if (!word(t, i) && t.tokens[i].kind != TokenKind::number && !dotted_local) return std::nullopt;
   // zoe [dot smith] at acme dot io, with "at" and "dot" in brackets or not
   const auto skip_open = [&](std::size_t k) { return any_of(at(t, k), {"(", "[", "{"}) ? k + 1 : k; };
   const auto skip_close = [&](std::size_t k) { return any_of(at(t, k), {")", "]", "}"}) ? k + 1 : k; };
@@ -536,7 +545,10 @@ std::size_t goal_cue(const Text& t, std::size_t i) {
   if (any_of(w, {"goal", "aim", "objective"}) && i > 0 && any_of(at(t, i - 1), {"my", "our", "the", "main"}) &&
       any_of(at(t, i + 1), {"is", ":", "'s"}))
     return at(t, i + 2) == "to" ? i + 3 : i + 2;
-  if (w == "interested" && at(t, i + 1) == "in") return i + 2;
+  if (w == "interested" && at(t, i + 1) == "in" && at(t, i + 2) != "your") return i + 2;
+  if (w == "what" && any_of(at(t, i + 1), {"we", "i"}) && any_of(at(t, i + 2), {"need", "want"}) && at(t, i + 3) == "is")
+    return i + 4;
+  if (any_of(w, {"told", "asked"}) && any_of(at(t, i + 1), {"me", "us"}) && at(t, i + 2) == "to") return verb(i + 3);
   return i;
 }
 
@@ -565,7 +577,9 @@ std::vector<Span> split_list(const Text& t) {
   std::vector<Span> parts;
   std::size_t first = 0;
   for (std::size_t i = 0; i <= t.size(); ++i) {
-    const bool cut = i == t.size() || any_of(at(t, i), {",", ";", "\n", "/", "|"});
+    const bool sentence =
+        i + 1 < t.size() && at(t, i) == "." && t.tokens[i + 1].starts_sentence && word(t, i + 1) && !abbreviation_stop(t, i);
+    const bool cut = i == t.size() || sentence || any_of(at(t, i), {",", ";", "\n", "/", "|"});
     if (!cut) continue;
     if (i < t.size() && at(t, i) == "," && is_company_suffix(at(t, i + 1)) && capital(t, i + 1)) continue;
     auto last = i;
@@ -576,258 +590,6 @@ std::vector<Span> split_list(const Text& t) {
     first = i + 1;
   }
   return parts;
-}
-
-// ---- places
-
-bool is_place(std::string_view said) {
-  static const std::unordered_set<std::string_view> places{"berlin",
-                                                           "munich",
-                                                           "hamburg",
-                                                           "cologne",
-                                                           "frankfurt",
-                                                           "vienna",
-                                                           "zurich",
-                                                           "zürich",
-                                                           "geneva",
-                                                           "basel",
-                                                           "bern",
-                                                           "paris",
-                                                           "lyon",
-                                                           "marseille",
-                                                           "london",
-                                                           "manchester",
-                                                           "leeds",
-                                                           "bristol",
-                                                           "edinburgh",
-                                                           "glasgow",
-                                                           "dublin",
-                                                           "cork",
-                                                           "madrid",
-                                                           "barcelona",
-                                                           "valencia",
-                                                           "seville",
-                                                           "lisbon",
-                                                           "porto",
-                                                           "rome",
-                                                           "milan",
-                                                           "turin",
-                                                           "naples",
-                                                           "amsterdam",
-                                                           "rotterdam",
-                                                           "utrecht",
-                                                           "brussels",
-                                                           "antwerp",
-                                                           "ghent",
-                                                           "copenhagen",
-                                                           "aarhus",
-                                                           "stockholm",
-                                                           "gothenburg",
-                                                           "malmö",
-                                                           "oslo",
-                                                           "bergen",
-                                                           "helsinki",
-                                                           "tampere",
-                                                           "tallinn",
-                                                           "riga",
-                                                           "vilnius",
-                                                           "warsaw",
-                                                           "krakow",
-                                                           "kraków",
-                                                           "prague",
-                                                           "brno",
-                                                           "bratislava",
-                                                           "budapest",
-                                                           "bucharest",
-                                                           "sofia",
-                                                           "athens",
-                                                           "istanbul",
-                                                           "ankara",
-                                                           "kyiv",
-                                                           "kiev",
-                                                           "lviv",
-                                                           "belgrade",
-                                                           "zagreb",
-                                                           "ljubljana",
-                                                           "new york",
-                                                           "nyc",
-                                                           "boston",
-                                                           "chicago",
-                                                           "austin",
-                                                           "dallas",
-                                                           "houston",
-                                                           "denver",
-                                                           "seattle",
-                                                           "portland",
-                                                           "san francisco",
-                                                           "los angeles",
-                                                           "la",
-                                                           "sf",
-                                                           "san diego",
-                                                           "miami",
-                                                           "atlanta",
-                                                           "toronto",
-                                                           "montreal",
-                                                           "vancouver",
-                                                           "ottawa",
-                                                           "mexico city",
-                                                           "bogotá",
-                                                           "bogota",
-                                                           "lima",
-                                                           "santiago",
-                                                           "buenos aires",
-                                                           "são paulo",
-                                                           "sao paulo",
-                                                           "rio",
-                                                           "rio de janeiro",
-                                                           "tokyo",
-                                                           "osaka",
-                                                           "kyoto",
-                                                           "seoul",
-                                                           "beijing",
-                                                           "shanghai",
-                                                           "shenzhen",
-                                                           "hong kong",
-                                                           "taipei",
-                                                           "singapore",
-                                                           "kuala lumpur",
-                                                           "jakarta",
-                                                           "manila",
-                                                           "bangkok",
-                                                           "hanoi",
-                                                           "delhi",
-                                                           "new delhi",
-                                                           "mumbai",
-                                                           "bangalore",
-                                                           "bengaluru",
-                                                           "chennai",
-                                                           "hyderabad",
-                                                           "pune",
-                                                           "kolkata",
-                                                           "karachi",
-                                                           "lahore",
-                                                           "dhaka",
-                                                           "colombo",
-                                                           "dubai",
-                                                           "abu dhabi",
-                                                           "doha",
-                                                           "riyadh",
-                                                           "tel aviv",
-                                                           "jerusalem",
-                                                           "cairo",
-                                                           "lagos",
-                                                           "nairobi",
-                                                           "accra",
-                                                           "cape town",
-                                                           "johannesburg",
-                                                           "sydney",
-                                                           "melbourne",
-                                                           "brisbane",
-                                                           "perth",
-                                                           "auckland",
-                                                           "wellington",
-                                                           "germany",
-                                                           "austria",
-                                                           "switzerland",
-                                                           "france",
-                                                           "england",
-                                                           "scotland",
-                                                           "wales",
-                                                           "ireland",
-                                                           "uk",
-                                                           "the uk",
-                                                           "united kingdom",
-                                                           "the netherlands",
-                                                           "netherlands",
-                                                           "holland",
-                                                           "belgium",
-                                                           "luxembourg",
-                                                           "spain",
-                                                           "portugal",
-                                                           "italy",
-                                                           "greece",
-                                                           "turkey",
-                                                           "denmark",
-                                                           "sweden",
-                                                           "norway",
-                                                           "finland",
-                                                           "iceland",
-                                                           "estonia",
-                                                           "latvia",
-                                                           "lithuania",
-                                                           "poland",
-                                                           "czechia",
-                                                           "slovakia",
-                                                           "hungary",
-                                                           "romania",
-                                                           "bulgaria",
-                                                           "ukraine",
-                                                           "russia",
-                                                           "serbia",
-                                                           "croatia",
-                                                           "slovenia",
-                                                           "usa",
-                                                           "the us",
-                                                           "us",
-                                                           "the usa",
-                                                           "united states",
-                                                           "the united states",
-                                                           "america",
-                                                           "canada",
-                                                           "mexico",
-                                                           "brazil",
-                                                           "argentina",
-                                                           "chile",
-                                                           "peru",
-                                                           "colombia",
-                                                           "japan",
-                                                           "china",
-                                                           "korea",
-                                                           "south korea",
-                                                           "india",
-                                                           "pakistan",
-                                                           "bangladesh",
-                                                           "indonesia",
-                                                           "malaysia",
-                                                           "thailand",
-                                                           "vietnam",
-                                                           "philippines",
-                                                           "australia",
-                                                           "new zealand",
-                                                           "egypt",
-                                                           "nigeria",
-                                                           "kenya",
-                                                           "ghana",
-                                                           "south africa",
-                                                           "morocco",
-                                                           "israel",
-                                                           "europe",
-                                                           "asia",
-                                                           "africa",
-                                                           "california",
-                                                           "texas",
-                                                           "bavaria",
-                                                           "home",
-                                                           "monday",
-                                                           "tuesday",
-                                                           "wednesday",
-                                                           "thursday",
-                                                           "friday",
-                                                           "saturday",
-                                                           "sunday",
-                                                           "january",
-                                                           "february",
-                                                           "march",
-                                                           "april",
-                                                           "may",
-                                                           "june",
-                                                           "july",
-                                                           "august",
-                                                           "september",
-                                                           "october",
-                                                           "november",
-                                                           "december"};
-  return places.contains(lowered(said));
 }
 
 // ---- words within a stored value

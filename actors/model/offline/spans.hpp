@@ -45,9 +45,6 @@ bool no_company_phrase(const Text&);
 /// The parts of a list separated by commas, semicolons, slashes or lines.
 std::vector<Span> split_list(const Text&);
 
-bool is_place(std::string_view said);            // a country or a well-known city: not a company
-bool is_given_name_too(std::string_view lower);  // Dean, Baker, Page …: a job title and a name
-
 // ---- words within a stored value
 
 bool holds_words(domain::FieldType);
