@@ -163,6 +163,8 @@ void CallActor::ask_for_lease() {
   wanted.flow = key_of(request_->flow->name);
   wanted.script = script_of(request_->message);
   wanted.again = !calls_.empty();
+  wanted.arrived = request_->arrived.time_since_epoch().count();
+  wanted.further = static_cast<std::uint32_t>(std::max<std::size_t>(request_->missing.size(), 1) - 1);
   request(supervisor_, caf::infinite, lease_atom::value, wanted)
       .then([this](const LeaseGrant& grant) { on_grant(grant); },
             [this](const caf::error&) { conclude_offline("no_provider"); });  // the supervisor has ended

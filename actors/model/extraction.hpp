@@ -32,6 +32,7 @@ struct ExtractionRequest {
   std::string user_key;  // hashed before it leaves as a safety identifier
   Priority priority = Priority::waiting_client;
   domain::Timestamp deadline;  // the answer is of no use afterwards
+  domain::Timestamp arrived;   // when the session came: who came first is served first, where a budget is short
   std::shared_ptr<const domain::Flow> flow;
   std::map<std::string, std::string, std::less<>> collected;  // field → stored value
   std::vector<std::string> missing;                           // open fields, in order

@@ -107,7 +107,12 @@ class Supervisor : public caf::event_based_actor {
           advance();
           return status();
         },
-        [this](place_atom, const std::string& turn_id) { return desk_.place(turn_key(turn_id), clock().now()); },
+        [this](place_atom, const RequestPtr& request) {
+          const auto plan = context_->plans.find(request->plan);
+          return desk_.place({turn_key(request->turn_id), plan == context_->plans.end() ? 0 : plan->second,
+                              request->arrived.time_since_epoch().count()},
+                             clock().now());
+        },
         [this](tick_atom, std::int64_t due) {
           if (due != tick_at_.time_since_epoch().count()) return;
           tick_at_ = Instant::max();

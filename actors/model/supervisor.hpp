@@ -14,7 +14,7 @@
 //   (model_status_atom)                            → ModelStatusPtr                (admin, health, metrics)
 //   (change_atom, ProviderChange)                  → ModelStatusPtr, or an error whose words name what is wrong
 //   (queue_mode_atom, QueueMode)                   → ModelStatusPtr
-//   (place_atom, std::string turn_id)              → QueuePlace; position 0: it does not wait (it runs, or is unknown)
+//   (place_atom, RequestPtr)                       → QueuePlace of the request's turn; position 0: it does not wait
 #pragma once
 
 #include <caf/actor.hpp>

@@ -9,6 +9,7 @@
 
 #include "actors/model/supervisor.hpp"
 #include "actors/session/environment.hpp"
+#include "actors/session/place_in_line.hpp"
 #include "events/domain/assertion.hpp"
 #include "events/fault_point.hpp"
 
@@ -107,6 +108,7 @@ struct Ask {
   std::uint32_t activation = 0;
   Time due;
   model::OutcomePtr outcome;
+  model::RequestPtr about;
 };
 
 class SessionActor : public caf::event_based_actor {
@@ -225,12 +227,10 @@ class SessionActor : public caf::event_based_actor {
     const domain::Turn* turn = domain::find_turn(*state_, read.turn_id);
     if (!turn) return job->refuse(GatewayErrc::unknown_turn);
     if (concluded(*turn) || !ask_ || ask_->outcome) return read.reply(queued_answer(read.turn_id, {}));
-    const auto answer = [this, job](model::QueuePlace place) {
+    tell_place([this, job](model::QueuePlace place) {
       auto& asked = std::get<ReadTurnJob>(job->what);
       asked.reply(queued_answer(asked.turn_id, place));
-    };
-    request(environment_->options.supervisor, place_patience, model::place_atom::value, ask_->turn_id)
-        .then([=](model::QueuePlace place) { answer(place); }, [=](const caf::error&) { answer({}); });
+    });
   }
 
   void begin_watching(const Job& job, WatchJob& watch) {
@@ -660,17 +660,18 @@ class SessionActor : public caf::event_based_actor {
 
   void ask(const std::string& turn_id, std::uint32_t activation, const std::string& text, bool nobody_waits) {
     const std::uint64_t serial = ++last_serial_;
-    ask_ = std::make_unique<Ask>(Ask{serial, turn_id, activation, {}, nullptr});
+    ask_ = std::make_unique<Ask>(Ask{serial, turn_id, activation, {}, nullptr, nullptr});
     auto about = question(turn_id, text);
     about->priority = nobody_waits ? model::Priority::queued_turn : model::Priority::waiting_client;
     about->deadline =
         environment_->options.clock->now() + (nobody_waits ? settings().queued_deadline : settings().model_deadline);
     if (!watching_.empty()) about->on_reply = reply_relay(turn_id);
+    ask_->about = about;
     (void)before_model_call.hit();
     // The supervisor keeps the deadline; ours only guards against its silence.
     ask_->due = now() + (nobody_waits ? settings().queued_deadline : settings().model_deadline) + silence_grace;
     arm_deadline(ask_->due);
-    request(environment_->options.supervisor, caf::infinite, model::extract_atom::value, model::RequestPtr(std::move(about)))
+    request(environment_->options.supervisor, caf::infinite, model::extract_atom::value, ask_->about)
         .then([this, serial](const model::OutcomePtr& outcome) { take_outcome(serial, outcome); },
               [this, serial](const caf::error&) { take_outcome(serial, no_outcome("no_provider")); });
   }
@@ -696,6 +697,7 @@ class SessionActor : public caf::event_based_actor {
     request->turn_id = turn_id;
     request->plan = state_->plan;
     request->locale = state_->locale;
+    request->arrived = place_in_line(*state_, turn_id, environment_->options.clock->now(), settings().limits.abandon_after);
     request->user_key = meta_.user;
     request->flow = state_->flow;
     for (const auto& [name, field] : state_->fields)
@@ -749,9 +751,21 @@ class SessionActor : public caf::event_based_actor {
 
   void answer(Waiter waiter, bool queued) {
     if (!queued) return waiter.reply()(TurnAnswer{snapshot(), waiter.turn_id, false, 0, 0});
-    // Who was just queued stands behind all who wait for budget already.
-    const bool joins = environment_->options.queue && ask_ && !ask_->outcome;
-    waiter.reply()(queued_answer(waiter.turn_id, joins ? environment_->options.queue->newcomer() : model::QueuePlace{}));
+    if (!ask_ || ask_->outcome) return waiter.reply()(queued_answer(waiter.turn_id, {}));
+    tell_place([waiter = std::make_shared<Waiter>(std::move(waiter)), this](model::QueuePlace place) {
+      waiter->reply()(queued_answer(waiter->turn_id, place));
+    });
+  }
+
+  /// Where the turn that is worked on stands, as the supervisor knows; when it is too busy to say, behind all who wait.
+  template <class Tell>
+  void tell_place(Tell tell) {
+    request(environment_->options.supervisor, place_patience, model::place_atom::value, ask_->about)
+        .then([=](model::QueuePlace place) { tell(place); },
+              [=, this](const caf::error&) {
+                const auto& board = environment_->options.queue;
+                tell(board ? board->newcomer() : model::QueuePlace{});
+              });
   }
 
   /// `ahead`: the place of the session's turn that is worked on in the queue for budget; position 0: it does not wait there.

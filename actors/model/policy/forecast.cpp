@@ -14,16 +14,16 @@ constexpr int kHalvings = 20;  // of an hour: 4 ms
 
 }  // namespace
 
-std::chrono::nanoseconds Forecast::wait(std::size_t position, const std::function<double(std::chrono::nanoseconds)>& admitted,
+std::chrono::nanoseconds Forecast::wait(const std::function<double(std::chrono::nanoseconds)>& wanted,
+                                        const std::function<double(std::chrono::nanoseconds)>& admitted,
                                         std::chrono::nanoseconds latency) const {
-  const auto wanted = static_cast<double>(position);
   std::chrono::nanoseconds low{0}, high = kHorizon;
-  if (admitted(low) >= wanted) {
+  if (admitted(low) >= wanted(low)) {
     high = low;
   } else {
     for (int i = 0; i < kHalvings; ++i) {
       const auto middle = low + (high - low) / 2;
-      (admitted(middle) >= wanted ? high : low) = middle;
+      (admitted(middle) >= wanted(middle) ? high : low) = middle;
     }
   }
   const auto scaled = factor_ * static_cast<double>((high + latency).count());

@@ -1,5 +1,5 @@
-// How long somebody at a place in the queue will wait: an honest ETA. Pure. The queue ahead is drained by what the budgets refill and
-// what the calls in flight give back, each call at the learned mean cost and latency; the answer's own latency is
+// How long somebody at a place in the queue will wait: an honest ETA. Pure. The queue ahead, with those who come back before, is
+// drained by what the budgets refill and what the calls in flight give back, each call at the learned mean cost and latency; the answer's own latency is
 // added. A factor corrects it by itself: forecasts are scaled so that kToldTooShort of the turns take longer than was said.
 #pragma once
 
@@ -17,8 +17,10 @@ class Forecast {
   /// Nothing is forecast beyond.
   static constexpr std::chrono::hours kHorizon{1};
 
-  /// `admitted(t)`: calls that all providers together admit within t, never falling.
-  std::chrono::nanoseconds wait(std::size_t position, const std::function<double(std::chrono::nanoseconds)>& admitted,
+  /// `admitted(t)`: calls that all providers together admit within t, `wanted(t)`: calls that go before and this one, if that takes t;
+  /// both never falling.
+  std::chrono::nanoseconds wait(const std::function<double(std::chrono::nanoseconds)>& wanted,
+                                const std::function<double(std::chrono::nanoseconds)>& admitted,
                                 std::chrono::nanoseconds latency) const;
   void learn(std::chrono::nanoseconds promised, std::chrono::nanoseconds actual, Instant now);
   double factor() const { return factor_; }

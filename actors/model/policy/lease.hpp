@@ -34,7 +34,9 @@ struct LeaseRequest {
   std::uint32_t plan = 0;                         // 0: none that is configured; else 1 + its place in SupervisorOptions::plans
   std::uint64_t session = 0, turn = 0, flow = 0;  // hashes
   Script script = Script::one_byte;
-  bool again = false;  // had a lease before in this activation: stands before who had none
+  bool again = false;         // had a lease before in this activation: stands before who had none
+  std::int64_t arrived = 0;   // when its session came, microseconds of any clock that all share: who came first is served first
+  std::uint32_t further = 0;  // turns that its session will want after this one, as far as is known
 };
 
 enum class LeaseStatus {

@@ -1,6 +1,7 @@
 #include "actors/model/policy/lease_desk.hpp"
 
 #include <algorithm>
+#include <limits>
 
 #include "events/domain/assertion.hpp"
 
@@ -82,11 +83,11 @@ LeaseDesk::Ticket LeaseDesk::ask(const LeaseRequest& request, Instant now) {
   }
   if (queue_.size() >= max_waiting_) {
     const auto last = queue_.least_urgent();
-    if (!last || queue_.at(*last).priority <= request.priority) {
+    if (!last || !queue_.stands_before(request, *last)) {
       deny(ticket, LeaseStatus::queue_full);
       return ticket;
     }
-    // The newest of the least urgent makes room for somebody more urgent.
+    // The last of the least urgent makes room for somebody before.
     leave(*last, LeaseStatus::queue_full, now);
   }
   queue_.add(ticket, request, now, std::chrono::nanoseconds(0));
@@ -112,7 +113,8 @@ LeaseDesk::Round LeaseDesk::advance(Instant now) {
   for (const auto ticket : came_)
     if (queue_.find(ticket)) {
       auto& e = queue_.at(ticket);
-      e.promised = forecast(queue_.position(ticket), e.request.plan, now);
+      e.promised = std::min<std::chrono::nanoseconds>(forecast(queue_.ahead(ticket), e.request.plan, now),
+                                                      std::max(e.request.deadline - now, std::chrono::nanoseconds(1)));
     }
   came_.clear();
   if (queue_mode_.update(queue_.sessions(), now))
@@ -266,6 +268,7 @@ LeaseGrant LeaseDesk::grant(std::uint32_t lane_index, Ticket ticket, Instant now
               desk.breaker.begin(),
               request.plan,
               0,
+              request.turn,
               request.flow,
               request.script,
               request.input_tokens,
@@ -277,10 +280,11 @@ LeaseGrant LeaseDesk::grant(std::uint32_t lane_index, Ticket ticket, Instant now
   }
   if (lease.probe) tell("probe", lane.provider, "the breaker's time is over");
   expiries_.emplace(lease.expires, id);
+  running_.insert(lease.turn);
   leases_.emplace(id, std::move(lease));
   ++desk.calls;
   ++desk.in_flight;
-  queue_.served(ticket);
+  queue_.served(ticket, now);
   return {LeaseStatus::granted, id, lane.provider, timeout};
 }
 
@@ -290,6 +294,7 @@ void LeaseDesk::settle(LeaseId id, const Settlement& s, Instant now) {
   const auto lease = it->second;
   leases_.erase(it);
   expiries_.erase({lease.expires, id});
+  running_.erase(running_.find(lease.turn));
   auto& lane = lanes_[lease.lane];
   --desks_[lane.provider].in_flight;
   const bool refused = s.error != CallError::none && s.error != CallError::timeout && s.error != CallError::connection &&
@@ -500,7 +505,7 @@ void LeaseDesk::set_prices(std::uint32_t provider, std::string_view model, std::
     if (lane.provider == provider && lane.model == model) lane.input_price = input, lane.output_price = output;
 }
 
-std::chrono::nanoseconds LeaseDesk::forecast(std::size_t position, std::uint32_t plan, Instant now) {
+std::chrono::nanoseconds LeaseDesk::forecast(const FairQueue::Ahead& ahead, std::uint32_t plan, Instant now) {
   struct Source {
     Lane* lane;
     Cost cost;
@@ -527,23 +532,34 @@ std::chrono::nanoseconds LeaseDesk::forecast(std::size_t position, std::uint32_t
       if (ahead >= s.closed_for) calls += s.lane->budget.calls_within(ahead - s.closed_for, s.cost, s.latency, now);
     return calls;
   };
-  return forecast_.wait(position, admitted, std::chrono::nanoseconds(static_cast<std::int64_t>(latency_ms * 1e6)));
+  return forecast_.wait([&](std::chrono::nanoseconds within) { return 1 + ahead.turns(within); }, admitted,
+                        std::chrono::nanoseconds(static_cast<std::int64_t>(latency_ms * 1e6)));
 }
 
-QueuePlace LeaseDesk::place(std::uint64_t turn, Instant now) {
-  const auto ticket = queue_.of_turn(turn);
-  if (!ticket) return {};
-  const auto position = queue_.position(*ticket);
-  return {static_cast<std::uint32_t>(position),
-          std::chrono::duration_cast<std::chrono::milliseconds>(forecast(position, queue_.at(*ticket).request.plan, now))};
+QueuePlace LeaseDesk::place_of(const FairQueue::Ahead& ahead, std::uint32_t plan, Instant now) {
+  return {static_cast<std::uint32_t>(FairQueue::position(ahead)),
+          std::chrono::duration_cast<std::chrono::milliseconds>(forecast(ahead, plan, now))};
+}
+
+QueuePlace LeaseDesk::place(const Standing& of, Instant now) {
+  if (running_.contains(of.turn)) return {};
+  const auto ticket = queue_.of_turn(of.turn);
+  if (!ticket)
+    return queue_.size() == 0 ? QueuePlace{} : place_of(queue_.ahead(Priority::queued_turn, of.plan, of.arrived), of.plan, now);
+  const auto& request = queue_.at(*ticket).request;
+  auto place = place_of(queue_.ahead(*ticket), request.plan, now);
+  // At its deadline it is answered in any case.
+  place.eta = std::clamp(std::chrono::duration_cast<std::chrono::milliseconds>(request.deadline - now),
+                         std::chrono::milliseconds(0), place.eta);
+  return place;
 }
 
 QueuePlace LeaseDesk::newcomer(Instant now) {
-  const auto position = static_cast<std::uint32_t>(queue_.newcomers_position(Priority::queued_turn, 0));
+  const auto ahead = queue_.ahead(Priority::queued_turn, 0, std::numeric_limits<std::int64_t>::max());
+  const auto position = static_cast<std::uint32_t>(FairQueue::position(ahead));
   const auto moved = position > newcomer_.position ? position - newcomer_.position : newcomer_.position - position;
   if (now >= newcomer_until_ || moved * 20 > position) {
-    newcomer_.eta = std::chrono::duration_cast<std::chrono::milliseconds>(forecast(position, 0, now));
-    newcomer_.position = position;
+    newcomer_ = place_of(ahead, 0, now);
     newcomer_until_ = now + kForecastFor;
   }
   return {position, newcomer_.eta};

@@ -15,6 +15,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -93,8 +94,14 @@ class LeaseDesk {
   /// Whether any provider is enabled and would be tried now.
   bool any_usable(Instant now) const { return usable(now) != 0; }
   bool queueing() const { return queue_mode_.queueing(); }
-  /// Where a turn stands; position 0: it does not wait.
-  QueuePlace place(std::uint64_t turn, Instant now);
+  /// Where a turn stands; position 0: it does not wait. One that is not known yet (it was just asked about) is told where it will
+  /// stand.
+  struct Standing {
+    std::uint64_t turn = 0;
+    std::uint32_t plan = 0;    // as in LeaseRequest
+    std::int64_t arrived = 0;  // as in LeaseRequest
+  };
+  QueuePlace place(const Standing&, Instant now);
   /// Where somebody would stand who came now, with no plan.
   QueuePlace newcomer(Instant now);
 
@@ -140,7 +147,7 @@ class LeaseDesk {
     bool probe = false;
     std::uint32_t plan = 0;
     std::int64_t plan_tokens = 0;
-    std::uint64_t flow = 0;
+    std::uint64_t turn = 0, flow = 0;
     Script script = Script::one_byte;
     std::int64_t estimated_input = 0;  // before it was corrected
     Instant asked;
@@ -163,7 +170,8 @@ class LeaseDesk {
   void learn(const Lease&, const Settlement&, Instant now);
   void judge(std::uint32_t provider, const Lease&, const Settlement&, Instant now);
   void hold(std::uint32_t provider, const Lease&, const Settlement&, Instant now);
-  std::chrono::nanoseconds forecast(std::size_t position, std::uint32_t plan, Instant now);
+  std::chrono::nanoseconds forecast(const FairQueue::Ahead&, std::uint32_t plan, Instant now);
+  QueuePlace place_of(const FairQueue::Ahead&, std::uint32_t plan, Instant now);
   void weigh(Instant now);
   void tell(std::string_view what, std::optional<std::uint32_t> provider, std::string why, bool alert = false);
 
@@ -183,8 +191,9 @@ class LeaseDesk {
   LeaseId next_lease_ = 1;
   std::map<LeaseId, Lease> leases_;
   std::set<std::pair<Instant, LeaseId>> expiries_;
-  std::vector<Decision> denied_;  // decided in ask(), told by the next advance()
-  std::vector<Ticket> came_;      // since the last advance()
+  std::unordered_multiset<std::uint64_t> running_;  // turns of the leases
+  std::vector<Decision> denied_;                    // decided in ask(), told by the next advance()
+  std::vector<Ticket> came_;                        // since the last advance()
   std::vector<News> news_;
   std::vector<double> actual_over_promised_;
   QueuePlace newcomer_;

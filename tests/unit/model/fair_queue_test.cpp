@@ -21,54 +21,97 @@ LeaseRequest from(std::uint64_t session, std::uint32_t plan = 0, Priority priori
   return r;
 }
 
-FairQueue::Ticket serve_one(FairQueue& q) {
+FairQueue::Ticket serve_one(FairQueue& q, Instant now = kStart) {
   for (int p = 0; p < FairQueue::kPriorities; ++p) {
     const auto classes = q.classes(static_cast<Priority>(p));
     if (classes.empty()) continue;
     const auto ticket = q.first(classes[q.next_of(classes)], 1).front();
-    q.served(ticket);
+    q.served(ticket, now);
     return ticket;
   }
   return 0;
 }
 
-TEST(FairQueue, serves_one_message_at_a_time_sessions_in_order_of_arrival) {
+/// Session s came at second s, and wants so many turns yet.
+LeaseRequest turn_of(std::uint64_t session, std::uint32_t further = 0) {
+  auto r = from(session, 0, Priority::queued_turn);
+  r.arrived = static_cast<std::int64_t>(session);
+  r.further = further;
+  return r;
+}
+
+TEST(FairQueue, who_began_first_is_served_first_whenever_their_messages_come) {
   FairQueue q({1});
-  for (std::uint64_t s = 1; s <= 4; ++s) q.add(s, from(s), kStart, 0ns);
+  for (std::uint64_t s = 4; s >= 1; --s) q.add(s, turn_of(s), kStart, 0ns);
   EXPECT_EQ(serve_one(q), 1u);
   EXPECT_EQ(serve_one(q), 2u);
-  q.add(5, from(1), kStart, 0ns);
-  q.add(6, from(9), kStart, 0ns);
-  std::vector<FairQueue::Ticket> rest;
-  while (q.size() > 0) rest.push_back(serve_one(q));
-  EXPECT_EQ(rest.front(), 3u);
-  EXPECT_EQ(rest.size(), 4u);
+  q.add(5, turn_of(1), kStart + 1s, 0ns);
+  q.add(6, turn_of(9), kStart + 1s, 0ns);
+  EXPECT_EQ(serve_one(q), 5u);
+  EXPECT_EQ(serve_one(q), 3u);
+  EXPECT_EQ(serve_one(q), 4u);
+  EXPECT_EQ(serve_one(q), 6u);
 }
 
-TEST(FairQueue, a_session_that_sends_much_waits_for_itself) {
+TEST(FairQueue, a_spike_is_finished_one_after_the_other_and_nobody_later_than_in_turn) {
   FairQueue q({1});
-  for (std::uint64_t t = 1; t <= 3; ++t) q.add(t, from(1), kStart, 0ns);
-  q.add(4, from(2), kStart, 0ns);
-  q.add(5, from(3), kStart, 0ns);
-  std::vector<FairQueue::Ticket> order;
-  while (q.size() > 0) order.push_back(serve_one(q));
-  EXPECT_EQ(order, (std::vector<FairQueue::Ticket>{1, 4, 5, 2, 3}));
-}
-
-TEST(FairQueue, newcomers_do_not_starve_who_had_a_turn) {
-  FairQueue q({1});
-  std::uint64_t next = 1;
-  for (; next <= 10; ++next) q.add(next, from(next), kStart, 0ns);
-  EXPECT_EQ(serve_one(q), 1u);
-  const auto second_turn = next++;
-  q.add(second_turn, from(1), kStart, 0ns);
-  int served = 0;
-  // Two newcomers for each that is served.
-  for (FairQueue::Ticket t = 0; t != second_turn; ++served) {
-    ASSERT_LT(served, 60);
-    for (int i = 0; i < 2; ++i, ++next) q.add(next, from(next), kStart, 0ns);
-    t = serve_one(q);
+  constexpr std::uint64_t kPeople = 50, kTurns = 6;
+  std::map<std::uint64_t, std::uint64_t> had, done;
+  FairQueue::Ticket next = 1;
+  std::map<FairQueue::Ticket, std::uint64_t> session_of;
+  const auto speak = [&](std::uint64_t s, Instant now) {
+    session_of[next] = s;
+    q.add(next++, turn_of(s), now, 0ns);
+  };
+  for (std::uint64_t s = 1; s <= kPeople; ++s) speak(s, kStart);
+  for (std::uint64_t i = 1; q.size() > 0; ++i) {
+    const auto now = kStart + 2s * i;  // long enough that they age
+    q.age(now);
+    const auto s = session_of[serve_one(q, now)];
+    if (++had[s] < kTurns) speak(s, now);
+    else done[s] = i;
   }
+  for (std::uint64_t s = 1; s <= kPeople; ++s) EXPECT_EQ(done[s], s * kTurns);
+}
+
+TEST(FairQueue, who_comes_now_is_not_in_the_way_of_anybody_who_waits) {
+  FairQueue q({1});
+  q.add(1, turn_of(100), kStart, 0ns);
+  for (std::uint64_t s = 101; s < 200; ++s) q.add(s, turn_of(s), kStart, 0ns);
+  EXPECT_EQ(FairQueue::position(q.ahead(1)), 1u);
+}
+
+TEST(FairQueue, moving_up_takes_those_along_who_began_before) {
+  FairQueue q({1});
+  q.add(1, turn_of(10), kStart, 0ns);
+  q.add(2, turn_of(5), kStart + 30s, 0ns);
+  q.add(3, turn_of(15), kStart + 30s, 0ns);
+  q.age(kStart + FairQueue::kAging);
+  EXPECT_EQ(q.at(1).priority, Priority::waiting_client);
+  EXPECT_EQ(q.at(2).priority, Priority::waiting_client) << "it began before the one that moved up";
+  EXPECT_EQ(q.at(3).priority, Priority::queued_turn);
+  q.add(4, turn_of(7), kStart + 61s, 0ns);
+  EXPECT_EQ(q.at(4).priority, Priority::waiting_client) << "as if it had waited, too";
+  EXPECT_EQ(serve_one(q), 2u);
+  EXPECT_EQ(serve_one(q), 4u);
+  EXPECT_EQ(serve_one(q), 1u);
+  q.add(5, turn_of(8), kStart + 62s, 0ns);
+  EXPECT_EQ(q.at(5).priority, Priority::queued_turn);
+}
+
+TEST(FairQueue, expects_those_before_somebody_to_come_back_for_their_further_turns) {
+  FairQueue q({1});
+  for (std::uint64_t s = 1; s <= 10; ++s) q.add(s, turn_of(s, 5), kStart, 0ns);
+  const auto last = q.ahead(10);
+  EXPECT_EQ(last.turns(0s), 9);
+  EXPECT_NEAR(last.turns(1h), 9 + 9 * 5, 1) << "all of theirs, where the wait is long";
+  EXPECT_LT(last.turns(3s), 9 + 9) << "few are back soon";
+  EXPECT_EQ(q.ahead(1).turns(1h), 0);
+  serve_one(q);
+  EXPECT_EQ(q.ahead(10).turns(0s), 8);
+  EXPECT_NEAR(q.ahead(10).turns(1h), 8 + 9 * 5, 1) << "the first one thinks, and comes back";
+  q.age(kStart + FairQueue::kComesBack);
+  EXPECT_NEAR(q.ahead(10).turns(1h), 8 + 8 * 5 * 0.8, 1) << "it stayed away: one of five that were thought of";
 }
 
 TEST(FairQueue, plans_share_by_stride_and_an_idle_one_saves_nothing_up) {
@@ -119,13 +162,14 @@ TEST(FairQueue, who_lost_a_provider_stands_before_his_plan) {
 
 TEST(FairQueue, knows_where_a_turn_stands) {
   FairQueue q({1, 1});
+  const auto position = [&](FairQueue::Ticket t) { return FairQueue::position(q.ahead(t)); };
   for (std::uint64_t s = 1; s <= 5; ++s) q.add(s, from(s, 0, Priority::queued_turn), kStart, 0ns);
-  EXPECT_EQ(q.position(*q.of_turn(3'000)), 3u);
-  EXPECT_EQ(q.newcomers_position(Priority::queued_turn, 0), 6u);
+  EXPECT_EQ(position(*q.of_turn(3'000)), 3u);
+  EXPECT_EQ(FairQueue::position(q.ahead(Priority::queued_turn, 0, 9)), 6u);
   q.add(6, from(6), kStart, 0ns);
-  EXPECT_EQ(q.position(3), 4u) << "somebody more urgent came";
+  EXPECT_EQ(position(3), 4u) << "somebody more urgent came";
   for (std::uint64_t s = 11; s <= 20; ++s) q.add(s, from(s, 1, Priority::queued_turn), kStart, 0ns);
-  EXPECT_EQ(q.position(3), 7u) << "the other plan has three turns meanwhile";
+  EXPECT_EQ(position(3), 7u) << "the other plan has three turns meanwhile";
   EXPECT_EQ(q.of_turn(77), std::nullopt);
   q.remove(3);
   EXPECT_EQ(q.of_turn(3'000), std::nullopt);
@@ -145,6 +189,8 @@ TEST(FairQueueProperties, whatever_comes_and_goes_nothing_is_left_over_and_posit
         case 0:
         case 1: {
           auto r = from(static_cast<std::uint64_t>(*rc::gen::inRange(1, 12)), 0, static_cast<Priority>(*rc::gen::inRange(0, 3)));
+          r.arrived = *rc::gen::inRange(0, 20);
+          r.further = static_cast<std::uint32_t>(*rc::gen::inRange(0, 30));
           r.exclude = static_cast<ProviderSet>(*rc::gen::inRange(0, 3));
           in.insert(next);
           q.add(next++, r, now, 0ns);
@@ -154,12 +200,12 @@ TEST(FairQueueProperties, whatever_comes_and_goes_nothing_is_left_over_and_posit
           if (!in.empty()) q.remove(*in.begin()), in.erase(in.begin());
           break;
         default:
-          if (const auto t = serve_one(q)) RC_ASSERT(in.erase(t) == 1u);
+          if (const auto t = serve_one(q, now)) RC_ASSERT(in.erase(t) == 1u);
       }
       RC_ASSERT(q.size() == in.size());
     }
     std::map<FairQueue::Ticket, std::size_t> position;
-    for (const auto t : in) position[t] = q.position(t);
+    for (const auto t : in) position[t] = FairQueue::position(q.ahead(t));
     for (std::size_t i = 1; !in.empty(); ++i) {
       const auto t = serve_one(q);
       RC_ASSERT(position[t] == i);

@@ -331,8 +331,8 @@ TEST(LeaseDesk, promises_a_place_and_a_time_that_hold) {
     r.turn = r.session = i;
     const auto ticket = desk.ask(r, kStart);
     desk.advance(kStart);
-    promised[ticket] = desk.place(i, kStart).eta;
-    EXPECT_EQ(desk.place(i, kStart).position, i);
+    promised[ticket] = desk.place({i, 0, 0}, kStart).eta;
+    EXPECT_EQ(desk.place({i, 0, 0}, kStart).position, i);
   }
   auto now = kStart;
   while (desk.waiting() > 0) {

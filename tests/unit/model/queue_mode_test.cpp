@@ -11,6 +11,10 @@ using namespace std::chrono_literals;
 
 const Instant kStart{1'000s};
 
+std::function<double(std::chrono::nanoseconds)> place(double position) {
+  return [position](std::chrono::nanoseconds) { return position; };
+}
+
 TEST(QueueMode, goes_on_above_its_sessions_and_off_when_half_of_them_are_gone_for_a_while) {
   QueueModeSwitch q({});
   EXPECT_FALSE(q.update(50, kStart));
@@ -58,9 +62,16 @@ TEST(QueueMode, by_hand_stays_what_it_is) {
 TEST(Forecast, drains_the_queue_ahead_at_what_is_admitted_and_adds_the_calls_own_time) {
   Forecast f;
   const auto two_a_second = [](std::chrono::nanoseconds t) { return 2 * std::chrono::duration<double>(t).count(); };
-  EXPECT_NEAR(std::chrono::duration<double>(f.wait(10, two_a_second, 1s)).count(), 6, 0.01);
+  EXPECT_NEAR(std::chrono::duration<double>(f.wait(place(10), two_a_second, 1s)).count(), 6, 0.01);
   const auto never = [](std::chrono::nanoseconds) { return 0.0; };
-  EXPECT_EQ(f.wait(1, never, 1s), Forecast::kHorizon);
+  EXPECT_EQ(f.wait(place(1), never, 1s), Forecast::kHorizon);
+}
+
+TEST(Forecast, counts_those_who_come_before_while_one_waits) {
+  Forecast f;
+  const auto two_a_second = [](std::chrono::nanoseconds t) { return 2 * std::chrono::duration<double>(t).count(); };
+  const auto one_a_second_more = [](std::chrono::nanoseconds t) { return 10 + std::chrono::duration<double>(t).count(); };
+  EXPECT_NEAR(std::chrono::duration<double>(f.wait(one_a_second_more, two_a_second, 0s)).count(), 10, 0.01);
 }
 
 TEST(Forecast, corrects_itself_until_four_of_ten_take_longer_than_was_said) {
@@ -68,7 +79,7 @@ TEST(Forecast, corrects_itself_until_four_of_ten_take_longer_than_was_said) {
   const auto admitted = [](std::chrono::nanoseconds t) { return std::chrono::duration<double>(t).count(); };
   int longer = 0;
   for (int i = 0; i < 2'000; ++i) {
-    const auto promised = f.wait(10, admitted, 0s);
+    const auto promised = f.wait(place(10), admitted, 0s);
     // Really twice as long as the budgets say, give or take half of it.
     const auto actual = std::chrono::milliseconds(20'000 + (i * 7'919) % 10'000 - 5'000);
     if (i >= 1'000 && actual > promised) ++longer;
@@ -82,7 +93,7 @@ TEST(Forecast, does_not_swing_though_what_it_learns_comes_late) {
   const auto admitted = [](std::chrono::nanoseconds t) { return std::chrono::duration<double>(t).count(); };
   std::vector<std::chrono::nanoseconds> promised;
   for (int i = 0; i < 60'000; ++i) {  // twenty turns a second, each answered a minute after it came
-    promised.push_back(f.wait(30, admitted, 0s));
+    promised.push_back(f.wait(place(30), admitted, 0s));
     if (i < 1'200) continue;
     f.learn(promised[static_cast<std::size_t>(i - 1'200)], 60s + std::chrono::milliseconds((i * 7'919) % 10'000 - 5'000),
             kStart + i * 50ms);

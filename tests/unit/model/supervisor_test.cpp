@@ -176,11 +176,14 @@ class Supervisor : public testing::Test {
     return *got;
   }
 
-  QueuePlace place(std::string turn) {
+  QueuePlace place(std::string turn, domain::Timestamp arrived = {}) {
     auto got = std::make_shared<QueuePlace>();
+    auto about = std::make_shared<ExtractionRequest>();
+    about->turn_id = std::move(turn);
+    about->arrived = arrived;
     system_.spawn(
-        [got, turn](caf::event_based_actor* self, const caf::actor& to) {
-          self->request(to, caf::infinite, place_atom::value, turn).then([got](const QueuePlace& p) { *got = p; });
+        [got, about = RequestPtr(about)](caf::event_based_actor* self, const caf::actor& to) {
+          self->request(to, caf::infinite, place_atom::value, about).then([got](const QueuePlace& p) { *got = p; });
         },
         supervisor_);
     run();
@@ -670,9 +673,10 @@ TEST_F(Supervisor, tells_the_queue_on_its_board_and_a_turn_its_place) {
   EXPECT_EQ(status()->queueing_why, "sessions wait for budget");
   EXPECT_EQ(options_.board->newcomer().position, 7u);
   EXPECT_EQ(place("trn_2").position, 3u);
-  EXPECT_NEAR(static_cast<double>(place("trn_2").eta.count()), 5'000, 500)
-      << "one a second after the first two, and the answer's own";
-  EXPECT_EQ(place("trn_none").position, 0u);
+  EXPECT_NEAR(static_cast<double>(place("trn_2").eta.count()), 7'000, 500)
+      << "one a second after the first two, those before come back meanwhile, and the answer's own";
+  EXPECT_EQ(place("trn_new", domain::Timestamp(1h)).position, 7u) << "not here yet: behind all who came before";
+  EXPECT_EQ(place("trn_none", domain::Timestamp(-1h)).position, 1u);
   pass(4'100ms);
   EXPECT_EQ(place("trn_2").position, 0u) << "it runs";
   const auto by_hand = tell(queue_mode_atom::value, QueueMode::off);

@@ -59,7 +59,7 @@ class Stage {
                 stage->questions.push_back({request, promise});
                 return promise;
               },
-              [](model::place_atom, const std::string&) {
+              [](model::place_atom, const model::RequestPtr&) {
                 return model::QueuePlace{41, std::chrono::seconds(5)};
               },
               [](answer_atom, caf::response_promise& promise, const model::OutcomePtr& outcome) { promise.deliver(outcome); }};
