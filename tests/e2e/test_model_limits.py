@@ -71,5 +71,25 @@ class KilledInASpike(WithModels):
         self.assertEqual(over, dict.fromkeys(over, 0), "what was used before the kill counts, too")
 
 
+class KilledWithAQueue(WithModels):
+    limits = {"openai": {"requests_per_minute": 120}}
+    providers = ("openai",)
+    settings = {"model.offline.enabled": "false"}
+
+    def test_serves_them_in_the_order_in_which_they_came_all_the_same(self):
+        sessions = [self.server.begin() for _ in range(20)]
+        for i in reversed(range(20)):
+            answer = self.server.request("POST", sessions[i].path + "/messages", {"message": f"I'm Number {'abcdefghijklmnopqrst'[i]}"},
+                                         sessions[i].authorization | {"Prefer": "respond-async"})
+            self.assertEqual(answer.status, 202, answer)
+        self.server.kill()
+        self.strict.control(forget=True)
+        self.server.start(self.environment)
+        wait_until(lambda: all(len(s.conversation()) == 3 for s in sessions), "all are answered", 60, 0.5)
+        asked = [body["messages"][-1]["content"][-1] for body in self.strict.show("requests", "openai")]
+        self.assertGreater(len(asked), 12, "hardly anybody waited over the kill")
+        self.assertEqual(asked, sorted(asked))
+
+
 if __name__ == "__main__":
     unittest.main()
