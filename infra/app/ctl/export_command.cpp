@@ -99,8 +99,7 @@ result<exporting::Filter> filter_of(const Context& context, const ExportOptions&
        {std::tuple(&options.since, &filter.since, "--since"), std::tuple(&options.before, &filter.before, "--before")}) {
     if (text->empty()) continue;
     *time = codec::parse_time(*text);
-    if (!*time)
-      return failure(Errc::wrong_use, std::string(name) + " " + *text + " is no time; write e.g. 2026-11-21T08:00:00Z");
+    if (!*time) return failure(Errc::wrong_use, std::string(name) + " " + *text + " is no time; write e.g. 2026-11-21T08:00:00Z");
   }
   if (const auto unknown = exporting::unknown_type(filter))
     return failure(Errc::wrong_use, "--type " + *unknown + " is no event type; onboardctl events tail shows some");
@@ -126,8 +125,8 @@ int events_export(const Context& context, const ExportOptions& options) {
   auto mark = options.resume ? read_mark(mark_file) : std::nullopt;
   std::error_code unknown;
   if (const auto size = std::filesystem::file_size(options.output, unknown); mark && (unknown || size < mark->bytes))
-    return complain({Errc::wrong_use,
-                     options.output + " is gone or shorter than " + mark_file + " says; without --resume it begins anew"});
+    return complain(
+        {Errc::wrong_use, options.output + " is gone or shorter than " + mark_file + " says; without --resume it begins anew"});
   if (options.resume && !mark) note("there is nothing to resume: beginning");
   auto cursor = exporting::Cursor::parse(mark ? mark->cursor : options.after, *opened->log);
   if (!cursor) return complain({Errc::wrong_use, cursor.error().detail});
