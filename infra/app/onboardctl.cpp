@@ -4,6 +4,7 @@
 
 #include <iostream>
 
+#include "infra/app/ctl/backup.hpp"
 #include "infra/app/ctl/commands.hpp"
 
 namespace onboarding::app {
@@ -169,6 +170,30 @@ int run(int argc, char** argv) {
       ->callback([&] { chosen = config_list; });
   command(*config, "example", "a complete file with every key at its default", "  onboardctl config example >onboard.toml")
       ->callback([&] { chosen = config_example; });
+
+  std::string backup_folder;
+  bool without_secrets = false;
+  CLI::App* backup_command =
+      command(cli, "backup", "copy log, keys and settings into a folder of checksummed files, beside the running server",
+              "  onboardctl backup /backup/2026-11-21\n  onboardctl backup --without-secrets /backup/2026-11-21");
+  backup_command->add_option("folder", backup_folder, "must not exist or be empty")->required();
+  backup_command->add_flag("--without-secrets", without_secrets, "leave out master.key, operator.key and the configuration file");
+  backup_command->callback([&] { chosen = [&] { return backup(context, backup_folder, !without_secrets); }; });
+  RestoreOptions restoring;
+  CLI::App* restore_command = command(
+      cli, "restore", "make a data folder from a back-up, verify it, and let the log go on as a new one",
+      "  onboardctl --data-dir /srv/onboarding restore /backup/2026-11-21\n  onboardctl restore --reset-read-models "
+      "/backup/2026-11-21\n  onboardctl restore --secrets /safe --same-log /backup/2026-11-21   moving to another machine");
+  restore_command->add_option("folder", restoring.folder, "the back-up")->required();
+  restore_command->add_option("--secrets", restoring.secrets, "folder with master.key, where the back-up has none");
+  restore_command->add_flag("--same-log", restoring.same_log, "nothing was written after the back-up: keep the log's id");
+  restore_command->add_flag("--reset-read-models", restoring.reset_read_models, "empty the database that postgres.url names");
+  restore_command->callback([&] { chosen = [&] { return restore(context, restoring); }; });
+  bool doctor_json = false;
+  CLI::App* doctor_command = command(cli, "doctor", "look at the whole installation: what is wrong, and what to do",
+                                     "  onboardctl doctor\n  onboardctl doctor --json");
+  doctor_command->add_flag("--json", doctor_json, "as JSON");
+  doctor_command->callback([&] { chosen = [&] { return doctor(context, doctor_json); }; });
 
   bool ready = false;
   CLI::App* where_command =

@@ -57,9 +57,12 @@ def assert_follows(server, database_url: str, patience: float = 30, **which) -> 
     expected = fold_of(lines, **which)
     deadline = time.monotonic() + patience
     while True:
-        wrong = differences(expected, Live(database_url))
-        if not wrong:
-            return expected
+        try:
+            wrong = differences(expected, Live(database_url))
+            if not wrong:
+                return expected
+        except ConnectionError as error:  # not reachable, or its tables are not made yet
+            wrong = [str(error)]
         if time.monotonic() > deadline:
             raise AssertionError("the read models are not the fold of the log:\n" + "\n".join(wrong))
         time.sleep(0.1)

@@ -139,4 +139,28 @@ result<void> rename_sqlite(const std::string& path, const std::string& log_id,
   return write_head(path, head);
 }
 
+result<LogEnd> look_at_end(const std::string& path) {
+  auto head = HeadFile::read(head_path(path));  // before the log: never ahead of it
+  if (!head) return tl::unexpected(head.error());
+  auto database = Database::open(path, Database::Access::read);
+  if (!database) return tl::unexpected(database.error());
+  auto layout = layout_of(*database, path);
+  if (!layout) return tl::unexpected(layout.error());
+  LogEnd end{layout->log_id, layout->partitions, 0, head->head.number, false, std::nullopt};
+  auto last = database->prepare("SELECT number, time FROM records ORDER BY number DESC LIMIT 1");
+  if (!last) return tl::unexpected(last.error());
+  if (last->step() == SQLITE_ROW) {
+    end.records = last->natural(0);
+    end.last_time = domain::Timestamp(std::chrono::microseconds(last->integer(1)));
+  }
+  auto named = database->prepare("SELECT checksum FROM records WHERE number=?");
+  if (!named) return tl::unexpected(named.error());
+  named->bind(1, static_cast<std::int64_t>(head->head.number));
+  const bool empty = end.records == 0 && head->state != HeadFile::State::damaged;
+  end.head_fits =
+      empty || (head->state == HeadFile::State::present && head->head.log_id == end.log_id && named->step() == SQLITE_ROW &&
+                named->bytes(0) == std::string_view(reinterpret_cast<const char*>(head->head.checksum.data()), sizeof(Checksum)));
+  return end;
+}
+
 }  // namespace onboarding::log

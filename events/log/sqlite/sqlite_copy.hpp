@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,5 +28,15 @@ result<CopiedLog> copy_sqlite(const std::string& from, const std::string& to,
 /// `progress(records, of)`.
 result<void> rename_sqlite(const std::string& path, const std::string& log_id,
                            const std::function<void(std::uint64_t, std::uint64_t)>& progress = {});
+
+/// How a log ends, at a glance: without reading it.
+struct LogEnd {
+  std::string log_id;
+  std::uint32_t partitions = 0;
+  std::uint64_t records = 0, acknowledged = 0;
+  bool head_fits = false;  // the head file is there and names a record that the log has, with its checksum
+  std::optional<domain::Timestamp> last_time;
+};
+result<LogEnd> look_at_end(const std::string& path);
 
 }  // namespace onboarding::log

@@ -60,6 +60,9 @@ int config_check(const Context&);
 int config_list();
 int config_example();
 
+/// Looks at the whole installation and says what is wrong and what to do; exit code 1 when anything fails.
+int doctor(const Context&, bool json);
+
 /// Where the chat and the docs are, if a server runs in the data folder; `ready`: only if /readyz says yes.
 int where(const Context&, bool ready);
 

@@ -1,0 +1,432 @@
+// backup, restore: an installation's log, keys and settings in a folder of checksummed files, and back. Read models are not in it:
+// they hold in clear what the log holds sealed, and are made again from it (ADR 0804).
+#include "infra/app/ctl/backup.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <iostream>
+#include <sstream>
+
+#include "events/codec/json.hpp"
+#include "events/export/check.hpp"
+#include "events/log/sqlite/sqlite_copy.hpp"
+#include "events/log/sqlite/sqlite_log.hpp"
+#include "events/privacy/copy_keys.hpp"
+#include "events/privacy/secrets.hpp"
+#include "events/privacy/sqlite_key_store.hpp"
+#include "infra/app/ctl/progress.hpp"
+#include "projections/postgres/inspect.hpp"
+
+namespace onboarding::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* sums_file = "SHA256SUMS";  // written last: a folder without it is no whole back-up
+constexpr int format = 1;
+
+Failure cannot(const fs::path& file, const std::string& what) { return {Errc::bad_data_folder, file.string() + ": " + what}; }
+
+result<void> sync_path(const fs::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const bool synced = fd >= 0 && ::fsync(fd) == 0;
+  if (fd >= 0) ::close(fd);
+  if (!synced) return tl::unexpected(cannot(path, std::error_code(errno, std::generic_category()).message()));
+  return {};
+}
+
+/// 0600, on the disk.
+result<void> copy_to_disk(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  fs::create_directories(to.parent_path(), error);
+  if (!error) fs::copy_file(from, to, error);
+  if (error) return tl::unexpected(cannot(from, error.message()));
+  ::chmod(to.c_str(), 0600);
+  return sync_path(to);
+}
+
+result<void> write_file(const fs::path& file, const std::string& content) {
+  std::ofstream(file, std::ios::trunc) << content;
+  ::chmod(file.c_str(), 0600);
+  std::error_code error;
+  if (fs::file_size(file, error) != content.size() || error) return tl::unexpected(cannot(file, "cannot be written"));
+  return sync_path(file);
+}
+
+std::string read_file(const fs::path& file) {
+  std::ifstream in(file);
+  std::stringstream content;
+  content << in.rdbuf();
+  return content.str();
+}
+
+/// Tells a wrong master.key without telling anything of it.
+std::string mark_of(const privacy::Secrets& secrets) { return secrets.derived16("backup", "master.key"); }
+
+std::string hex(std::string_view bytes) {
+  std::string out;
+  for (const unsigned char byte : bytes) {
+    out += "0123456789abcdef"[byte >> 4];
+    out += "0123456789abcdef"[byte & 15];
+  }
+  return out;
+}
+
+std::function<void(std::uint64_t, std::uint64_t)> shown(Progress& progress) {
+  return [&progress](std::uint64_t at, std::uint64_t of) { progress.show(at, of); };
+}
+
+/// Removes what was not finished, whatever ends this.
+struct Unfinished {
+  fs::path folder;
+  ~Unfinished() {
+    std::error_code ignored;
+    if (!folder.empty()) fs::remove_all(folder, ignored);
+  }
+};
+
+bool is_empty_or_absent(const fs::path& folder) {
+  std::error_code error;
+  return !fs::exists(folder, error) || (fs::is_directory(folder, error) && fs::is_empty(folder, error));
+}
+
+// ---- back-up
+
+std::string manifest_of(const log::CopiedLog& copy, const privacy::Secrets& secrets, bool with_secrets, bool running) {
+  rapidjson::StringBuffer buffer;
+  codec::JsonWriter w(buffer);
+  const auto text = [&](std::string_view key, std::string_view value) {
+    codec::write_key(w, key);
+    codec::write_string(w, value);
+  };
+  w.StartObject();
+  codec::write_key(w, "format");
+  w.Int(format);
+  text("made_at", codec::format_time(system_clock().now()));
+  text("log_id", copy.log_id);
+  codec::write_key(w, "records");
+  w.Uint64(copy.records);
+  codec::write_key(w, "events");
+  w.Uint64(copy.events);
+  codec::write_key(w, "heads");
+  w.StartArray();
+  for (const auto head : copy.heads) w.Uint64(head);
+  w.EndArray();
+  text("master_key_mark", hex(mark_of(secrets)));
+  codec::write_key(w, "with_secrets");
+  w.Bool(with_secrets);
+  codec::write_key(w, "server_was_running");
+  w.Bool(running);
+  w.EndObject();
+  return std::string(codec::written(buffer)) + "\n";
+}
+
+result<std::string> sums_of(const fs::path& folder) {
+  std::string sums;
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder))
+    if (entry.is_regular_file()) files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  for (const auto& file : files) {
+    const auto sum = privacy::sha256_of_file(file);
+    if (!sum) return tl::unexpected(sum.error());
+    sums += *sum + "  " + fs::relative(file, folder).string() + "\n";
+  }
+  return sums;
+}
+
+/// What of the settings is a file of its own, and goes with the secrets: any of them may hold a key or a password.
+result<void> copy_settings(const Context& context, const Configuration& configuration, const fs::path& part, bool with_secrets) {
+  const auto data = context.data();
+  std::error_code ignored;
+  if (with_secrets) {
+    for (const char* name : {"master.key", "operator.key"})
+      if (fs::exists(data / name, ignored))
+        if (auto copied = copy_to_disk(data / name, part / "secrets" / name); !copied) return copied;
+    if (const auto file = configuration_file(context.config_flag, data))
+      if (auto copied = copy_to_disk(*file, part / "secrets" / "onboard.toml"); !copied) return copied;
+  }
+  if (fs::exists(data / "model-changes.json", ignored))
+    if (auto copied = copy_to_disk(data / "model-changes.json", part / "model-changes.json"); !copied) return copied;
+  if (configuration.is_set("flows.path"))
+    for (const auto& entry : fs::directory_iterator(configuration.text("flows.path"), ignored))
+      if (entry.path().extension() == ".json")
+        if (auto copied = copy_to_disk(entry.path(), part / "flows" / entry.path().filename()); !copied) return copied;
+  return write_file(part / "settings-in-force.toml", configuration.print());
+}
+
+result<log::CopiedLog> make_backup(const Context& context, const fs::path& part, bool with_secrets) {
+  const auto path = log_path(context);
+  if (!path) return tl::unexpected(path.error());
+  const auto configuration = context.configuration();
+  if (!configuration) return tl::unexpected(configuration.error());
+  std::error_code ignored;
+  for (const char* name : {"master.key", "keys.db"})
+    if (!fs::exists(context.data() / name, ignored))
+      return failure(Errc::not_found, (context.data() / name).string() + " is missing: a back-up without it could not be read");
+  const auto secrets = privacy::Secrets::load_or_create(context.data());
+  if (!secrets) return tl::unexpected(secrets.error());
+  const bool running = read_running(context.data()).has_value();
+
+  Progress pages("pages", 0);
+  auto copy = log::copy_sqlite(*path, part / "events.db", shown(pages));
+  pages.done();
+  if (!copy) return copy;
+  // After the log: a key is durable before the first event that needs it, so every key that this log needs is there by now.
+  if (auto copied = privacy::copy_keys(context.data() / "keys.db", part / "keys.db"); !copied)
+    return tl::unexpected(copied.error());
+  if (auto copied = copy_settings(context, *configuration, part, with_secrets); !copied) return tl::unexpected(copied.error());
+
+  Progress records("records", 0);
+  const auto report = log::verify_sqlite(part / "events.db", shown(records));
+  records.done();
+  if (!report) return tl::unexpected(report.error());
+  for (const char* rest : {"events.db-wal", "events.db-shm", "keys.db-wal", "keys.db-shm"}) fs::remove(part / rest, ignored);
+  if (auto written = write_file(part / "manifest.json", manifest_of(*copy, *secrets, with_secrets, running)); !written)
+    return tl::unexpected(written.error());
+  const auto sums = sums_of(part);
+  if (!sums) return tl::unexpected(sums.error());
+  if (auto written = write_file(part / sums_file, *sums); !written) return tl::unexpected(written.error());
+  return copy;
+}
+
+// ---- restore
+
+struct Manifest {
+  std::string log_id, made_at, master_key_mark;
+  std::uint64_t records = 0, events = 0;
+  bool server_was_running = false;
+};
+
+result<Manifest> read_manifest(const fs::path& backup) {
+  const auto parsed = codec::parse_json(read_file(backup / "manifest.json"));
+  if (!parsed || !parsed->IsObject()) return failure(Errc::damaged, "manifest.json cannot be read");
+  if (codec::int_member(*parsed, "format") != format)
+    return failure(Errc::not_in_this_version, "the back-up has format " + std::to_string(codec::int_member(*parsed, "format")));
+  return Manifest{std::string(codec::string_member(*parsed, "log_id")),
+                  std::string(codec::string_member(*parsed, "made_at")),
+                  std::string(codec::string_member(*parsed, "master_key_mark")),
+                  static_cast<std::uint64_t>(codec::int_member(*parsed, "records")),
+                  static_cast<std::uint64_t>(codec::int_member(*parsed, "events")),
+                  codec::bool_member(*parsed, "server_was_running")};
+}
+
+/// Every file is there, as it was written.
+result<void> check_sums(const fs::path& backup) {
+  std::ifstream in(backup / sums_file);
+  if (!in) return failure(Errc::not_found, backup.string() + " is no whole back-up: it has no " + sums_file);
+  bool has_log = false;
+  for (std::string line; std::getline(in, line);) {
+    if (line.size() < 67) return failure(Errc::damaged, (backup / sums_file).string() + " is damaged");
+    const std::string name = line.substr(66);
+    has_log |= name == "events.db";
+    const auto sum = privacy::sha256_of_file(backup / name);
+    if (!sum || *sum != line.substr(0, 64))
+      return failure(Errc::damaged, (backup / name).string() + (sum ? " is not as it was written" : " is missing"));
+  }
+  if (!has_log) return failure(Errc::damaged, (backup / sums_file).string() + " is damaged");
+  return {};
+}
+
+/// The folder that holds master.key, and it is the right one.
+result<fs::path> find_secrets(const fs::path& backup, const std::string& flag, const Manifest& manifest) {
+  const fs::path folder = flag.empty() ? backup / "secrets" : fs::path(flag);
+  std::error_code ignored;
+  if (!fs::exists(folder / "master.key", ignored))
+    return failure(Errc::wrong_use, (folder / "master.key").string() +
+                                        " is missing: the back-up was made without secrets, or they lie elsewhere; --secrets "
+                                        "FOLDER says where");
+  const auto secrets = privacy::Secrets::load_or_create(folder);
+  if (!secrets) return tl::unexpected(secrets.error());
+  if (hex(mark_of(*secrets)) != manifest.master_key_mark)
+    return failure(Errc::wrong_use,
+                   (folder / "master.key").string() + " is another installation's: it opens nothing of this back-up");
+  return folder;
+}
+
+/// A database that has more than the back-up, or something else, would be refused by the server, or worse: be taken for its own.
+result<void> check_database(const Configuration& configuration, const Manifest& manifest, const fs::path& backup_log,
+                            const RestoreOptions& options, std::string& to_empty) {
+  if (!configuration.is_set("postgres.url")) {
+    note("postgres.url is not set: point it at an empty database, the server makes the read models again from the log");
+    return {};
+  }
+  const auto database = projections::inspect_database(configuration.text("postgres.url"));
+  if (!database) {
+    note("PostgreSQL cannot be reached (" + database.error().detail + "): its database must be empty when the server starts");
+    return {};
+  }
+  if (database->empty) return {};
+  if (options.reset_read_models) {
+    to_empty = configuration.text("postgres.url");
+    return {};
+  }
+  if (options.same_log && database->log_id == manifest.log_id) {
+    const auto end = log::open_sqlite_reader(backup_log);
+    if (!end) return tl::unexpected(end.error());
+    const auto beyond = std::any_of(database->checkpoints.begin(), database->checkpoints.end(), [&](const auto& checkpoint) {
+      return checkpoint.partition >= (*end)->partitions() || checkpoint.sequence > (*end)->head(checkpoint.partition);
+    });
+    if (!beyond) return {};
+    return failure(Errc::wrong_use,
+                   "the database (postgres.url) has events that the back-up does not have: without --same-log, and with "
+                   "--reset-read-models, the log goes on from the back-up and the read models are made again from it");
+  }
+  return failure(
+      Errc::wrong_use,
+      "the database (postgres.url) is not empty; --reset-read-models drops all that is in it, and the server makes the "
+      "read models again from the log");
+}
+
+result<std::string> restore_log(const fs::path& backup, const fs::path& part, const fs::path& secrets_folder, bool same_log,
+                                const Manifest& manifest) {
+  std::error_code error;
+  for (const char* name : {"events.db", "events.db.head", "keys.db"}) {
+    if (!fs::exists(backup / name, error)) continue;  // an empty log has no head
+    if (auto copied = copy_to_disk(backup / name, part / name); !copied) return tl::unexpected(copied.error());
+  }
+  const std::string log_file = (part / "events.db").string();
+  Progress first("records checked", 0);
+  const auto report = log::verify_sqlite(log_file, shown(first));
+  first.done();
+  if (!report) return tl::unexpected(report.error());
+  if (report->records != manifest.records || report->log_id != manifest.log_id)
+    return failure(Errc::damaged, "the log is not the one that the manifest tells of");
+  std::string log_id = manifest.log_id;
+  if (!same_log) {
+    std::array<std::uint8_t, 16> random{};
+    system_random().fill(random);
+    log_id = hex({reinterpret_cast<const char*>(random.data()), random.size()});
+    Progress renaming("records under the new log id", 0);
+    if (auto renamed = log::rename_sqlite(log_file, log_id, shown(renaming)); !renamed) return tl::unexpected(renamed.error());
+    renaming.done();
+    Progress again("records checked", 0);
+    if (const auto verified = log::verify_sqlite(log_file, shown(again)); !verified) return tl::unexpected(verified.error());
+  }
+  const auto secrets = privacy::Secrets::load_or_create(secrets_folder);
+  if (!secrets) return tl::unexpected(secrets.error());
+  auto keys = privacy::SqliteKeyStore::open_read_only(part / "keys.db", secrets->wrapping_key());
+  if (!keys) return tl::unexpected(keys.error());
+  auto log = log::open_sqlite_reader(log_file);
+  if (!log) return tl::unexpected(log.error());
+  Progress events("events checked", 0);
+  const auto check = exporting::check_events(**log, **keys, shown(events));
+  events.done();
+  if (!check) return tl::unexpected(check.error());
+  if (check->damaged > 0) return failure(Errc::damaged, check->damage.front());
+  return log_id;
+}
+
+/// The log first: with it and without keys a server refuses to start; the other way round it would begin an empty log.
+result<void> move_into_place(const fs::path& part, const fs::path& data, const fs::path& log_file) {
+  std::error_code error;
+  fs::create_directories(log_file.parent_path(), error);
+  ::chmod(log_file.parent_path().c_str(), 0711);
+  std::vector<std::pair<fs::path, fs::path>> moves = {{part / "events.db.head", fs::path(log_file.string() + ".head")},
+                                                      {part / "events.db", log_file}};
+  for (const char* name : {"keys.db", "master.key", "operator.key", "onboard.toml", "model-changes.json", "flows"})
+    moves.emplace_back(part / name, data / name);
+  for (const auto& [from, to] : moves) {
+    if (!fs::exists(from, error)) continue;
+    fs::rename(from, to, error);
+    if (error == std::errc::cross_device_link && fs::is_regular_file(from)) {
+      if (auto copied = copy_to_disk(from, to); !copied) return copied;
+      error.clear();
+    }
+    if (error) return tl::unexpected(cannot(to, error.message()));
+  }
+  if (auto synced = sync_path(log_file.parent_path()); !synced) return synced;
+  return sync_path(data);
+}
+
+}  // namespace
+
+int backup(const Context& context, const std::string& folder, bool with_secrets) {
+  const fs::path target = fs::absolute(folder).lexically_normal(), part = target.string() + ".part";
+  if (!is_empty_or_absent(target))
+    return complain({Errc::wrong_use, target.string() + " is not empty: a back-up overwrites nothing"});
+  std::error_code error;
+  fs::remove_all(part, error);
+  fs::create_directories(part, error);
+  if (error) return complain(cannot(part, error.message()));
+  Unfinished unfinished{part};
+  const auto copy = make_backup(context, part, with_secrets);
+  if (!copy) return complain(copy.error());
+  fs::remove(target, error);
+  fs::rename(part, target, error);
+  if (error) return complain(cannot(target, error.message()));
+  unfinished.folder.clear();
+  if (auto synced = sync_path(target.parent_path()); !synced) return complain(synced.error());
+  std::cout << target.string() << ": " << copy->records << " records, " << copy->events << " events, verified\n";
+  note(with_secrets
+           ? "It holds master.key: whoever has this folder can read everybody's texts. --without-secrets leaves the secrets out."
+           : "It holds no secrets: keep master.key and operator.key of " + context.data().string() +
+                 " elsewhere; without master.key the back-up cannot be restored.");
+  return exit_good;
+}
+
+int restore(const Context& context, const RestoreOptions& options) {
+  const fs::path backup = options.folder, data = context.data(), part = data / "restore.part";
+  if (auto sums = check_sums(backup); !sums) return complain(sums.error());
+  const auto manifest = read_manifest(backup);
+  if (!manifest) return complain(manifest.error());
+  const auto secrets = find_secrets(backup, options.secrets, *manifest);
+  if (!secrets) return complain(secrets.error());
+  if (const auto running = read_running(data))
+    return complain({Errc::wrong_use, "a server runs in " + data.string() + " (pid " + std::to_string(running->pid) + ")"});
+
+  Context with_settings = context;
+  std::error_code error;
+  if (!configuration_file(context.config_flag, data) && fs::exists(backup / "secrets" / "onboard.toml", error))
+    with_settings.config_flag = (backup / "secrets" / "onboard.toml").string();
+  const auto configuration = with_settings.configuration();
+  if (!configuration) return complain(configuration.error());
+  const auto log_file = app::log_file(*configuration, data);
+  for (const auto& file :
+       {log_file, fs::path(log_file.string() + ".head"), data / "keys.db", data / "master.key", data / "operator.key"})
+    if (fs::exists(file, error))
+      return complain(
+          {Errc::wrong_use, file.string() + " is there: a restore overwrites nothing; --data-dir names another data folder"});
+  std::string to_empty;
+  if (auto good = check_database(*configuration, *manifest, backup / "events.db", options, to_empty); !good)
+    return complain(good.error());
+
+  if (fs::create_directories(data, error)) ::chmod(data.c_str(), 0711);
+  fs::remove_all(part, error);
+  fs::create_directories(part, error);
+  if (error) return complain(cannot(part, error.message()));
+  const Unfinished unfinished{part};
+  const auto log_id = restore_log(backup, part, *secrets, options.same_log, *manifest);
+  if (!log_id) return complain(log_id.error());
+  for (const char* name : {"master.key", "operator.key", "onboard.toml"}) {
+    if (!fs::exists(*secrets / name, error) || fs::exists(data / name, error)) continue;
+    if (auto copied = copy_to_disk(*secrets / name, part / name); !copied) return complain(copied.error());
+  }
+  if (fs::exists(backup / "model-changes.json", error))
+    if (auto copied = copy_to_disk(backup / "model-changes.json", part / "model-changes.json"); !copied)
+      return complain(copied.error());
+  if (!fs::exists(data / "flows", error) && fs::exists(backup / "flows", error))
+    fs::copy(backup / "flows", part / "flows", fs::copy_options::recursive, error);
+  if (!to_empty.empty())
+    if (auto emptied = projections::empty_database(to_empty); !emptied) return complain(emptied.error());
+  if (auto moved = move_into_place(part, data, log_file); !moved) return complain(moved.error());
+
+  std::cout << data.string() << ": " << manifest->events << " events as of " << manifest->made_at << ", verified; log " << *log_id
+            << '\n';
+  if (options.same_log) note("It goes on as the same log: true only if nothing was written after the back-up.");
+  else
+    note("It goes on as a new log: what was acknowledged after " + manifest->made_at +
+         " is gone, and cursors and read models of the old log fit it nowhere.");
+  if (fs::exists(backup / "flows", error) && configuration->text("flows.path") != (data / "flows").string())
+    note("Flow files lie in " + (data / "flows").string() + "; flows.path is " +
+         (configuration->is_set("flows.path") ? configuration->text("flows.path") : "not set") +
+         ". Published versions are in the log in any case.");
+  note("Start it: infra/run, or onboardd --data-dir " + data.string() +
+       ". The read models are made again from the log meanwhile.");
+  return exit_good;
+}
+
+}  // namespace onboarding::app

@@ -1,0 +1,88 @@
+#include "projections/postgres/inspect.hpp"
+
+#include <map>
+
+#include "events/clock.hpp"
+#include "projections/postgres/migrate.hpp"
+#include "projections/postgres/pool.hpp"
+
+namespace onboarding::projections {
+namespace {
+
+constexpr const char* schemas_of_ours =
+    "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY 1";
+
+bool has_table(pqxx::transaction_base& transaction, const std::string& name) {
+  return !transaction.exec_params1("SELECT to_regclass($1)", name)[0].is_null();
+}
+
+void read_migrations(pqxx::transaction_base& transaction, DatabaseReport& report) {
+  std::map<std::string, std::string> applied;
+  if (has_table(transaction, "schema_migrations"))
+    for (const auto& row : transaction.exec("SELECT name, checksum FROM schema_migrations"))
+      applied.emplace(row[0].as<std::string>(), row[1].as<std::string>());
+  for (const Migration& migration : embedded_migrations()) {
+    const auto found = applied.find(migration.name);
+    if (found == applied.end()) {
+      ++report.migrations_missing;
+      continue;
+    }
+    const auto checksum =
+        transaction.exec_params1("SELECT encode(sha256(convert_to($1, 'UTF8')), 'hex')", migration.sql)[0].as<std::string>();
+    if (checksum != found->second) report.migrations_wrong = migration.name + " was edited after it was applied";
+    applied.erase(found);
+  }
+  if (!applied.empty()) report.migrations_wrong = applied.rbegin()->first + " is newer than this program";
+}
+
+}  // namespace
+
+result<DatabaseReport> inspect_database(const std::string& url) {
+  const auto address = connection_string(url);
+  if (!address) return tl::unexpected(address.error());
+  return guarded([&] {
+    Connection connection(*address);
+    pqxx::read_transaction transaction(connection.db);
+    DatabaseReport report;
+    const auto before = system_clock().now();
+    const auto facts = transaction.exec1(
+        "SELECT current_setting('server_version'), current_setting('server_version_num')::int / 10000, NOT pg_is_in_recovery(), "
+        "(extract(epoch FROM clock_timestamp()) * 1000)::bigint, pg_database_size(current_database()), "
+        "NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname !~ '^pg_' AND "
+        "n.nspname <> 'information_schema')");
+    report.version = facts[0].as<std::string>();
+    report.major = facts[1].as<int>();
+    report.takes_writes = facts[2].as<bool>();
+    const auto between = before + (system_clock().now() - before) / 2;
+    report.clock_ahead_ms =
+        facts[3].as<std::int64_t>() - std::chrono::duration_cast<std::chrono::milliseconds>(between.time_since_epoch()).count();
+    report.bytes = facts[4].as<std::uint64_t>();
+    report.empty = facts[5].as<bool>();
+    read_migrations(transaction, report);
+    if (has_table(transaction, "projection_log"))
+      for (const auto& row : transaction.exec("SELECT log_id FROM projection_log")) report.log_id = row[0].as<std::string>();
+    if (has_table(transaction, "projection_checkpoints"))
+      for (const auto& row : transaction.exec("SELECT projection, version, partition, sequence FROM projection_checkpoints"))
+        report.checkpoints.push_back(
+            {row[0].as<std::string>(), row[1].as<std::uint32_t>(), row[2].as<std::uint32_t>(), row[3].as<std::uint64_t>()});
+    if (has_table(transaction, "projection_parked_keys"))
+      report.parked_keys = transaction.exec1("SELECT count(*) FROM projection_parked_keys")[0].as<std::uint64_t>();
+    return report;
+  });
+}
+
+result<void> empty_database(const std::string& url) {
+  const auto address = connection_string(url);
+  if (!address) return tl::unexpected(address.error());
+  return guarded([&] {
+    Connection connection(*address);
+    pqxx::work transaction(connection.db);
+    transaction.exec0("SET LOCAL lock_timeout = '10s'");
+    for (const auto& row : transaction.exec(schemas_of_ours))
+      transaction.exec0("DROP SCHEMA " + transaction.quote_name(row[0].as<std::string>()) + " CASCADE");
+    transaction.exec0("CREATE SCHEMA public");
+    transaction.commit();
+  });
+}
+
+}  // namespace onboarding::projections

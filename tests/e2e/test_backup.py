@@ -1,0 +1,207 @@
+"""backup, restore, doctor: an installation that is lost and comes back, and one that says what is wrong with it."""
+import json
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import threading
+import unittest
+
+import fold
+from harness import Database, Server, WithDatabase, wait_until
+from people import lines_of
+
+
+def onboard(server: Server, person: int, lines: int = 6):
+    session = server.begin()
+    for line in list(lines_of(person).values())[:lines]:
+        session.told(line)
+    return session
+
+
+class Moved:
+    """Another data folder under the same addresses."""
+
+    @staticmethod
+    def of(server: Server, postgres_url: str = "") -> Server:
+        new = Server(postgres_url=postgres_url)
+        new.settings = server.settings | ({"postgres.url": postgres_url} if postgres_url else {})
+        return new
+
+
+class BackupAndRestore(WithDatabase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="onboarding-backup."))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.backup = self.folder / "backup"
+
+    def restored(self, *options: str, database: str = "") -> Server:
+        new = Moved.of(self.server, database)
+        self.addCleanup(new.close)
+        new.ctl("--set", f"postgres.url={new.settings['postgres.url']}", "restore", *options, str(self.backup))
+        return new
+
+    def test_a_lost_server_comes_back_with_all_that_was_acknowledged_before_the_backup_and_goes_on_as_a_new_log(self):
+        before = [onboard(self.server, n, 1 + n % 6) for n in range(8)]
+        states = [session.state() for session in before]
+        stop, after = threading.Event(), []
+        talking = threading.Thread(target=lambda: [after.append(onboard(self.server, n)) for n in range(100, 1000) if not stop.is_set()])
+        talking.start()
+        try:
+            wait_until(lambda: len(after) >= 1, "somebody talks")
+            self.server.ctl("backup", str(self.backup))
+            seen = len(after)
+            wait_until(lambda: len(after) >= seen + 3, "the talk went on")
+        finally:
+            stop.set()
+            talking.join()
+        fold.assert_follows(self.server, self.database.url)
+        cursor = json.loads([line for line in self.server.ctl("events", "export").stdout.splitlines() if '"cursor"' in line][-1])["cursor"]
+        lost = after[-1]
+        self.server.kill()
+
+        refused = Moved.of(self.server)
+        self.addCleanup(refused.close)
+        told = refused.ctl("--set", f"postgres.url={self.database.url}", "restore", str(self.backup), check=False)
+        self.assertEqual((told.returncode, refused.data.exists()), (2, False), told.stderr)
+        self.assertIn("--reset-read-models", told.stderr)
+        new = self.restored("--reset-read-models")
+        self.assertEqual(new.ctl("events", "verify").returncode, 0)
+        new.start()
+        for session, state in zip(before, states):
+            session.server = new
+            self.assertEqual(session.state(), state, "what was acknowledged before the back-up is there, and its token is good")
+        lost.server = new
+        self.assertEqual(new.request("GET", lost.path, headers=lost.authorization).status, 404, "what came after it is gone")
+        before[0].told("ben@example.com")
+        onboard(new, 77)
+        fold.assert_follows(new, self.database.url)
+        self.assertEqual(new.ctl("events", "export", "--after", cursor, check=False).returncode, 2, "a cursor of the lost log must fit nowhere")
+        ids = {json.loads(line)["source"] for line in new.ctl("events", "export").stdout.splitlines()}
+        self.assertEqual(len(ids), 1)
+        self.assertNotIn(json.loads((self.backup / "manifest.json").read_text())["log_id"], ids.pop())
+        self.assertEqual(new.ctl("doctor", check=False).returncode, 0)
+
+    def test_a_move_to_another_machine_keeps_log_cursors_and_read_models(self):
+        session = onboard(self.server, 1, 3)
+        fold.assert_follows(self.server, self.database.url)
+        lines = self.server.ctl("events", "export").stdout.splitlines()
+        cursor = json.loads([line for line in lines if '"cursor"' in line][-1])["cursor"]
+        self.assertEqual(self.server.terminate(), 0)
+        self.server.ctl("backup", str(self.backup))
+        new = self.restored("--same-log")
+        new.start()
+        session.server = new
+        session.told("I'm a nurse")
+        rest = new.ctl("events", "export", "--after", cursor).stdout.splitlines()
+        self.assertTrue(rest)
+        self.assertEqual(len(rest) + len(lines), len(new.ctl("events", "export").stdout.splitlines()))
+        fold.assert_follows(new, self.database.url)
+
+    def test_what_was_written_after_the_backup_forbids_going_on_as_the_same_log(self):
+        onboard(self.server, 1, 1)
+        self.server.ctl("backup", str(self.backup))
+        onboard(self.server, 2, 3)
+        fold.assert_follows(self.server, self.database.url)
+        self.server.terminate()
+        new = Moved.of(self.server)
+        self.addCleanup(new.close)
+        told = new.ctl("--set", f"postgres.url={self.database.url}", "restore", "--same-log", str(self.backup), check=False)
+        self.assertEqual(told.returncode, 2)
+        self.assertIn("does not have", told.stderr)
+
+    def test_nothing_is_overwritten_and_nothing_doubtful_is_restored(self):
+        onboard(self.server, 1, 2)
+        self.server.ctl("backup", "--without-secrets", str(self.backup))
+        self.assertFalse((self.backup / "secrets").exists())
+        self.assertEqual(subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=self.backup).returncode, 0)
+        self.assertEqual(self.server.ctl("backup", str(self.backup), check=False).returncode, 2)
+        self.assertEqual(self.server.ctl("restore", str(self.backup), check=False).returncode, 2)
+
+        def refuses(*options: str, says: str, code: int, folder=None):
+            new = Server()
+            self.addCleanup(new.close)
+            told = new.ctl("restore", *options, str(folder or self.backup), check=False)
+            self.assertEqual(told.returncode, code, told.stderr)
+            self.assertIn(says, told.stderr)
+            self.assertFalse((new.data / "log").exists() or (new.data / "keys.db").exists())
+        refuses(says="--secrets", code=2)
+        stranger = Server()
+        self.addCleanup(stranger.close)
+        stranger.start()
+        stranger.terminate()
+        refuses("--secrets", str(stranger.data), says="another installation's", code=2)
+        refuses(says="no whole back-up", code=3, folder=self.folder)
+        running = self.server.ctl("restore", "--secrets", str(self.server.data), str(self.backup), check=False)
+        self.assertEqual(running.returncode, 2)
+        good = Server()
+        self.addCleanup(good.close)
+        good.ctl("restore", "--secrets", str(self.server.data), str(self.backup))
+        again = good.ctl("restore", "--secrets", str(self.server.data), str(self.backup), check=False)
+        self.assertEqual(again.returncode, 2)
+        self.assertIn("overwrites nothing", again.stderr)
+        for name in ("events.db", "keys.db", "manifest.json"):
+            raw = bytearray((self.backup / name).read_bytes())
+            raw[len(raw) // 2] ^= 1
+            (self.backup / name).write_bytes(raw)
+            refuses("--secrets", str(self.server.data), says=name, code=5)
+            raw[len(raw) // 2] ^= 1
+            (self.backup / name).write_bytes(raw)
+
+
+class Doctor(WithDatabase):
+    def look(self, *options: str) -> tuple[int, dict[str, dict]]:
+        done = self.server.ctl("--set", f"postgres.url={self.database.url}", *options, "doctor", "--json", check=False)
+        told = json.loads(done.stdout)
+        return done.returncode, {check["part"]: check for check in told["checks"]}
+
+    def fails(self, part: str, says: str, *options: str) -> None:
+        code, checks = self.look(*options)
+        self.assertEqual((code, checks[part]["status"]), (1, "fail"), checks)
+        self.assertIn(says, checks[part]["says"])
+        self.assertTrue(checks[part]["to_do"])
+
+    def test_says_what_is_wrong_and_what_to_do(self):
+        onboard(self.server, 1)
+        fold.assert_follows(self.server, self.database.url)
+        done = self.server.ctl("doctor", "--json", check=False)
+        checks = {check["part"]: check for check in json.loads(done.stdout)["checks"]}
+        for part in ("configuration", "data folder", "log", "clock", "keys", "PostgreSQL", "migrations", "read models", "server"):
+            self.assertEqual(checks[part]["status"], "ok", checks[part])
+        self.assertIn("ready", self.server.ctl("doctor", check=False).stdout)
+        data = self.server.data
+        (data / "operator.key").chmod(0o644)
+        self.fails("data folder", "operator.key can be read by others")
+        (data / "operator.key").chmod(0o600)
+        self.server.terminate()
+        self.fails("PostgreSQL", "", "--set", "postgres.url=postgresql:///none?host=/nowhere")
+        self.fails("ports", "http.admin_listen", "--set", "http.admin_listen=192.0.2.1:80")
+        other = Database()
+        self.addCleanup(other.close)
+        stranger = Server(postgres_url=other.url)
+        self.addCleanup(stranger.close)
+        stranger.start()
+        onboard(stranger, 2, 1)
+        fold.assert_follows(stranger, other.url)
+        stranger.kill()
+        self.fails("read models", "belong to log", "--set", f"postgres.url={other.url}")
+        self.database.query("UPDATE projection_checkpoints SET sequence = 1000000 WHERE projection = 'usage' AND partition = 3")
+        self.fails("read models", "beyond the end")
+        self.database.query("UPDATE schema_migrations SET checksum = 'x' WHERE number = 2")
+        self.fails("migrations", "was edited")
+        head = data / "log/events.db.head"
+        head.rename(data / "head")
+        self.fails("log", "head file")
+        (data / "head").rename(head)
+        (data / "master.key").rename(data / "lost")
+        self.fails("keys", "master.key is missing")
+        (data / "lost").rename(data / "master.key")
+        (data / "onboard.toml").write_text("[http]\nlisten = 7\nnonsense = 1\n")
+        (data / "onboard.toml").chmod(0o600)
+        code, checks = self.look()
+        self.assertEqual((code, checks["configuration"]["status"]), (1, "fail"))
+
+
+if __name__ == "__main__":
+    unittest.main()
