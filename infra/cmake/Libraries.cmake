@@ -19,6 +19,7 @@ endfunction()
 
 onboarding_pkg(sodium libsodium)
 onboarding_pkg(sqlite sqlite3)
+onboarding_pkg(rdkafka rdkafka)
 onboarding_pkg(curl libcurl)
 onboarding_pkg(zstd libzstd)
 onboarding_pkg(pqxx libpqxx)

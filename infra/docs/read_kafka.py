@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""Reads an onboarding log from Kafka: every event that counts, one JSON line each; void messages are skipped (FORMAT.md, "Kafka log").
+
+    python3 read_kafka.py BROKERS TOPIC        (needs kafka-python, read_kafka.requirements.txt)
+
+A reader that goes on where it stopped keeps (offset, epoch, claim, sequence) of each partition; this one begins at the beginning.
+"""
+import json
+import re
+import sys
+
+from kafka import KafkaConsumer, TopicPartition
+
+ID, NUMBER = re.compile(r"(?!0{32})[0-9a-f]{32}"), re.compile(r"0|-?[1-9][0-9]{0,19}")
+HEADERS = {
+    "claim": {"claim": ID, "epoch": NUMBER},
+    "events": {"claim": ID, "record": ID, "sequence": NUMBER, "version": NUMBER, "count": NUMBER, "flags": NUMBER, "due": NUMBER, "time": NUMBER},
+    "barrier": {"claim": ID, "record": ID},
+    "release": {"claim": ID},
+}
+
+
+def entry_of(message):
+    """The headers that its kind asks for, or None when one is missing, doubled or of another form."""
+    found = [(name, (value or b"").decode("latin-1")) for name, value in message.headers]
+    kinds = [value for name, value in found if name == "kind"]
+    if len(kinds) != 1 or kinds[0] not in HEADERS:
+        return None
+    entry = {"kind": kinds[0]}
+    for name, form in HEADERS[kinds[0]].items():
+        values = [value for header, value in found if header == name]
+        if len(values) != 1 or not form.fullmatch(values[0]):
+            return None
+        entry[name] = values[0] if form is ID else int(values[0])
+    if entry["kind"] == "events" and (entry["count"] < 1 or not 0 <= entry["flags"] <= 3 or not 1 <= len(message.key or b"") <= 200):
+        return None
+    return entry
+
+
+class Partition:
+    def __init__(self):
+        self.offset, self.epoch, self.claim, self.sequence = -1, 0, None, 0
+
+    def counts(self, message):
+        assert message.offset == self.offset + 1, "a message is missing"
+        self.offset, entry = message.offset, entry_of(message)
+        if entry is None:
+            return None
+        if entry["kind"] == "claim" and entry["epoch"] == self.epoch + 1:
+            self.epoch, self.claim = entry["epoch"], entry["claim"]
+        elif entry["kind"] == "release" and entry["claim"] == self.claim:
+            self.claim = None
+        elif entry["kind"] == "events" and entry["claim"] == self.claim and entry["sequence"] == self.sequence + 1:
+            self.sequence += entry["count"]
+            return entry
+        return None
+
+
+def main(brokers, topic):
+    consumer = KafkaConsumer(bootstrap_servers=brokers.split(","), enable_auto_commit=False, consumer_timeout_ms=2000)
+    places = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or sys.exit(f"there is no topic {topic}"))]
+    consumer.assign(places)
+    consumer.seek_to_beginning(*places)
+    ends, read = consumer.end_offsets(places), {place: Partition() for place in places}
+    while any(read[place].offset + 1 < ends[place] for place in places):
+        message = next(consumer)
+        entry = read[TopicPartition(topic, message.partition)].counts(message)
+        for n, event in enumerate(json.loads(message.value)["events"] if entry else ()):
+            print(json.dumps({"partition": message.partition, "sequence": entry["sequence"] + n, "stream": message.key.decode(), "version": entry["version"] + n, **event}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:]) if len(sys.argv) == 3 else sys.exit(__doc__)
