@@ -254,7 +254,9 @@ double FairQueue::Ahead::more(const OfPlan& plan, double within_s) const {
 
 double FairQueue::Ahead::turns(std::chrono::nanoseconds within) const {
   const auto s = std::chrono::duration<double>(within).count();
-  const auto own = static_cast<double>(own_.now) + more(own_, s);
+  // Of those who come back, as many as it may well be: a promise that is kept is worth more than one that is right on average.
+  const auto back = more(own_, s);
+  const auto own = static_cast<double>(own_.now) + back + std::sqrt(back);
   auto total = static_cast<double>(more_urgent_) + own;
   for (const auto& other : others_)
     total += std::min(static_cast<double>(other.now) + more(other, s), std::ceil((own + 1) * other.ratio));

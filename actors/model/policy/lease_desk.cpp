@@ -13,7 +13,7 @@ constexpr std::chrono::minutes kSoon{5};
 constexpr std::chrono::milliseconds kFirstHold{1'000}, kLongestHold{60'000};
 // Before anything was learned of a provider.
 constexpr std::chrono::milliseconds kSupposedLatency{1'000};
-constexpr Cost kSupposedCost{1'000, 100, 400, 0};
+constexpr double kSupposedOutput = 100;
 // A newcomer's forecast stands so long, and while the queue is as long within a twentieth: it is asked for with every call.
 constexpr std::chrono::milliseconds kForecastFor{100};
 
@@ -77,6 +77,8 @@ ProviderSet LeaseDesk::usable(Instant now) const {
 
 LeaseDesk::Ticket LeaseDesk::ask(const LeaseRequest& request, Instant now) {
   const auto ticket = next_ticket_++;
+  asked_input_.learn(request.input_tokens);
+  asked_cap_.learn(request.output_tokens);
   if ((usable(now) & ~request.exclude) == 0) {
     deny(ticket, LeaseStatus::no_provider);
     return ticket;
@@ -505,6 +507,17 @@ void LeaseDesk::set_prices(std::uint32_t provider, std::string_view model, std::
     if (lane.provider == provider && lane.model == model) lane.input_price = input, lane.output_price = output;
 }
 
+// Until enough of its calls are known, what was asked for lately.
+Cost LeaseDesk::usual_cost(const Lane& lane) const {
+  const auto whole = [](double tokens) { return static_cast<std::int64_t>(std::max(tokens, 1.0)); };
+  Cost c;
+  c.input_tokens = whole(lane.input.known() ? lane.input.mean() : asked_input_.mean());
+  c.output_tokens = whole(lane.output.known() ? lane.output.mean() : std::min(asked_cap_.mean(), kSupposedOutput));
+  c.output_cap = whole(asked_cap_.mean());
+  c.nanodollars = (c.input_tokens * lane.input_price + c.output_tokens * lane.output_price) / 1'000;
+  return c;
+}
+
 std::chrono::nanoseconds LeaseDesk::forecast(const FairQueue::Ahead& ahead, std::uint32_t plan, Instant now) {
   struct Source {
     Lane* lane;
@@ -516,11 +529,8 @@ std::chrono::nanoseconds LeaseDesk::forecast(const FairQueue::Ahead& ahead, std:
   for (std::uint32_t p = 0; p < desks_.size(); ++p) {
     if (!settings_[p].enabled) continue;
     auto& lane = lanes_[lane_of_[plan][p]];
-    Source s{&lane, kSupposedCost, kSupposedLatency, std::chrono::nanoseconds(0)};
-    if (lane.input.known()) s.cost.input_tokens = static_cast<std::int64_t>(lane.input.mean());
-    if (lane.output.known()) s.cost.output_tokens = static_cast<std::int64_t>(lane.output.mean());
+    Source s{&lane, usual_cost(lane), kSupposedLatency, std::chrono::nanoseconds(0)};
     if (lane.latency_ms.known()) s.latency = std::chrono::nanoseconds(static_cast<std::int64_t>(lane.latency_ms.mean() * 1e6));
-    s.cost.nanodollars = (s.cost.input_tokens * lane.input_price + s.cost.output_tokens * lane.output_price) / 1'000;
     if (!desks_[p].breaker.closed())
       s.closed_for = std::max<std::chrono::nanoseconds>(desks_[p].breaker.open_until() - now, s.closed_for);
     latency_ms = std::max(latency_ms, std::chrono::duration<double, std::milli>(s.latency).count());
@@ -569,11 +579,8 @@ void LeaseDesk::weigh(Instant now) {
   std::vector<std::uint32_t> weights;
   std::vector<std::int64_t> prices;
   for (std::uint32_t p = 0; p < settings_.size(); ++p) {
-    const auto& lane = lanes_[p];
     weights.push_back(settings_[p].weight);
-    const auto input = lane.input.known() ? static_cast<std::int64_t>(lane.input.mean()) : kSupposedCost.input_tokens;
-    const auto output = lane.output.known() ? static_cast<std::int64_t>(lane.output.mean()) : kSupposedCost.output_tokens;
-    prices.push_back((input * lane.input_price + output * lane.output_price) / 1'000);
+    prices.push_back(usual_cost(lanes_[p]).nanodollars);
   }
   const auto pressure = queue_.size() == 0 ? 0.0 : spike_pressure(newcomer(now).eta);
   routing_.set_weights(weights_in_force(weights, prices, pressure));

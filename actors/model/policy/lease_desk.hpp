@@ -158,6 +158,7 @@ class LeaseDesk {
   void apply_limits(Lane&, Instant now);
   ProviderSet usable(Instant now) const;
   Cost estimate(const Lane&, const LeaseRequest&) const;
+  Cost usual_cost(const Lane&) const;
   Instant admits_at(Lane&, const LeaseRequest&, Instant now);
   void deny(Ticket, LeaseStatus);
   void leave(Ticket, LeaseStatus, Instant now);
@@ -185,6 +186,7 @@ class LeaseDesk {
   QueueModeSwitch queue_mode_;
   Forecast forecast_;
   Estimates estimates_;
+  Moments asked_input_, asked_cap_;
   std::size_t max_waiting_;
   AllowedOf allowed_;  // empty: every limit is this server's own
   Ticket next_ticket_ = 1;
