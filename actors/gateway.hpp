@@ -97,6 +97,12 @@ struct ResumeAnswer {
   std::string token;
 };
 
+/// Whose sessions: one person's, or those of all who ever went by a client's user_id.
+struct PersonSelector {
+  std::string user_id;   // the client's
+  std::string user_key;  // SessionSnapshot::user_key; empty: all by user_id
+};
+
 /// Somebody who looks on while a session goes on. Called on actors' and model clients' threads; must not block.
 class SessionWatcher {
  public:
@@ -130,6 +136,12 @@ class Gateway {
   /// A fresh token, the old one void.
   virtual void resume(RequestContext, std::string session_id, std::optional<std::uint32_t> token_generation,
                       Done<ResumeAnswer>) = 0;
+
+  /// The ids of a person's sessions, oldest first, from the log; those of the erased are among them, and look unknown.
+  virtual void sessions_of(PersonSelector, Done<std::vector<std::string>>) = 0;
+  /// Forgets a person: each of their sessions is told, then their sealing keys go, and only then `done` gets how many sessions there
+  /// were; 0: none. An erasure that was cut off is finished at the next start, or when it is asked for again.
+  virtual void erase_person(RequestContext, PersonSelector, Done<std::uint32_t>) = 0;
 
   /// Stop taking new work; `done` when every accepted request was answered (or refused as draining).
   virtual void drain(std::function<void()> done) = 0;

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <vector>
 
@@ -47,8 +48,9 @@ struct RuntimeOptions {
   const domain::FlowCatalog* flows = nullptr;  // session::FlowRegistry (actors/session/flow_registry.hpp)
   prometheus::Registry* metrics = nullptr;
   SessionSettings sessions;
-  model::SupervisorOptions model;  // clock, random and metrics are filled in by the runtime where they are null
-  unsigned threads = 0;            // of the scheduler; 0: one a core, at least 2
+  model::SupervisorOptions model;       // clock, random and metrics are filled in by the runtime where they are null
+  unsigned threads = 0;                 // of the scheduler; 0: one a core, at least 2
+  std::filesystem::path erasures = {};  // a folder: erasures that have begun, so that they are finished; empty: a memory log's
 };
 
 /// Counters for health and benchmarks; each is a moment's value.

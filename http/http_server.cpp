@@ -121,7 +121,7 @@ class OnboardingServer final : public HttpServer {
     response.with("Access-Control-Expose-Headers",
                   "Location, Retry-After, ETag, X-Request-Id, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset");
     if (request.method != Method::options) return;
-    response.with("Access-Control-Allow-Methods", "GET, POST");
+    response.with("Access-Control-Allow-Methods", "GET, POST, DELETE");
     response.with("Access-Control-Allow-Headers",
                   "Authorization, Content-Type, Idempotency-Key, If-None-Match, Prefer, Traceparent, X-Request-Id");
     response.with("Access-Control-Max-Age", "600");

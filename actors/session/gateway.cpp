@@ -4,6 +4,7 @@
 
 #include "actors/model/supervisor.hpp"
 #include "actors/session/environment.hpp"
+#include "actors/session/erasure.hpp"
 
 namespace onboarding::session {
 
@@ -35,6 +36,9 @@ class HostedGateway final : public SessionGateway {
     hosts_.reserve(partitions);
     for (std::uint32_t partition = 0; partition < partitions; ++partition)
       hosts_.push_back(spawn_host(system, environment_, partition));
+    for (Person& person : erasures_begun(environment_->options.erasures)) {
+      if (person.partition < partitions) erase({}, std::move(person), [](const result<std::uint32_t>&) {});
+    }
   }
 
   ~HostedGateway() override { stop(); }
@@ -129,6 +133,23 @@ class HostedGateway final : public SessionGateway {
       dispatch({std::move(session_id), 0, std::move(context), token_generation, false, {}, ResumeJob{std::move(*reply)}});
   }
 
+  void sessions_of(PersonSelector who, Done<std::vector<std::string>> done) override {
+    auto admitted = admit(std::move(done));
+    if (!admitted) return;
+    environment_->callbacks.begin();
+    environment_->options.offload([environment = environment_, person = person_of(who),
+                                   reply = std::make_shared<Reply<std::vector<std::string>>>(std::move(*admitted))] {
+      auto found = streams_of(*environment->options.log, person);
+      if (found) (*reply)(std::move(found->sessions));
+      else (*reply)(failure(make_error_code(GatewayErrc::not_writable)));
+      environment->callbacks.end();
+    });
+  }
+
+  void erase_person(RequestContext context, PersonSelector who, Done<std::uint32_t> done) override {
+    erase(std::move(context), person_of(who), std::move(done));
+  }
+
   void drain(std::function<void()> done) override { environment_->admission->close(std::move(done)); }
   bool draining() const override { return environment_->admission->closed(); }
 
@@ -153,6 +174,17 @@ class HostedGateway final : public SessionGateway {
   void wait_for_callbacks() const override { environment_->callbacks.wait_for_none(); }
 
  private:
+  Person person_of(const PersonSelector& who) const {
+    std::string blinded = environment_->options.secrets->blinded_user_id(who.user_id);
+    const auto partition = partition_of_user(blinded, static_cast<std::uint32_t>(hosts_.size()));
+    return {partition, who.user_key, who.user_key.empty() ? std::move(blinded) : std::string()};
+  }
+
+  void erase(RequestContext context, Person person, Done<std::uint32_t> done) {
+    if (auto reply = admit(std::move(done)))
+      begin_erasure(environment_, hosts_[person.partition], std::move(context), std::move(person), std::move(*reply));
+  }
+
   /// The way back to a caller who was let in; the others were told why not.
   template <class T>
   std::optional<Reply<T>> admit(Done<T> done) {

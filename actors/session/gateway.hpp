@@ -5,6 +5,7 @@
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
 
+#include <filesystem>
 #include <functional>
 #include <memory>
 
@@ -29,6 +30,7 @@ struct GatewayOptions {
   caf::actor supervisor;  // answers (extract_atom, RequestPtr): actors/model/supervisor.hpp
   Offload offload;
   std::shared_ptr<const model::QueueBoard> queue = {};  // may be null: nobody is queued but by wish or by slowness
+  std::filesystem::path erasures = {};  // where erasures that have begun are noted, so that they are finished; empty: nowhere
 };
 
 /// A gateway with its partition hosts. Destroying it ends the hosts and their sessions.

@@ -15,6 +15,7 @@
 
 #include "actors/gateway.hpp"
 #include "actors/session/admission.hpp"
+#include "actors/session/person.hpp"
 #include "events/codec/codec.hpp"
 #include "events/log/event_log.hpp"
 #include "events/privacy/key_store.hpp"
@@ -48,6 +49,11 @@ struct WatchJob {
 struct ResumeJob {
   Reply<ResumeAnswer> reply;
 };
+/// Answers the user key of a person who was just forgotten, unknown_session when the session is not theirs or was erased before.
+struct EraseJob {
+  Person person;
+  Reply<std::string> reply;
+};
 
 struct Job {
   std::string session_id;
@@ -56,13 +62,20 @@ struct Job {
   std::optional<std::uint32_t> token_generation;  // nullopt: the caller has another right
   bool certainly_new = false;                     // a start whose session id is random: nothing to read
   caf::actor_clock::time_point due{};             // when the client must have an answer; set by the session
-  std::variant<StartJob, MessageJob, ReadJob, ReadTurnJob, WatchJob, ResumeJob> what;
+  std::variant<StartJob, MessageJob, ReadJob, ReadTurnJob, WatchJob, ResumeJob, EraseJob> what;
 
   void refuse(GatewayErrc why) {
     std::visit([&](auto& job) { job.reply(failure(make_error_code(why))); }, what);
   }
 };
 using JobPtr = std::shared_ptr<Job>;
+
+/// While a person is forgotten, none of their sessions begins. `begun` gets the ids of the partition's sessions in memory.
+struct Forgetting {
+  Person person;
+  std::function<void(std::vector<std::string>)> begun;
+};
+using ForgettingPtr = std::shared_ptr<Forgetting>;
 
 // ---- a session read back from the log
 
@@ -100,12 +113,15 @@ using unreadable_atom = caf::atom_constant<caf::atom("unreadable")>;  // it coul
 using passivate_atom = caf::atom_constant<caf::atom("passivate")>;    // it would like to go
 using stay_atom = caf::atom_constant<caf::atom("stay")>;              // it changed its mind
 using gone_atom = caf::atom_constant<caf::atom("gone")>;              // it wrote its last
+using forget_atom = caf::atom_constant<caf::atom("forget")>;          // a person
+using forgotten_atom = caf::atom_constant<caf::atom("forgotten")>;    // it is done, or was given up
 using poll_atom = caf::atom_constant<caf::atom("poll")>;
 using found_atom = caf::atom_constant<caf::atom("found")>;
 
 }  // namespace onboarding::session
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::session::JobPtr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::session::ForgettingPtr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::session::LoadResultPtr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::session::IndexFindingsPtr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::log::AppendOutcome)

@@ -52,6 +52,13 @@ class PartitionHost : public caf::event_based_actor {
         [this](passivate_atom, const std::string& id) { let_go(id); },
         [this](stay_atom, const std::string& id) { keep(id); },
         [this](gone_atom, const std::string& id) { forget(id); },
+        [this](forget_atom, const ForgettingPtr& forgetting) {
+          forgetting_.push_back(forgetting);
+          std::vector<std::string> here;
+          for (const auto& [id, entry] : sessions_) here.push_back(id);
+          forgetting->begun(std::move(here));
+        },
+        [this](forgotten_atom, const ForgettingPtr& forgetting) { std::erase(forgetting_, forgetting); },
         [this](poll_atom) { look_at_index(); },
         [this](found_atom, const IndexFindingsPtr& found) { take_findings(*found); },
     };
@@ -74,6 +81,10 @@ class PartitionHost : public caf::event_based_actor {
   // ---- requests
 
   void route(const JobPtr& job) {
+    if (const auto* start = std::get_if<StartJob>(&job->what)) {
+      for (const ForgettingPtr& forgetting : forgetting_)
+        if (forgetting->person.is(start->user_key, start->blinded_user_id)) return job->refuse(GatewayErrc::overloaded);
+    }
     const auto found = sessions_.find(job->session_id);
     if (found == sessions_.end()) return bring_up(job->session_id, job);
     Entry& entry = found->second;
@@ -229,6 +240,7 @@ class PartitionHost : public caf::event_based_actor {
   std::size_t reading_ = 0;
   std::unordered_map<std::string, Entry> sessions_;
   std::deque<std::string> waiting_;
+  std::vector<ForgettingPtr> forgetting_;
   std::unordered_map<std::string, Time> quarantined_;  // could not be read lately
 };
 

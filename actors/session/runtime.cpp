@@ -50,7 +50,7 @@ class Clerk {
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<std::function<void()>> work_;  // at most one a partition: each host waits for its answer
+  std::deque<std::function<void()>> work_;  // at most one a partition and one an erasure: each waits for its answer
   bool ending_ = false;
   std::thread thread_;
 };
@@ -140,7 +140,7 @@ struct Runtime::Parts {
         gateway(session::make_gateway(
             system, {options.log, options.keys, options.secrets, options.clock, options.random, options.flows, options.metrics,
                      options.sessions, supervisor, [this](std::function<void()> work) { clerk(std::move(work)); },
-                     model_options.board})) {}
+                     model_options.board, options.erasures})) {}
 
   ~Parts() {
     gateway->stop();

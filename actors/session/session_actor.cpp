@@ -280,6 +280,9 @@ class SessionActor : public caf::event_based_actor {
   void begin(Step step) {
     if (step.job) {
       const bool starts = std::holds_alternative<StartJob>(step.job->what);
+      if (const auto* erase = std::get_if<EraseJob>(&step.job->what);
+          erase && !erase->person.is(meta_.user, meta_.blinded_user_id))
+        return step.job->refuse(GatewayErrc::unknown_session);
       if (const auto refusal = may_not(*step.job); refusal && !starts) return step.job->refuse(*refusal);
     }
     auto command = command_of(step);
@@ -317,6 +320,7 @@ class SessionActor : public caf::event_based_actor {
       if (planted(Plant::repeat_without_key)) command.idempotency_key_hash.clear();
       return command;
     }
+    if (std::holds_alternative<EraseJob>(job.what)) return domain::EraseUser{};
     const std::uint32_t generation = state_->token_generation + 1;
     return domain::IssueToken{generation,
                               privacy::sha256_hex(environment_->options.secrets->session_token(session_id_, generation))};
@@ -620,6 +624,11 @@ class SessionActor : public caf::event_based_actor {
     if (auto* resume = std::get_if<ResumeJob>(&job->what))
       return resume->reply(
           ResumeAnswer{snapshot(), environment_->options.secrets->session_token(session_id_, state_->token_generation)});
+    if (auto* erase = std::get_if<EraseJob>(&job->what)) {
+      // Whoever still waits has nobody to be answered for.
+      while (!waiters_.empty()) take_waiter(0).job->refuse(GatewayErrc::unknown_session);
+      return erase->reply(meta_.user);
+    }
     const MessageJob& message = std::get<MessageJob>(job->what);
     const domain::Turn* turn = domain::find_turn(*state_, message.command.turn_id);
     if (!turn) turn = domain::find_turn_by_key(*state_, message.command.idempotency_key_hash);
@@ -870,10 +879,11 @@ class SessionActor : public caf::event_based_actor {
     else ask_to_leave();
   }
 
-  /// Nobody needs it in memory: there is no such session, or it came up only to do what the log asked for.
+  /// Nobody needs it in memory: there is no such session, its person was erased, or it came up only to do what the log asked for.
   void leave_if_needless() {
     if (!is_idle()) return;
-    if (for_the_log_ || state_->status == domain::SessionStatus::none) ask_to_leave();
+    const bool gone = state_->status == domain::SessionStatus::none || state_->status == domain::SessionStatus::erased;
+    if (for_the_log_ || gone) ask_to_leave();
   }
 
   void ask_to_leave() {

@@ -7,6 +7,7 @@
 
 #include "http/routes/api.hpp"
 #include "http/routes/body.hpp"
+#include "http/routes/session_json.hpp"
 #include "http/routes/write.hpp"
 
 namespace onboarding::http {
@@ -17,29 +18,6 @@ constexpr std::string_view word_characters = "abcdefghijklmnopqrstuvwxyzABCDEFGH
 const std::string sessions_path = "/api/onboarding/sessions";
 
 std::string session_path(std::string_view id) { return sessions_path + "/" + std::string(id); }
-
-void write_names(JsonWriter& w, std::string_view name, const std::vector<std::string>& names) {
-  write_key(w, name);
-  w.StartArray();
-  for (const auto& entry : names) write_string(w, entry);
-  w.EndArray();
-}
-
-/// Stored values are canonical: what is a number or a truth value there is one in JSON, too.
-void write_value(JsonWriter& w, const domain::FieldValue& value) {
-  const auto& text = value.canonical;
-  switch (value.type) {
-    case domain::FieldType::boolean: w.Bool(text == "true"); return;
-    case domain::FieldType::integer:
-    case domain::FieldType::number: w.RawValue(text.data(), text.size(), rapidjson::kNumberType); return;
-    default: write_string(w, text);
-  }
-}
-
-void write_place(JsonWriter& w, std::uint64_t version, Position position) {
-  write_member(w, "version", version);
-  write_member(w, "position", to_string(position));
-}
 
 /// The sentence for people that belongs to a refusal. Only its code is stored; the value's rule says the rest again.
 std::string reason_sentence(const domain::State& state, const domain::RejectedValue& rejected) {
@@ -124,29 +102,6 @@ Response waiting_response(std::string_view session_id, std::string_view turn_id,
   return response;
 }
 
-void write_session(JsonWriter& w, const SessionSnapshot& session) {
-  const auto& state = *session.state;
-  write_member(w, "session_id", session.session_id);
-  write_member(w, "user_id", state.user_id.text);
-  write_member(w, "status", domain::to_string(state.status));
-  write_member(w, "flow", state.flow->name);
-  write_key(w, "fields");
-  w.StartObject();
-  for (const auto& spec : state.flow->fields) {
-    const auto found = state.fields.find(spec.name);
-    if (found == state.fields.end() || !found->second.value) continue;
-    write_key(w, spec.name);
-    write_value(w, *found->second.value);
-  }
-  w.EndObject();
-  write_names(w, "missing", domain::missing_fields(state));
-  write_member(w, "is_complete", domain::is_complete(state));
-  write_place(w, state.version, session.position());
-  write_member(w, "created_at", codec::format_time(state.created_at));
-  write_member(w, "updated_at", codec::format_time(state.updated_at));
-  if (state.completed_at) write_member(w, "completed_at", codec::format_time(*state.completed_at));
-}
-
 /// The labels that a page needs to show a flow's fields, in its order.
 void write_labels(JsonWriter& w, const domain::Flow& flow) {
   write_key(w, "labels");
@@ -157,27 +112,6 @@ void write_labels(JsonWriter& w, const domain::Flow& flow) {
 
 // ---- the conversation
 
-struct Line {
-  std::string_view role;
-  const domain::Personal* text;
-  std::uint64_t version;
-  domain::Timestamp time;
-  std::string_view turn_id;
-};
-
-std::vector<Line> conversation(const domain::State& state) {
-  std::vector<Line> lines;
-  lines.reserve(state.turns.size() * 2 + 1);
-  lines.push_back({"assistant", &state.greeting, 1, state.created_at, {}});
-  for (const auto& turn : state.turns) {
-    lines.push_back({"user", &turn.text, turn.received_version, turn.received_at, turn.turn_id});
-    if (turn.replied_version != 0)
-      lines.push_back({"assistant", &turn.reply, turn.replied_version, turn.replied_at, turn.turn_id});
-  }
-  std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) { return a.version < b.version; });
-  return lines;
-}
-
 Response conversation_response(const SessionSnapshot& session, std::uint64_t after, std::uint64_t limit) {
   const auto lines = conversation(*session.state);
   auto at = std::find_if(lines.begin(), lines.end(), [after](const Line& line) { return line.version > after; });
@@ -186,13 +120,7 @@ Response conversation_response(const SessionSnapshot& session, std::uint64_t aft
     w.StartArray();
     std::uint64_t last = after;
     for (std::uint64_t n = 0; n < limit && at != lines.end(); ++n, ++at) {
-      w.StartObject();
-      write_member(w, "role", at->role);
-      write_member(w, "text", at->text->text);
-      write_member(w, "version", at->version);
-      write_member(w, "time", codec::format_time(at->time));
-      if (!at->turn_id.empty()) write_member(w, "turn_id", at->turn_id);
-      w.EndObject();
+      write_line(w, *at);
       last = at->version;
     }
     w.EndArray();

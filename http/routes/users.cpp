@@ -1,5 +1,8 @@
 // /api/users/{user_id}/…: what the read models know of a person, for that person or the client application.
+#include <algorithm>
+
 #include "http/routes/api.hpp"
+#include "http/routes/session_json.hpp"
 #include "http/routes/write.hpp"
 
 namespace onboarding::http {
@@ -113,6 +116,103 @@ void get_sessions(Api& api, const Responder& responder) {
            });
 }
 
+/// All that is known of a person, session by session, each written as it was read: from the log, so it is the newest.
+class PersonExport : public std::enable_shared_from_this<PersonExport> {
+ public:
+  PersonExport(Api& api, Responder responder, std::string user_id, std::vector<std::string> sessions)
+      : api_(api), responder_(std::move(responder)), user_id_(std::move(user_id)), sessions_(std::move(sessions)) {}
+
+  void next() {
+    if (at_ == sessions_.size()) return end();
+    if (body_ && body_->over()) return;
+    api_.ports.gateway.get_session(sessions_[at_++], std::nullopt, [self = shared_from_this()](result<SessionSnapshot> session) {
+      if (session) self->write(*session);
+      else if (session.error().code != make_error_code(GatewayErrc::unknown_session)) return self->fail(session.error());
+      self->next();  // who was erased is not there
+    });
+  }
+
+ private:
+  void write(const SessionSnapshot& session) {
+    const bool first = body_ == nullptr;
+    if (first) {
+      Response head;
+      head.with("Content-Disposition", "attachment; filename=\"my-data.json\"");
+      body_ = responder_->begin_stream(std::move(head), " ", std::chrono::seconds(15));
+      if (!body_) return;  // answered: HEAD, or no room
+      const auto opening = json_response(200, [&](JsonWriter& w) {
+        write_member(w, "user_id", user_id_);
+        write_member(w, "exported_at", codec::format_time(api_.ports.clock.now()));
+        write_key(w, "sessions");
+        w.StartArray();
+        w.EndArray();
+      });
+      body_->write(std::string_view(opening.body).substr(0, opening.body.size() - 2));  // before "]}"
+    }
+    const auto written = json_response(200, [&](JsonWriter& w) {
+      write_session(w, session);
+      write_key(w, "messages");
+      w.StartArray();
+      for (const Line& line : conversation(*session.state)) write_line(w, line);
+      w.EndArray();
+      write_objects(w, "refused_values", refused(*session.state), [&](const domain::RejectedValue* value) {
+        write_member(w, "field", value->field);
+        write_member(w, "value", value->value);
+        write_member(w, "code", value->reason);
+      });
+    });
+    body_->write((first ? "" : ",") + written.body);
+  }
+  static std::vector<const domain::RejectedValue*> refused(const domain::State& state) {
+    std::vector<const domain::RejectedValue*> values;
+    for (const auto& turn : state.turns)
+      for (const auto& value : turn.rejected) values.push_back(&value);
+    return values;
+  }
+  void fail(const Failure& why) {
+    if (body_) body_->end(false);
+    else responder_->fail(why);
+  }
+  void end() {
+    if (!body_) return responder_->fail(Errc::not_found);
+    body_->write("]}");
+    body_->end();
+  }
+
+  Api& api_;
+  const Responder responder_;
+  const std::string user_id_;
+  const std::vector<std::string> sessions_;
+  std::size_t at_ = 0;
+  std::shared_ptr<BodyStream> body_;  // once there is something to tell
+};
+
+void get_export(Api& api, const Responder& responder) {
+  for_user(api.authority, api.ports.gateway, responder, responder->request().parameters[0],
+           [&api, responder](const projections::UserSelector& user) {
+             api.ports.gateway.sessions_of(
+                 {user.user_id, user.user_key}, [&api, responder, user_id = user.user_id](auto sessions) {
+                   if (!sessions) return responder->fail(sessions.error());
+                   std::make_shared<PersonExport>(api, responder, user_id, std::move(*sessions))->next();
+                 });
+           });
+}
+
+void erase_user(Api& api, const Responder& responder) {
+  for_user(api.authority, api.ports.gateway, responder, responder->request().parameters[0],
+           [&api, responder](const projections::UserSelector& user) {
+             const RequestContext context{responder->request().request_id, responder->request().traceparent};
+             api.ports.gateway.erase_person(context, {user.user_id, user.user_key}, [responder](result<std::uint32_t> sessions) {
+               if (!sessions) return responder->fail(sessions.error());
+               if (*sessions == 0) return responder->fail(Errc::not_found);
+               responder->send(json_response(200, [&](JsonWriter& w) {
+                 write_member(w, "status", "erased");
+                 write_member(w, "sessions", *sessions);
+               }));
+             });
+           });
+}
+
 }  // namespace
 
 void add_user_routes(Router& router, Api& api) {
@@ -122,6 +222,11 @@ void add_user_routes(Router& router, Api& api) {
   router.add({.method = Method::get, .path = "/api/users/{user_id}/sessions", .handler = [&api](const Responder& r) {
                 get_sessions(api, r);
               }});
+  router.add({.method = Method::get, .path = "/api/users/{user_id}/export", .handler = [&api](const Responder& r) {
+                get_export(api, r);
+              }});
+  router.add(
+      {.method = Method::delete_, .path = "/api/users/{user_id}", .handler = [&api](const Responder& r) { erase_user(api, r); }});
 }
 
 }  // namespace onboarding::http

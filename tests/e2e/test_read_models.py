@@ -5,7 +5,7 @@ import sys
 import unittest
 
 import fold
-from harness import ROOT, WithDatabase, wait_until
+from harness import ROOT, Session, WithDatabase, wait_until
 from people import lines_of
 
 
@@ -31,15 +31,35 @@ class ReadModels(WithDatabase):
         late = self.server.begin(user_id="late@example.com", plan="pro")
         wait_until(lambda: half.state()["status"] == late.state()["status"] == "abandoned", "both sessions are abandoned")
         late.told("I'm Ben Brandt, ben@example.com")
+        # Two sessions of a person that the application vouches for, and one of somebody else who only uses the name.
+        key = {"Authorization": "Bearer " + self.server.operator_key()}
+        vouched = [self.server.request("POST", "/api/onboarding/sessions", {"user_id": "gone@example.com"}, key).json() for _ in range(2)]
+        namesake = self.server.begin(user_id="gone@example.com")
+        namesake.told("I'm Dan Duarte")
+        Session(self.server, vouched[0]).told("I'm Cleo Cole and my email is gone@example.com")
+        fold.assert_follows(self.server, self.database.url)
+        erased = self.server.request("DELETE", "/api/users/gone@example.com", headers=Session(self.server, vouched[1]).authorization)
+        self.assertEqual((erased.status, erased.json()["sessions"]), (200, 2), erased)
+        self.assertEqual(namesake.state()["fields"], {"full_name": "Dan Duarte"})
         expected = fold.assert_follows(self.server, self.database.url)
-        self.assertEqual(len(expected["users"]), 5)
+        self.assertEqual([row["erased"] for row in expected["onboarding_sessions"].values()].count(True), 2)
+        erased = self.server.request("DELETE", "/api/users/gone@example.com", headers=key)
+        self.assertEqual((erased.status, erased.json()["sessions"]), (200, 1), erased)
+        self.assertEqual(self.server.request("DELETE", "/api/users/gone@example.com", headers=key).status, 404)
+        self.assertEqual(self.server.request("GET", "/api/users/gone@example.com/export", headers=key).status, 404)
+        self.assertNotIn("gone@example.com", self.server.ctl("events", "export", "--open").stdout)
+        # Who comes back begins a new life.
+        back = self.server.request("POST", "/api/onboarding/sessions", {"user_id": "gone@example.com"}, key).json()
+        Session(self.server, back).told("I'm Cleo Cole")
+        expected = fold.assert_follows(self.server, self.database.url)
+        self.assertEqual(len(expected["users"]), 6)
         self.assertEqual(expected["onboarding_sessions"][half.id,]["status"], "abandoned")
         self.assertEqual(expected["onboarding_sessions"][late.id,]["status"], "active")
         self.assertEqual(expected["session_analytics"][late.id,]["resumes"], 1)
         self.assertEqual(expected["session_analytics"][done[0].id,]["fields_corrected"], 1)
         steps = sorted(expected["funnel"].items())
         self.assertEqual([row["name"] for _, row in steps], ["started"] + ["asked", "filled"] * 6 + ["completed"])
-        self.assertEqual((steps[0][1]["sessions"], steps[2][1]["sessions"], steps[-1][1]["sessions"]), (5, 5, 3))
+        self.assertEqual((steps[0][1]["sessions"], steps[2][1]["sessions"], steps[-1][1]["sessions"]), (9, 8, 3))
         self.every_query_of_the_document_runs()
         self.a_wrong_row_is_found(half.id)
 

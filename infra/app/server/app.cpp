@@ -242,6 +242,7 @@ result<void> App::Parts::start_runtime() {
   runtime_options.flows = flows.get();
   runtime_options.metrics = metrics.get();
   runtime_options.sessions = session_settings(c());
+  if (c().text("log.kind") != "memory") runtime_options.erasures = options.data / "erasures";
   runtime_options.model.offline_enabled = c().flag("model.offline.enabled");
   runtime_options.model.fallback_order = c().list("model.fallback_order");
   runtime_options.model.plans = std::move(*plans);

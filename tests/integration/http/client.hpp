@@ -81,6 +81,21 @@ class Client {
     received_.erase(0, length);
     return answer;
   }
+  /// The body of an answer that was written piece by piece, up to its end.
+  std::string hear_pieces() {
+    std::string body;
+    for (;;) {
+      const auto size = std::strtoul(hear_until("\r\n").c_str(), nullptr, 16);
+      if (size == 0) return body;
+      auto piece = hear_until("\r\n");
+      while (piece.size() < size + 2) {
+        const auto rest = hear_until("\r\n");
+        if (rest.empty()) return body;
+        piece += rest;
+      }
+      body += piece.substr(0, size);
+    }
+  }
   /// What comes next up to and with `end`, as it stands on the wire; empty when it does not come.
   std::string hear_until(std::string_view end, int deadline_ms = 10'000) {
     Answer ignored;

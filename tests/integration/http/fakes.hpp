@@ -142,6 +142,23 @@ class FakeGateway final : public Gateway {
     done(std::move(answer));
   }
 
+  void sessions_of(PersonSelector who, Done<std::vector<std::string>> done) override {
+    std::vector<std::string> ids;
+    {
+      const std::lock_guard lock(mutex_);
+      for (const auto& [id, session] : sessions_)
+        if (who.user_key.empty() ? session.state.user_id.text == who.user_id : session.user_key == who.user_key)
+          ids.push_back(id);
+    }
+    done(std::move(ids));
+  }
+  void erase_person(RequestContext, PersonSelector who, Done<std::uint32_t> done) override {
+    sessions_of(std::move(who), [&](const result<std::vector<std::string>>& ids) {
+      const std::lock_guard lock(mutex_);
+      for (const auto& id : *ids) sessions_.erase(id);
+      done(static_cast<std::uint32_t>(ids->size()));
+    });
+  }
   void drain(std::function<void()> done) override { done(); }
   bool draining() const override { return false; }
 

@@ -377,7 +377,9 @@ TEST_F(HttpServerTest, every_id_bearing_route_refuses_strangers_and_forgeries) {
                                                                 {"GET", base + "/turns/trn_1"},
                                                                 {"POST", base + "/resume"},
                                                                 {"GET", "/api/users/ann/profile"},
-                                                                {"GET", "/api/users/ann/sessions"}};
+                                                                {"GET", "/api/users/ann/sessions"},
+                                                                {"GET", "/api/users/ann/export"},
+                                                                {"DELETE", "/api/users/ann"}};
   for (const auto& [method, path] : routes) {
     const std::string body = path.ends_with("/messages") && method == "POST" ? R"({"message":"x"})" : "";
     const auto none = ask(request(method, path, body));
@@ -411,6 +413,33 @@ TEST_F(HttpServerTest, a_profile_has_an_etag_and_reads_your_writes) {
   const auto down = ask(request("GET", "/api/users/ann/profile", {}, bearer(ann.token)));
   EXPECT_EQ(down.status, 503);
   EXPECT_EQ(down.headers.count("retry-after"), 1u);
+}
+
+TEST_F(HttpServerTest, a_person_takes_all_that_is_known_along_and_is_forgotten) {
+  const auto ann = start("ann"), other = start("ann"), bob = start("bob");
+  ask(request("POST", "/api/onboarding/sessions/" + ann.id + "/messages", R"({"message":"bad address"})", bearer(ann.token)));
+  const auto exported = [&](const std::string& credential) {
+    Client client(server->port());
+    client.say(request("GET", "/api/users/ann/export", {}, bearer(credential)));
+    auto answer = client.hear();
+    EXPECT_EQ(answer.status, 200) << answer.body;
+    answer.body = client.hear_pieces();
+    return answer;
+  };
+  const auto own = exported(ann.token);
+  ASSERT_EQ(json(own)["sessions"].Size(), 1u) << "nobody vouched for the other one: it may be anybody's";
+  EXPECT_STREQ(json(own)["sessions"][0]["session_id"].GetString(), ann.id.c_str());
+  EXPECT_EQ(json(own)["sessions"][0]["messages"].Size(), 3u);
+  EXPECT_STREQ(json(own)["sessions"][0]["fields"]["full_name"].GetString(), "Ann Lee");
+  EXPECT_STREQ(json(own)["sessions"][0]["refused_values"][0]["value"].GetString(), "nobody");
+  EXPECT_EQ(json(exported(operator_key))["sessions"].Size(), 2u);
+  EXPECT_EQ(ask(request("GET", "/api/users/nobody/export", {}, bearer(operator_key))).status, 404);
+  const auto erased = ask(request("DELETE", "/api/users/ann", {}, bearer(operator_key)));
+  ASSERT_EQ(erased.status, 200) << erased.body;
+  EXPECT_EQ(json(erased)["sessions"].GetInt(), 2);
+  EXPECT_EQ(ask(request("DELETE", "/api/users/ann", {}, bearer(operator_key))).status, 404);
+  EXPECT_EQ(ask(request("GET", "/api/onboarding/sessions/" + other.id, {}, bearer(other.token))).status, 404);
+  EXPECT_EQ(ask(request("GET", "/api/onboarding/sessions/" + bob.id, {}, bearer(bob.token))).status, 200);
 }
 
 TEST_F(HttpServerTest, figures_are_for_the_operator_on_the_admin_listener) {
@@ -547,7 +576,7 @@ TEST_F(HttpServerTest, the_document_and_the_routes_are_the_same_set) {
       EXPECT_NE(allowed.headers.at("allow").find(verb), std::string::npos) << verb << " " << target;
     }
   }
-  EXPECT_EQ(documented, 26u);
+  EXPECT_EQ(documented, 28u);
 }
 
 TEST_F(HttpServerTest, the_throttle_answers_429_with_when_to_come_back_and_spares_the_operator) {
@@ -842,6 +871,8 @@ TEST_F(HttpServerTest, a_handler_that_never_answers_is_answered_for) {
     void get_turn(std::string, std::uint32_t, std::string, Done<TurnAnswer>) override {}
     void watch(std::string, std::uint32_t, std::shared_ptr<SessionWatcher>, Done<SessionSnapshot>) override {}
     void resume(RequestContext, std::string, std::optional<std::uint32_t>, Done<ResumeAnswer>) override {}
+    void sessions_of(PersonSelector, Done<std::vector<std::string>>) override {}
+    void erase_person(RequestContext, PersonSelector, Done<std::uint32_t>) override {}
     void drain(std::function<void()>) override {}
     bool draining() const override { return false; }
   } forgetful;

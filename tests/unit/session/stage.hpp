@@ -48,8 +48,13 @@ struct Heard {
 
 class Stage {
  public:
-  explicit Stage(std::shared_ptr<log::MemoryStore> on = log::make_memory_store(1), SessionSettings with = {})
-      : store(std::move(on)), settings(with), system(config), log(store, log::MemoryLog::Mode::controlled) {
+  explicit Stage(std::shared_ptr<log::MemoryStore> on = log::make_memory_store(1), SessionSettings with = {},
+                 std::filesystem::path noted = {})
+      : store(std::move(on)),
+        settings(with),
+        erasures(std::move(noted)),
+        system(config),
+        log(store, log::MemoryLog::Mode::controlled) {
     // Spawned with an argument: without one, CAF 0.17 dereferences a null pointer to none (UBSan).
     model = system.spawn(
         [](caf::event_based_actor* self, Stage* stage) -> caf::behavior {
@@ -66,7 +71,7 @@ class Stage {
         },
         this);
     gateway = make_gateway(system, {&log, &keys, &secrets, &clock, &system_random(), &flows, &registry, settings, model,
-                                    [this](std::function<void()> work) { lookups.push_back(std::move(work)); }, board});
+                                    [this](std::function<void()> work) { lookups.push_back(std::move(work)); }, board, erasures});
     run();
   }
   ~Stage() {
@@ -161,6 +166,7 @@ class Stage {
 
   std::shared_ptr<log::MemoryStore> store;
   SessionSettings settings;
+  const std::filesystem::path erasures;
   StandingClock clock;
   privacy::MemoryKeyStore keys;
   const privacy::Secrets secrets = privacy::Secrets::from_bytes({});

@@ -1,0 +1,132 @@
+// A person is forgotten: by every session, by the key store, and also when the process dies in between.
+#include <gtest/gtest.h>
+
+#include "actors/session/erasure.hpp"
+#include "tests/unit/session/stage.hpp"
+
+namespace onboarding::session {
+namespace {
+
+class Erasing : public ::testing::Test {
+ protected:
+  void erase(Stage& stage, Heard<std::uint32_t>& heard, std::string user_key = {}) {
+    stage.gateway->erase_person({}, {"zoe", std::move(user_key)}, heard.ear());
+    stage.run();
+    stage.look_up();  // notes it
+    stage.look_up();  // looks for the sessions
+  }
+  /// The person's keys that are left.
+  static bool has_key(Stage& stage, const SessionSnapshot& session, const std::string& key_id) {
+    return stage.keys.find(session.user_key, key_id).has_value();
+  }
+  static std::string key_of(Stage& stage, const std::string& user_key) {
+    std::string id;
+    stage.keys.obtain(user_key, [&](result<privacy::SealingKeyPtr> key) { id = (*key)->id; });
+    return id;
+  }
+};
+
+TEST_F(Erasing, is_answered_when_every_session_was_told_and_no_key_is_left) {
+  Stage stage;
+  Heard<SessionSnapshot> before, after;
+  const std::string one = stage.started(), other = stage.started();
+  stage.look(one, before);
+  const std::string key = key_of(stage, before.only().user_key);
+  Heard<TurnAnswer> waiting;
+  stage.say(one, "I am Zoe", waiting);
+  stage.append();
+  Heard<std::uint32_t> erased;
+  erase(stage, erased);
+  stage.append();
+  EXPECT_EQ(waiting.error(), make_error_code(GatewayErrc::unknown_session)) << "whoever still waits is let go";
+  EXPECT_TRUE(erased.nothing());
+  EXPECT_TRUE(has_key(stage, before.only(), key)) << "the other session was not told yet";
+  stage.append();
+  stage.look_up();
+  EXPECT_EQ(erased.only(), 2u);
+  EXPECT_FALSE(has_key(stage, before.only(), key));
+  stage.look(other, after);
+  stage.read();
+  EXPECT_EQ(after.error(), make_error_code(GatewayErrc::unknown_session));
+  stage.model_answers({{"full_name", "Zoe Miller"}});  // to a question that nobody asks any more
+  EXPECT_TRUE(stage.nothing_waits());
+}
+
+TEST_F(Erasing, by_one_persons_key_leaves_those_of_the_same_name_alone) {
+  Stage stage;
+  Heard<SessionSnapshot> before, after;
+  const std::string mine = stage.started(), anothers = stage.started();
+  stage.look(mine, before);
+  Heard<std::uint32_t> erased;
+  erase(stage, erased, before.only().user_key);
+  stage.append();
+  stage.look_up();
+  EXPECT_EQ(erased.only(), 1u);
+  stage.look(anothers, after);
+  EXPECT_EQ(after.only().state->status, domain::SessionStatus::active);
+}
+
+TEST_F(Erasing, reaches_a_session_that_is_just_beginning_and_lets_no_other_begin) {
+  Stage stage;
+  Heard<SessionStartedAnswer> beginning, next;
+  stage.start(beginning);
+  Heard<std::uint32_t> erased;
+  erase(stage, erased);
+  stage.start(next);
+  EXPECT_EQ(next.error(), make_error_code(GatewayErrc::overloaded));
+  stage.append();  // the start
+  stage.append();  // its end
+  stage.look_up();
+  EXPECT_EQ(erased.only(), 1u);
+  Heard<SessionStartedAnswer> later;
+  stage.start(later);
+  stage.append();
+  EXPECT_EQ(later.only().session.state->status, domain::SessionStatus::active) << "a new life";
+}
+
+TEST_F(Erasing, of_somebody_unknown_finds_nobody) {
+  Stage stage;
+  Heard<std::uint32_t> erased;
+  erase(stage, erased);
+  stage.look_up();
+  EXPECT_EQ(erased.only(), 0u);
+}
+
+TEST_F(Erasing, that_was_cut_off_is_finished_at_the_next_start) {
+  std::string scratch = (std::filesystem::temp_directory_path() / "erasing.XXXXXX").string();
+  ASSERT_NE(::mkdtemp(scratch.data()), nullptr);
+  const auto store = log::make_memory_store(1);
+  const auto folder = std::filesystem::path(scratch) / "erasures";
+  std::string session, user_key;
+  privacy::SealingKeyPtr key;
+  {
+    Stage stage(store, {}, folder);
+    session = stage.started();
+    Heard<SessionSnapshot> before;
+    stage.look(session, before);
+    user_key = before.only().user_key;
+    stage.keys.obtain(user_key, [&](result<privacy::SealingKeyPtr> kept) { key = *kept; });
+    Heard<std::uint32_t> erased;
+    erase(stage, erased);
+    stage.append(log::Fate::refused);
+    EXPECT_EQ(erased.error(), make_error_code(GatewayErrc::not_writable));
+    EXPECT_EQ(erasures_begun(folder).size(), 1u);
+  }
+  Stage stage(store, {}, folder);
+  stage.keys.put(user_key, key);
+  stage.look_up();
+  stage.look_up();
+  stage.read();
+  stage.append();
+  stage.look_up();
+  EXPECT_FALSE(stage.keys.find(user_key, key->id));
+  EXPECT_TRUE(erasures_begun(folder).empty());
+  Heard<SessionSnapshot> after;
+  stage.look(session, after);
+  stage.read();
+  EXPECT_EQ(after.error(), make_error_code(GatewayErrc::unknown_session));
+  std::filesystem::remove_all(scratch);
+}
+
+}  // namespace
+}  // namespace onboarding::session
