@@ -74,6 +74,8 @@ result<std::size_t> migrate(pqxx::connection_base& connection, const std::vector
     for (const Migration* migration : *missing) {
       current = migration->name;
       pqxx::work transaction(connection);
+      // Whoever asks for a table waits behind a migration that waits for it: it gives up soon, and is tried again.
+      transaction.exec0("SET LOCAL lock_timeout = '500ms'");
       transaction.exec(migration->sql);
       transaction.exec_params0("INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
                                *number_of(migration->name), migration->name, checksum_of(transaction, migration->sql));

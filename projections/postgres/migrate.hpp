@@ -23,7 +23,8 @@ const std::vector<Migration>& embedded_migrations();
 
 /// Applies what is missing; the number of files applied. Errc::bad_migration, before anything is changed, when a file that
 /// was applied has been edited or is missing here, or when the numbers have a gap; and when a file fails, with its name and
-/// SQLSTATE: the ones before it stay applied. Errc::unavailable when the connection breaks.
+/// SQLSTATE: the ones before it stay applied. A file that does not get a lock within half a second fails so (55P03), that nobody
+/// waits behind it: call again. Errc::unavailable when the connection breaks.
 result<std::size_t> migrate(pqxx::connection_base&, const std::vector<Migration>&);
 
 }  // namespace onboarding::projections
