@@ -189,6 +189,19 @@ int run(int argc, char** argv) {
   restore_command->add_flag("--same-log", restoring.same_log, "nothing was written after the back-up: keep the log's id");
   restore_command->add_flag("--reset-read-models", restoring.reset_read_models, "empty the database that postgres.url names");
   restore_command->callback([&] { chosen = [&] { return restore(context, restoring); }; });
+  ArchiveCommand archiving;
+  CLI::App* archive_command =
+      command(cli, "archive", "move old rows of the read models into compressed files (the log keeps everything)",
+              "  onboardctl archive --older-than 365d                                  how many there are\n"
+              "  onboardctl archive --older-than 2y --into /archive/2026 --yes\n"
+              "  onboardctl archive --older-than 90d --table conversation_messages --into /archive/2026 --yes");
+  archive_command->add_option("--older-than", archiving.older_than, "e.g. 90d, 12w, 2y; at least 7d")->required();
+  archive_command->add_option("--table", archiving.tables, "conversation_messages, token_usage, turn_outcomes (default: all)")
+      ->delimiter(',');
+  archive_command->add_option("--into", archiving.into, "folder for the files");
+  archive_command->add_flag("--open", archiving.open, "keep message texts readable in the files: nobody can forget them there");
+  archive_command->add_flag("--yes", archiving.yes, "do it");
+  archive_command->callback([&] { chosen = [&] { return archive(context, archiving); }; });
   bool doctor_json = false;
   CLI::App* doctor_command = command(cli, "doctor", "look at the whole installation: what is wrong, and what to do",
                                      "  onboardctl doctor\n  onboardctl doctor --json");

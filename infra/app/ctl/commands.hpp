@@ -60,6 +60,14 @@ int config_check(const Context&);
 int config_list();
 int config_example();
 
+struct ArchiveCommand {
+  std::string older_than, into;
+  std::vector<std::string> tables;  // empty: all that have old rows
+  bool open = false, yes = false;
+};
+/// Old rows of read models into compressed files; without `yes` only says how many there are.
+int archive(const Context&, const ArchiveCommand&);
+
 /// Looks at the whole installation and says what is wrong and what to do; exit code 1 when anything fails.
 int doctor(const Context&, bool json);
 
