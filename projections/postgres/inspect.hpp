@@ -22,7 +22,7 @@ struct DatabaseReport {
   std::size_t migrations_missing = 0;
   struct Checkpoint {
     std::string projection;
-    std::uint32_t version = 0, partition = 0;
+    std::uint32_t partition = 0;
     std::uint64_t sequence = 0;
   };
   std::vector<Checkpoint> checkpoints;

@@ -6,6 +6,7 @@ import pathlib
 import re
 import unittest
 
+SMALL = ("projection_", "model_budget_")  # the books, not the read models: a few hundred rows
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "migrations"
 
 
@@ -59,7 +60,8 @@ def dangers(sql: str) -> list[str]:
         elif changed := re.match(r"(?:UPDATE (?:ONLY )?|DELETE FROM (?:ONLY )?)([\w.]+)", statement, re.IGNORECASE):
             if changed.group(1) not in fresh and " WHERE " not in upper:
                 why = "it changes every row in one transaction"
-        if why:
+        table = on or altered
+        if why and not (table and table.group(1).startswith(SMALL)):
             found.append(f"{statement[:80]}: {why}")
     return found
 
@@ -79,7 +81,8 @@ class Migrations(unittest.TestCase):
     def test_the_harmless_ones_are_not(self):
         for good in ("CREATE TABLE a (b text); CREATE INDEX c ON a (b); ALTER TABLE a ADD CONSTRAINT d CHECK (b <> '')", "TRUNCATE users, b; CREATE INDEX c ON users (d)",
                      "ALTER TABLE users ADD COLUMN a bigint NOT NULL DEFAULT 0", "ALTER TABLE users ADD CONSTRAINT c CHECK (a > 0) NOT VALID", "DELETE FROM users WHERE a = 1",
-                     "DROP TABLE users; CREATE TABLE users (a text); CREATE INDEX i ON users (a)", "-- UPDATE users SET a = 1\nSELECT 'LOCK; TABLE'"):
+                     "DROP TABLE users; CREATE TABLE users (a text); CREATE INDEX i ON users (a)", "-- UPDATE users SET a = 1\nSELECT 'LOCK; TABLE'",
+                     "ALTER TABLE projection_checkpoints ADD PRIMARY KEY (a, b)"):
             self.assertEqual(dangers(good), [], good)
 
 
