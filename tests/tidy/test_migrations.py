@@ -60,7 +60,7 @@ def dangers(sql: str) -> list[str]:
         elif changed := re.match(r"(?:UPDATE (?:ONLY )?|DELETE FROM (?:ONLY )?)([\w.]+)", statement, re.IGNORECASE):
             if changed.group(1) not in fresh and " WHERE " not in upper:
                 why = "it changes every row in one transaction"
-        table = on or altered
+        table = altered or on
         if why and not (table and table.group(1).startswith(SMALL)):
             found.append(f"{statement[:80]}: {why}")
     return found
