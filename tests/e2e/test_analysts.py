@@ -1,10 +1,11 @@
 """The log in the hands of analysts: counts, checks, exports, a session as it was."""
+import http.client
 import json
 import sqlite3
 import subprocess
 import unittest
 
-from harness import BUILD, PATIENCE, Server, clean_environment
+from harness import BUILD, PATIENCE, Server, clean_environment, wait_until
 from people import lines_of
 
 
@@ -34,8 +35,8 @@ class Analysts(unittest.TestCase):
         for line in lines:
             types[line["type"]] = types.get(line["type"], 0) + 1
         self.assertEqual(stats["types"], types)
-        self.assertEqual(stats["sessions"], len(self.sessions))
-        self.assertEqual(stats["users"], len(self.sessions))
+        self.assertEqual(stats["sessions"], types["SessionStarted"])
+        self.assertEqual(stats["users"], types["SessionStarted"], "nobody vouched for any of them: each is a person of their own")
         self.assertEqual(sum(day["events"] for day in stats["days"]), len(lines))
         self.assertEqual([p["events"] for p in stats["partitions"] if p["events"]], [sum(line["partition"] == p for line in lines) for p in sorted({line["partition"] for line in lines})])
         self.assertEqual((stats["first_time"], stats["last_time"]), (min(line["time"] for line in lines), max(line["time"] for line in lines)))
@@ -95,12 +96,55 @@ class Analysts(unittest.TestCase):
                     event.pop("cursor", None)
             self.assertEqual(sorted(over_http, key=key), sorted(by_program, key=key))
 
+    def test_the_stream_over_http_follows_and_goes_on_behind_its_cursor(self):
+        host, _, port = self.server.settings["http.admin_listen"].rpartition(":")
+        everything = len(self.lines())
+
+        def stream(query: str):
+            connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE)
+            self.addCleanup(connection.close)
+            connection.request("GET", f"/api/events?{query}", headers={"Authorization": "Bearer " + self.server.operator_key()})
+            answer = connection.getresponse()
+            self.assertEqual(answer.status, 200)
+            return (json.loads(line) for line in answer if line.strip())
+        told = stream("follow=true")
+        seen = [next(told) for _ in range(everything)]
+        session = onboard(self.server, 20, 1)
+        fresh = []
+        while not fresh or fresh[-1]["type"] != "AssistantReplied":
+            fresh.append(next(told))
+        self.assertEqual({event["subject"] for event in fresh}, {session.id})
+        self.assertEqual(len({event["id"] for event in seen + fresh}), everything + len(fresh))
+        cursor = [event["cursor"] for event in seen if "cursor" in event][-1]
+        again = [event["id"] for event in stream(f"after={cursor}")]
+        self.assertEqual(again[-len(fresh):], [event["id"] for event in fresh])
+
     def test_a_compressed_export_holds_the_same_lines(self):
         file = self.server.folder / "events.ndjson.zst"
         self.server.ctl("events", "export", "--output", str(file), "--zstd")
         plain = subprocess.run(["zstd", "-dc", str(file)], capture_output=True, check=True).stdout.decode()
         self.assertEqual(len(plain.splitlines()), len(self.lines()))
         self.assertLess(file.stat().st_size, len(plain) / 2)
+
+
+class Forgotten(unittest.TestCase):
+    def test_persons_change_no_count_and_no_check(self):
+        server = Server()
+        self.addCleanup(server.close)
+        server.start()
+        gone, stays = onboard(server, 1), onboard(server, 2)
+        before = json.loads(server.ctl("events", "stats", "--json").stdout)
+        self.assertEqual(json.loads(server.ctl("events", "verify", "--json").stdout)["records_with_forgotten_keys"], 0)
+        answer = server.request("DELETE", f"/api/users/{gone.user_id}", headers=gone.authorization)
+        self.assertIn(answer.status, (200, 202, 204), answer)
+        checked = wait_until(lambda: (told := json.loads(server.ctl("events", "verify", "--json").stdout))["records_with_forgotten_keys"] and told, "the key is gone")
+        self.assertTrue(checked["good"])
+        after = json.loads(server.ctl("events", "stats", "--json").stdout)
+        self.assertEqual({t: n for t, n in after["types"].items() if t != "UserErased"}, before["types"])
+        opened = server.ctl("events", "export", "--open", "--session", gone.id).stdout
+        self.assertIn("[erased]", opened)
+        self.assertNotIn("example.com", opened)
+        self.assertIn("example.com", server.ctl("events", "export", "--open", "--session", stays.id).stdout)
 
 
 class Damage(unittest.TestCase):
