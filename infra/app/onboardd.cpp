@@ -96,7 +96,7 @@ int serve(AppOptions options) {
   if (!app) return complain(app.error());
   while (!signals.wait(std::chrono::seconds(1)))
     if ((*app)->fenced()) {
-      std::cerr << "onboardd: another process owns the log now\n";
+      std::cerr << "onboardd: another server owns the log now\n";
       return exit_failed;
     }
   (*app)->drain(drain_patience, [&] { return signals.count() > 1; });

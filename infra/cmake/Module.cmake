@@ -71,7 +71,7 @@ endif()
 
 # onboarding_test(<name> LINK lib… [LABELS label…] [TIMEOUT seconds] [OPTIMISED] [PCH <header>…])
 # A GoogleTest program of this folder's sources, registered with ctest as one test. Labels: `slow` is left out of
-# `infra/test --quick` and of the sanitizer run; `postgres` needs ONBOARD_TEST_POSTGRES_URL; `program` needs the two programs.
+# `infra/test --quick` and of the sanitizer run; `postgres` needs ONBOARD_TEST_POSTGRES_URL; `kafka` ONBOARD_TEST_KAFKA_BROKERS, or starts brokers; `program` needs the two programs.
 function(onboarding_test name)
   cmake_parse_arguments(ARG "OPTIMISED" "TIMEOUT" "LINK;LABELS;PCH" ${ARGN})
   onboarding_sources(sources)

@@ -299,10 +299,14 @@ result<bool> Cache::put_back_if_gone() {
   std::filesystem::create_directories(std::filesystem::path(options_.path).parent_path(), failed);
   const std::string copy = options_.path + ".copy";
   ::unlink(copy.c_str());
-  auto statement = database_.prepare("VACUUM INTO CAST(? AS TEXT)");
-  if (!statement) return tl::unexpected(statement.error());
-  statement->bind(1, copy);
-  if (statement->run() != SQLITE_OK) return tl::unexpected(error("write the cache again"));
+  {
+    auto target = Database::open(copy, Database::Access::write);
+    if (!target) return tl::unexpected(target.error());
+    sqlite3_backup* const backup = sqlite3_backup_init(target->handle(), "main", database_.handle(), "main");
+    const int code = backup == nullptr ? SQLITE_ERROR : sqlite3_backup_step(backup, -1);
+    sqlite3_backup_finish(backup);
+    if (code != SQLITE_DONE) return tl::unexpected(target->error("write the cache again"));
+  }
   if (std::rename(copy.c_str(), options_.path.c_str()) != 0)
     return failure(Errc::unreadable, options_.path + ": " + std::generic_category().message(errno));
   auto database = Database::open(options_.path, Database::Access::write);
@@ -310,7 +314,6 @@ result<bool> Cache::put_back_if_gone() {
   // Statements before their connection.
   for (Statement* each : {&begin_, &commit_, &insert_record_, &insert_stream_, &find_stream_, &find_version_, &write_place_})
     *each = Statement();
-  *statement = Statement();
   if (auto used = use(std::move(*database)); !used) return tl::unexpected(used.error());
   auto reads = std::make_shared<Reads>(options_.path, options_.max_waiting_reads);
   {

@@ -156,6 +156,8 @@ result<TopicInfo> look_at_topic(const Client& consumer, const std::string& topic
   }
   rd_kafka_metadata_destroy(metadata);
   if (found == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) return TopicInfo{0, info.brokers};
+  if (found == RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION)
+    return topic_failure(Errc::wrong_layout, topic, "has a name that Kafka does not take");
   if (found == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
     return topic_failure(Errc::unreadable, topic, "may not be read by this user: grant it DESCRIBE, READ and WRITE");
   if (found != RD_KAFKA_RESP_ERR_NO_ERROR && found != RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE)

@@ -24,7 +24,7 @@ using std::chrono::milliseconds;
 
 constexpr std::size_t messages_per_round = 4096;
 constexpr std::size_t bytes_per_round = 8 << 20;
-constexpr auto chore_period = std::chrono::seconds(1);
+constexpr milliseconds chore_period{200};
 constexpr milliseconds least_back_off{20}, most_back_off{1000};
 constexpr int claims_at_start = 5;
 

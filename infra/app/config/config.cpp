@@ -395,7 +395,8 @@ std::filesystem::path data_folder(const std::string& flag) {
 }
 
 std::filesystem::path log_file(const Configuration& c, const std::filesystem::path& data) {
-  return (c.is_set("log.path") ? std::filesystem::path(c.text("log.path")) : data / "log") / "events.db";
+  return (c.is_set("log.path") ? std::filesystem::path(c.text("log.path")) : data / "log") /
+         (c.text("log.kind") == "kafka" ? "kafka-cache.db" : "events.db");
 }
 
 std::optional<std::filesystem::path> configuration_file(const std::string& flag, const std::filesystem::path& data) {

@@ -84,7 +84,7 @@ std::string example_file();
 
 /// --data-dir, else ONBOARD_DATA_DIR, else .data; absolute.
 std::filesystem::path data_folder(const std::string& flag);
-/// The embedded log's database: events.db in log.path, or in the data folder's log/.
+/// The embedded log's database, or what was read from Kafka: events.db or kafka-cache.db in log.path, or in the data folder's log/.
 std::filesystem::path log_file(const Configuration&, const std::filesystem::path& data);
 /// --config, else ONBOARD_CONFIG, else onboard.toml in the data folder, else in the working folder; nullopt: none of these.
 std::optional<std::filesystem::path> configuration_file(const std::string& flag, const std::filesystem::path& data);

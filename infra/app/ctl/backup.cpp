@@ -159,7 +159,7 @@ result<void> copy_settings(const Context& context, const Configuration& configur
 }
 
 result<log::CopiedLog> make_backup(const Context& context, const fs::path& part, bool with_secrets) {
-  const auto path = log_path(context);
+  const auto path = embedded_log_path(context);
   if (!path) return tl::unexpected(path.error());
   const auto configuration = context.configuration();
   if (!configuration) return tl::unexpected(configuration.error());
@@ -384,6 +384,9 @@ int restore(const Context& context, const RestoreOptions& options) {
     with_settings.config_flag = (backup / "secrets" / "onboard.toml").string();
   const auto configuration = with_settings.configuration();
   if (!configuration) return complain(configuration.error());
+  if (configuration->text("log.kind") == "kafka")
+    return complain({Errc::bad_configuration,
+                     "log.kind = \"kafka\": a back-up is of an embedded log and becomes one; set log.kind to \"sqlite\" for it"});
   const auto log_file = app::log_file(*configuration, data);
   for (const auto& file :
        {log_file, fs::path(log_file.string() + ".head"), data / "keys.db", data / "master.key", data / "operator.key"})

@@ -30,13 +30,23 @@ void note(std::string_view line) { std::cerr << line << std::endl; }
 result<std::string> log_path(const Context& context) {
   const auto configuration = context.configuration();
   if (!configuration) return tl::unexpected(configuration.error());
-  if (configuration->text("log.kind") != "sqlite")
-    return failure(Errc::not_in_this_version, "only the embedded log (log.kind = \"sqlite\") can be read from here");
+  if (configuration->text("log.kind") == "memory")
+    return failure(Errc::bad_configuration, "log.kind = \"memory\": only the server itself can read that log");
   const auto file = log_file(*configuration, context.data());
   std::error_code ignored;
   if (!std::filesystem::exists(file, ignored))
     return failure(Errc::not_found, "no log at " + file.string() + "; --data-dir or ONBOARD_DATA_DIR says where it is");
   return file.string();
+}
+
+result<std::string> embedded_log_path(const Context& context) {
+  const auto configuration = context.configuration();
+  if (!configuration) return tl::unexpected(configuration.error());
+  if (configuration->text("log.kind") == "kafka")
+    return failure(
+        Errc::bad_configuration,
+        "log.kind = \"kafka\": this is for the embedded log; what was read from Kafka is checked at every start of the server");
+  return log_path(context);
 }
 
 result<OpenedLog> open_log(const Context& context, bool open_texts) {

@@ -39,7 +39,9 @@ struct OpenedLog {
   std::unique_ptr<log::EventLog> log;
 };
 result<OpenedLog> open_log(const Context&, bool open_texts);
+/// The file that events are read from: the embedded log, or what this server has read from Kafka.
 result<std::string> log_path(const Context&);
+result<std::string> embedded_log_path(const Context&);
 
 /// For whoever follows a log: waits until it grew since the last wait.
 class LogGrowth {

@@ -123,7 +123,7 @@ int events_stats(const Context& context, bool json) {
 }
 
 int events_verify(const Context& context, bool json) {
-  const auto path = log_path(context);
+  const auto path = embedded_log_path(context);
   if (!path) return complain(path.error());
   std::vector<std::string> damage;
   std::uint64_t damaged = 0;

@@ -64,7 +64,7 @@ int events_tail(const Context& context, const TailOptions& options) {
 }
 
 int events_rebuild_head(const Context& context, bool yes) {
-  const auto path = log_path(context);
+  const auto path = embedded_log_path(context);
   if (!path) return complain(path.error());
   if (!yes) {
     note("The head file beside " + *path +

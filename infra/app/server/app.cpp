@@ -15,6 +15,7 @@
 #include "actors/runtime.hpp"
 #include "actors/session/flow_registry.hpp"
 #include "events/codec/codec.hpp"
+#include "events/log/kafka/kafka_log.hpp"
 #include "events/log/memory/memory_log.hpp"
 #include "events/log/sqlite/sqlite_log.hpp"
 #include "events/pricing/pricing.hpp"
@@ -121,6 +122,7 @@ struct App::Parts {
   std::string operator_key;
   std::unique_ptr<privacy::KeyStore> keys;
   std::unique_ptr<log::EventLog> log;
+  log::KafkaLog* kafka = nullptr;  // the log, when it is that one
   std::unique_ptr<session::FlowRegistry> flows;
   NoReadModels no_read_models;
   std::unique_ptr<projections::ReadModels> read_models;
@@ -136,6 +138,7 @@ struct App::Parts {
   const Configuration& c() const { return options.configuration; }
 
   result<void> open_log();
+  result<log::KafkaOptions> kafka_options(const std::filesystem::path& file) const;
   result<void> check_keys() const;
   result<void> open_secrets();
   result<void> start_read_models();
@@ -192,9 +195,19 @@ result<void> App::Parts::open_log() {
   const auto file = log_file(c(), options.data);
   if (auto made = make_folder(file.parent_path()); !made) return made;
   if (!has(Role::sessions)) {
+    // With Kafka too: what the server on this host has read is at hand.
     auto reader = log::open_sqlite_reader(file.string());
     if (!reader) return tl::unexpected(reader.error());
     log = std::move(*reader);
+    return {};
+  }
+  if (c().text("log.kind") == "kafka") {
+    auto kafka_settings = kafka_options(file);
+    if (!kafka_settings) return tl::unexpected(kafka_settings.error());
+    auto opened = log::KafkaLog::open(std::move(*kafka_settings));
+    if (!opened) return tl::unexpected(opened.error());
+    kafka = opened->get();
+    log = std::move(*opened);
     return {};
   }
   log::SqliteOptions sqlite;
@@ -204,6 +217,36 @@ result<void> App::Parts::open_log() {
   if (!opened) return tl::unexpected(opened.error());
   log = std::move(*opened);
   return {};
+}
+
+result<log::KafkaOptions> App::Parts::kafka_options(const std::filesystem::path& file) const {
+  if (!c().is_set("log.brokers"))
+    return failure(Errc::bad_configuration,
+                   c().source("log.kind") + ": log.kind = \"kafka\" needs log.brokers, e.g. [\"kafka-1.example.org:9092\"]");
+  log::KafkaOptions kafka_settings;
+  kafka_settings.brokers = c().text("log.brokers");
+  kafka_settings.topic = c().text("log.topic");
+  kafka_settings.partitions = static_cast<std::uint32_t>(c().integer("log.partitions"));
+  kafka_settings.create_topic = c().flag("log.create_topic");
+  kafka_settings.replicas = static_cast<int>(c().integer("log.replicas"));
+  kafka_settings.cache = file.string();
+  kafka_settings.on_note = [logger = server_log](const std::string& what) { logger->warn("Kafka: {}", what); };
+  auto& client = kafka_settings.client;
+  client.emplace_back("security.protocol", c().text("log.security_protocol"));
+  if (c().text("log.security_protocol").starts_with("sasl"))
+    client.emplace_back("sasl.mechanism", c().text("log.sasl_mechanism"));
+  for (const auto& [key, name] :
+       {std::pair("log.ca_file", "ssl.ca.location"), std::pair("log.certificate_file", "ssl.certificate.location"),
+        std::pair("log.key_file", "ssl.key.location"), std::pair("log.key_password", "ssl.key.password"),
+        std::pair("log.username", "sasl.username"), std::pair("log.password", "sasl.password")})
+    if (c().is_set(key)) client.emplace_back(name, c().text(key));
+  for (const std::string& setting : c().list("log.client")) {
+    const auto equals = setting.find('=');
+    if (equals == std::string::npos)
+      return failure(Errc::bad_configuration, c().source("log.client") + ": log.client: \"" + setting + "\" is not name=value");
+    client.emplace_back(setting.substr(0, equals), setting.substr(equals + 1));
+  }
+  return kafka_settings;
 }
 
 result<void> App::Parts::start_read_models() {
@@ -319,7 +362,7 @@ result<std::set<Role>> parse_roles(std::string_view text) {
   if (roles.empty()) return failure(Errc::bad_configuration, "--roles names none");
   if (roles.contains(Role::api) != roles.contains(Role::sessions))
     return failure(Errc::not_in_this_version,
-                   "--roles: api and sessions in different processes need the Kafka log; with the embedded log they go together");
+                   "--roles: api and sessions go together: requests are not forwarded to another server in this version");
   return roles;
 }
 
@@ -329,9 +372,6 @@ result<std::unique_ptr<App>> App::start(AppOptions options) {
   auto parts = std::make_unique<Parts>();
   parts->options = std::move(options);
   Parts& p = *parts;
-  if (p.c().text("log.kind") == "kafka")
-    return failure(Errc::not_in_this_version,
-                   p.c().source("log.kind") + ": log.kind = \"kafka\": the Kafka log comes with a later version; use \"sqlite\"");
   if (auto made = make_folder(p.options.data); !made) return tl::unexpected(made.error());
   p.server_log = make_server_log();
   spdlog::set_default_logger(p.server_log);  // actors have no logger of their own: theirs are lines of the process
@@ -368,7 +408,9 @@ App::~App() {
 
 const std::string& App::listen() const { return parts_->listen; }
 const std::string& App::admin_listen() const { return parts_->admin_listen; }
-bool App::fenced() const { return parts_->runtime && parts_->runtime->status().fenced; }
+bool App::fenced() const {
+  return (parts_->kafka != nullptr && parts_->kafka->replaced()) || (parts_->runtime && parts_->runtime->status().fenced);
+}
 
 bool App::drain(milliseconds patience, const std::function<bool()>& hurry) {
   Parts& p = *parts_;

@@ -1,0 +1,240 @@
+"""The whole server on a real broker: talked to, killed, frozen, its broker killed and restarted, its cache deleted, a second owner by
+force. After each nothing acknowledged is lost, nothing doubled; and what the topic says to a reader that is not ours is the same."""
+import asyncio
+import hashlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+from harness import BUILD, ROOT, Server, clean_environment, free_port, wait_until
+
+sys.path.insert(0, str(ROOT / "tests/chaos"))
+import test_kill  # noqa: E402
+
+READER = ROOT / "infra/docs/read_kafka.py"
+SEED = int(os.environ.get("ONBOARDING_SEED", time.time_ns() % 1_000_000))
+
+
+class Broker:
+    def __init__(self) -> None:
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="onboarding-kafka."))
+        self.start()
+        self.brokers = self.do("brokers")
+
+    def do(self, verb: str, *more: str) -> str:
+        done = subprocess.run([str(ROOT / "infra/kafka/broker"), verb, str(self.folder / "kafka"), *more], text=True, capture_output=True)
+        if done.returncode != 0:
+            raise AssertionError(done.stderr)
+        return done.stdout.strip()
+
+    def start(self) -> None:
+        self.do("start", "--throw-away")
+
+    def signal(self, number: int) -> None:
+        os.kill(int(self.do("pid", "1")), number)
+
+    def close(self) -> None:
+        self.do("stop")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def python_with_kafka() -> dict[str, str]:
+    """The environment in which the reader's library is found: installed once, pinned, outside the tree."""
+    wanted = READER.with_name("read_kafka.requirements.txt")
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "onboarding"
+    folder = cache / f"python-{hashlib.sha256(wanted.read_bytes()).hexdigest()[:12]}"
+    if not folder.is_dir():
+        new = cache / f"{folder.name}.{os.getpid()}"
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(new), "-r", str(wanted)], check=True)
+        new.rename(folder)
+    return os.environ | {"PYTHONPATH": str(folder)}
+
+
+class KafkaServer(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.broker = Broker()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.broker.close()
+
+    def setUp(self) -> None:
+        self.topic = f"test-{self._testMethodName[:60]}-{os.getpid()}"
+        self.server = self.server_in(None)
+
+    def server_in(self, folder: pathlib.Path | None) -> Server:
+        server = Server(folder, settings={"log.kind": "kafka", "log.brokers": self.broker.brokers, "log.topic": self.topic, "log.partitions": 4,
+                                          "sessions.passivate_after_seconds": 1})
+        self.addCleanup(server.close)
+        return server
+
+    def exported(self) -> list[tuple]:
+        """By the server's own tool, from its cache."""
+        lines = [json.loads(line) for line in self.server.ctl("events", "export").stdout.splitlines()]
+        return sorted((e["partition"], int(e["sequence"]), e["subject"], e["type"]) for e in lines)
+
+    def read_by_others(self) -> list[tuple]:
+        done = subprocess.run([sys.executable, str(READER), self.broker.brokers, self.topic], text=True, capture_output=True, env=python_with_kafka(), timeout=120)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        return sorted((e["partition"], e["sequence"], e["stream"], e["type"]) for e in lines)
+
+    def produce(self, key: str, headers: dict[str, str]) -> None:
+        arguments = [part for name, value in headers.items() for part in ("-H", f"{name}={value}")]
+        subprocess.run(["kcat", "-P", "-b", self.broker.brokers, "-t", self.topic, "-p", "0", "-k", key, *arguments], input='{"format":1,"events":[]}', text=True, check=True)
+
+    def check(self, talkers) -> int:
+        """Everything that was acknowledged stands in its conversation, once and in order, with the answer that was given."""
+        acknowledged = 0
+        for talker in talkers:
+            for (path, token), pairs in talker.ledger.items():
+                lines, page = [], path
+                while page:
+                    answer = self.server.insist("GET", page, headers={"Authorization": f"Bearer {token}"}).json()
+                    lines, page = lines + answer["messages"], answer.get("next")
+                said = [line["text"] for line in lines if line["role"] == "user"]
+                self.assertEqual(len(said), len(set(said)), f"seed {SEED}: doubled")
+                self.assertEqual(said[:len(pairs)], [message for message, _ in pairs], f"seed {SEED}: lost or out of order")
+                answers = [line["text"] for line in lines if line["role"] == "assistant"]
+                for _, given in pairs:
+                    self.assertIn(given, answers, f"seed {SEED}: another answer than was given")
+                acknowledged += len(pairs)
+        return acknowledged
+
+    def test_a_conversation_survives_the_death_of_server_and_broker_and_others_read_the_same_log(self):
+        server = self.server.start()
+        session = server.begin()
+        session.told("My name is Ada Lovelace")
+        server.kill()
+        server.start()
+        session.told("I am 36 years old")
+        self.broker.signal(signal.SIGKILL)
+        wait_until(lambda: session.say("ada@example.org").status == 503, "a request that the silent broker refuses")
+        wait_until(lambda: server.request("GET", "/readyz").status == 503, "not ready without a broker")
+        self.broker.start()
+        wait_until(lambda: server.request("GET", "/readyz").status == 200, "ready again")
+        answer = server.insist("POST", session.path + "/messages", {"message": "ada@example.org"}, session.authorization | {"Idempotency-Key": "again"})
+        self.assertIn(answer.status, (200, 202))
+        said = [line["text"] for line in session.conversation() if line["role"] == "user"]
+        self.assertEqual(said[:2], ["My name is Ada Lovelace", "I am 36 years old"])
+        self.assertIn("ada@example.org", said)
+
+        # What nobody counts: not an entry, an entry of nobody's claim, a claim out of turn.
+        self.produce("junk", {})
+        self.produce("ses_x", {"kind": "events", "claim": "ab" * 16, "record": "cd" * 16, "sequence": "1", "version": "1", "count": "1", "flags": "0", "due": "0", "time": "0"})
+        self.produce("0", {"kind": "claim", "claim": "ab" * 16, "epoch": "999"})
+        session.told("36")
+        self.assertEqual(self.exported(), self.read_by_others())
+        self.assertGreater(len(self.exported()), 10)
+
+        shown = subprocess.run(["kcat", "-C", "-e", "-q", "-b", self.broker.brokers, "-t", self.topic, "-f", "%k %h %s\n"], text=True, capture_output=True, check=True).stdout
+        mine = [line for line in shown.splitlines() if line.startswith(session.id)]
+        self.assertTrue(mine)
+        headers, _, value = mine[0].removeprefix(session.id + " ").partition(" ")
+        self.assertRegex(headers, r"^kind=events,claim=[0-9a-f]{32},record=[0-9a-f]{32},sequence=\d+,version=1,count=\d+,flags=[0-3],due=\d+,time=\d+$")
+        self.assertEqual(json.loads(value)["events"][0]["type"], "SessionStarted")
+
+    def test_kill_9_of_the_server_under_load_loses_nothing_acknowledged_and_doubles_nothing(self):
+        self.server.start()
+        talkers, kills = asyncio.run(test_kill.campaign(self.server, 15, random.Random(SEED)))
+        acknowledged = self.check(talkers)
+        print(f"seed {SEED}: {kills} kills, {acknowledged} acknowledged messages", flush=True)
+        self.assertGreater(kills, 1)
+        self.assertGreater(acknowledged, 50)
+        self.assertEqual(self.exported(), self.read_by_others())
+
+    def test_a_cache_deleted_under_load_and_a_frozen_server_lose_nothing(self):
+        server = self.server.start()
+        stop = threading.Event()
+
+        def meddle():
+            for n in range(6):
+                stop.wait(1.5)
+                if n % 2 == 0:
+                    for file in (server.data / "log").glob("kafka-cache.db*"):
+                        if file.suffix != ".lock":
+                            file.unlink(missing_ok=True)
+                else:
+                    os.kill(server.process.pid, signal.SIGSTOP)
+                    stop.wait(0.5)
+                    os.kill(server.process.pid, signal.SIGCONT)
+
+        meddler = threading.Thread(target=meddle)
+        meddler.start()
+
+        async def talk():
+            end = asyncio.Event()
+            talkers = [test_kill.Talker(server, end) for _ in range(8)]
+            talking = [asyncio.create_task(t.talk()) for t in talkers]
+            await asyncio.to_thread(meddler.join)
+            end.set()
+            await asyncio.gather(*talking)
+            return talkers
+
+        talkers = asyncio.run(talk())
+        self.assertGreater(self.check(talkers), 20)
+        self.assertIn("the cache was deleted: it was written again", server.log())
+        self.assertEqual(self.exported(), self.read_by_others())
+
+    def test_a_second_server_on_the_same_log_takes_it_and_the_first_one_ends(self):
+        first = self.server.start()
+        session = first.begin()
+        session.told("My name is Ada Lovelace")
+        os.kill(first.process.pid, signal.SIGSTOP)
+        other = pathlib.Path(tempfile.mkdtemp(prefix="onboarding-second."))
+        self.addCleanup(shutil.rmtree, other, ignore_errors=True)
+        shutil.copytree(first.data, other / "data")
+        second = self.server_in(other)
+        second.start()
+        session.server = second
+        session.told("I am 36 years old")
+        os.kill(first.process.pid, signal.SIGCONT)
+        self.assertEqual(first.process.wait(60), 1)
+        self.assertIn("another server owns the log now", first.log())
+        self.assertEqual([line["text"] for line in session.conversation() if line["role"] == "user"], ["My name is Ada Lovelace", "I am 36 years old"])
+
+    def test_says_when_a_client_setting_is_none(self):
+        done = subprocess.run([*self.server.command(), "--set", "log.client=nonsense"], text=True, capture_output=True, timeout=60)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("is not name=value", done.stderr)
+
+
+@unittest.skipUnless(BUILD == ROOT / "build", "the scripts use build/")
+class Script(unittest.TestCase):
+    def test_run_with_kafka_starts_its_own_broker_and_goes_on_with_it(self):
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="onboarding-run."))
+        os.chmod(folder, 0o755)
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+        environment = clean_environment() | {"ONBOARD_DATA_DIR": str(folder / "data"), "ONBOARD_HTTP_LISTEN": f"127.0.0.1:{free_port()}",
+                                             "ONBOARD_HTTP_ADMIN_LISTEN": f"127.0.0.1:{free_port()}"}
+
+        def script(name: str, *arguments: str) -> subprocess.CompletedProcess:
+            return subprocess.run([str(ROOT / "infra" / name), *arguments], text=True, capture_output=True, env=environment, timeout=300)
+
+        self.addCleanup(script, "stop")
+        begun = script("run", "--kafka", "--detach")
+        self.assertEqual(begun.returncode, 0, begun.stderr)
+        server = Server(folder)
+        server.settings |= {"http.listen": environment["ONBOARD_HTTP_LISTEN"], "http.admin_listen": environment["ONBOARD_HTTP_ADMIN_LISTEN"]}
+        session = server.begin()
+        session.told("My name is Ada Lovelace")
+        self.assertEqual(script("stop").returncode, 0)
+        self.assertFalse(list((folder / "data/kafka").glob("node-*/pid")), "the broker was stopped too")
+        again = script("run", "--detach")
+        self.assertEqual(again.returncode, 0, again.stderr)
+        self.assertIn("going on with --kafka", again.stderr)
+        self.assertIn("My name is Ada Lovelace", [line["text"] for line in session.conversation()])
+
+
+if __name__ == "__main__":
+    unittest.main()
