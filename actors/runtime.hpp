@@ -33,6 +33,7 @@ struct SessionSettings {
   std::size_t max_requests = 20'000;                       // accepted and not yet answered, all sessions together
   std::size_t max_requests_per_session = 16;               // the same, one session; beyond: overloaded
   std::size_t max_activations = 192;                       // sessions being read from the log at the same time
+  std::size_t max_in_memory = 50'000;                      // sessions; beyond it the idle one that was unused longest leaves
   std::size_t poll_page = 256;                             // streams that one look at a partition's index brings
   std::size_t history_lines = 20;                          // of the conversation, told to the model
   std::size_t history_bytes = 16'384;

@@ -354,7 +354,10 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
 
   Request& mutable_request() { return request_; }
 
-  void send(Response response) override {
+  void send(Response response) override { send(std::move(response), false); }
+
+  /// `of_stream`: only a stream's head is wanted; its body has no length that could be told.
+  void send(Response response, bool of_stream) {
     ONBOARDING_ASSERT(!answered_.exchange(true, std::memory_order_acq_rel), "a request is answered once");
     if (core_->stopped.load(std::memory_order_acquire)) {
       connection_->answer({}, true);
@@ -363,8 +366,10 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
     }
     if (core_->hooks.decorate) core_->hooks.decorate(request_, response);
     const bool close = closes();
-    auto bytes = to_bytes(response, {.head_only = request_.method == Method::head, .http10 = request_.raw.http10, .close = close},
-                          core_->clock.now(), request_.request_id);
+    auto bytes = to_bytes(
+        response,
+        {.head_only = request_.method == Method::head, .http10 = request_.raw.http10, .close = close, .stream = of_stream},
+        core_->clock.now(), request_.request_id);
     const auto size = bytes.size();
     const auto elapsed = count(response.status);
     connection_->answer(std::move(bytes), close);
@@ -373,7 +378,8 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
   }
 
   std::shared_ptr<BodyStream> begin_stream(Response head, std::string_view idle_piece, std::chrono::milliseconds idle) override {
-    if (request_.method == Method::head || core_->stopped.load(std::memory_order_acquire)) return send(std::move(head)), nullptr;
+    if (request_.method == Method::head || core_->stopped.load(std::memory_order_acquire))
+      return send(std::move(head), true), nullptr;
     if (core_->streams.fetch_add(1, std::memory_order_relaxed) >= core_->limits.max_streams) {
       core_->streams.fetch_sub(1, std::memory_order_relaxed);
       return fail(Errc::overloaded), nullptr;

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -38,11 +39,26 @@ def wait_until(condition, what: str, patience: float = PATIENCE, pause: float = 
         time.sleep(pause)
 
 
+_claims: list[socket.socket] = []
+
+
 def free_port() -> int:
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that is free and stays so while this process lives, also between a server's death and its next start.
+
+    It lies below those that the kernel gives to outgoing connections, and a name in the abstract name space, which ends with
+    this process, keeps it from every other test.
+    """
+    lowest_outgoing = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(max(1024, lowest_outgoing - 12_000), lowest_outgoing)
+        claim = socket.socket(socket.AF_UNIX)
+        with contextlib.suppress(OSError), socket.socket() as s:
+            claim.bind(f"\0onboarding-test-port.{port}")
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind(("127.0.0.1", port))
+            _claims.append(claim)
+            return port
+        claim.close()
 
 
 def clean_environment() -> dict[str, str]:

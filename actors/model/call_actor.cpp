@@ -102,11 +102,15 @@ OutcomePtr faq_outcome(const CallContext& context, const ExtractionRequest& requ
   return cached(std::move(*answer));
 }
 
+OutcomePtr outcome_without_network(const CallContext& context, const ExtractionRequest& request) {
+  if (auto known = faq_outcome(context, request)) return known;
+  return offline_outcome(context, request, "no_provider");
+}
+
 caf::behavior offline_worker(caf::event_based_actor* self, std::shared_ptr<const CallContext> context) {
   (void)self;
   return {[context = std::move(context)](extract_atom, const RequestPtr& request) {
-    if (auto known = faq_outcome(*context, *request)) return known;
-    return offline_outcome(*context, *request, "no_provider");
+    return outcome_without_network(*context, *request);
   }};
 }
 

@@ -57,6 +57,9 @@ OutcomePtr offline_outcome(const CallContext&, const ExtractionRequest&, std::st
 /// What the flow's FAQ says to the message; null: it must be read.
 OutcomePtr faq_outcome(const CallContext&, const ExtractionRequest&);
 
+/// What needs no provider: the FAQ's answer, else the extractor's.
+OutcomePtr outcome_without_network(const CallContext&, const ExtractionRequest&);
+
 /// Answers offline only; lives as long as its supervisor.
 caf::behavior offline_worker(caf::event_based_actor*, std::shared_ptr<const CallContext>);
 

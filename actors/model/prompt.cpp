@@ -195,25 +195,37 @@ std::vector<HistoryLine> newest(const std::vector<HistoryLine>& history, std::ui
   return {first, history.end()};
 }
 
+/// What is the same for all turns of a flow version, which is most of a prompt: each thread keeps the one it made last.
+struct Stable {
+  std::shared_ptr<const domain::Flow> flow;
+  std::string canary, system, schema_json;
+  std::uint32_t tokens = 0;  // of both
+};
+const Stable& stable_part(const std::shared_ptr<const domain::Flow>& flow, std::string_view canary) {
+  thread_local Stable kept;
+  if (kept.flow == flow && kept.canary == canary) return kept;
+  std::string system(kInstructions);
+  system.append(kReference).append(canary).append("\nFields: ").append(describe_fields(*flow)).append("\n");
+  std::string schema = answer_schema(*flow);
+  const std::uint32_t tokens = estimate_tokens(system) + estimate_tokens(schema);
+  kept = {flow, std::string(canary), std::move(system), std::move(schema), tokens};
+  return kept;
+}
+
 }  // namespace
 
 Prompt build_prompt(const ExtractionRequest& r, std::string_view canary, std::uint32_t history_tokens) {
   Prompt p;
-  p.system_stable = kInstructions;
-  p.system_stable += kReference;
-  p.system_stable += canary;
-  p.system_stable += "\nFields: ";
-  p.system_stable += describe_fields(*r.flow);
-  p.system_stable += '\n';
-  p.system = p.system_stable;
-  p.system += "This turn: ";
-  p.system += describe_turn(r);
+  const Stable& stable = stable_part(r.flow, canary);
+  const std::string turn = "This turn: " + describe_turn(r);
+  p.system_stable = stable.system;
+  p.system = stable.system + turn;
   p.history = newest(r.history, history_tokens, p.estimated_input_tokens);
   p.user_message = r.message;
-  p.schema_json = answer_schema(*r.flow);
+  p.schema_json = stable.schema_json;
   p.max_output_tokens = kMaxOutputTokens;
-  p.estimated_input_tokens += kTokensPerRequest + 2 * kTokensPerMessage + estimate_tokens(p.system) +
-                              estimate_tokens(p.schema_json) + estimate_tokens(p.user_message);
+  p.estimated_input_tokens +=
+      kTokensPerRequest + 2 * kTokensPerMessage + stable.tokens + estimate_tokens(turn) + estimate_tokens(p.user_message);
   // The user key is derived from the person: what leaves must not be what the log and the read models are keyed by.
   p.safety_identifier = privacy::sha256_hex("model safety identifier:" + r.user_key).substr(0, 32);
   return p;

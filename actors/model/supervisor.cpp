@@ -69,7 +69,7 @@ std::vector<std::vector<std::string>> models_of(const LeaseDesk& desk, std::size
 // A thin shell: the lease desk decides, this actor tells it the time, carries messages and sets the one timer.
 class Supervisor : public caf::event_based_actor {
  public:
-  Supervisor(caf::actor_config& config, SupervisorOptions options)
+  Supervisor(caf::actor_config& config, SupervisorOptions options, InstantExtractor* instant)
       : event_based_actor(config),
         desk_(options.providers, options.fallback_order, clock().now(), LeaseDesk::kMaxWaiting, options.plans, options.queue),
         board_(std::move(options.board)),
@@ -88,6 +88,8 @@ class Supervisor : public caf::event_based_actor {
     c.cache = std::make_shared<AnswerCache>(options.cache, *options.clock);
     c.providers = std::move(options.providers);
     context_ = std::make_shared<const CallContext>(std::move(c));
+    if (instant && context_->providers.empty() && context_->offline_enabled)
+      *instant = [context = context_](const ExtractionRequest& request) { return outcome_without_network(*context, request); };
   }
 
   caf::behavior make_behavior() override {
@@ -320,10 +322,10 @@ class Supervisor : public caf::event_based_actor {
 
 }  // namespace
 
-caf::actor spawn_supervisor(caf::actor_system& system, SupervisorOptions options) {
+caf::actor spawn_supervisor(caf::actor_system& system, SupervisorOptions options, InstantExtractor* instant) {
   ONBOARDING_ASSERT(options.providers.size() == options.clients.size(), "each provider has its client");
   ONBOARDING_ASSERT(options.providers.empty() || options.clock, "deadlines of calls need the clock");
-  return system.spawn<Supervisor>(std::move(options));
+  return system.spawn<Supervisor>(std::move(options), instant);
 }
 
 }  // namespace onboarding::model

@@ -22,6 +22,8 @@
 #include <caf/allowed_unsafe_message_type.hpp>
 #include <caf/atom.hpp>
 
+#include <functional>
+
 #include "actors/model/extraction.hpp"
 #include "actors/model/policy/lease.hpp"
 #include "actors/model/status.hpp"
@@ -39,8 +41,13 @@ using change_atom = caf::atom_constant<caf::atom("change")>;
 using queue_mode_atom = caf::atom_constant<caf::atom("queuemode")>;
 using place_atom = caf::atom_constant<caf::atom("place")>;
 
+/// Answers on the caller's thread, without a message to anybody; thread-safe.
+using InstantExtractor = std::function<OutcomePtr(const ExtractionRequest&)>;
+
 /// Spawns the supervisor. Timers are CAF's delayed_send, so that a test coordinator's clock moves them.
-caf::actor spawn_supervisor(caf::actor_system&, SupervisorOptions);
+/// `instant`: where it is to put the way to answer at once that it has when there is no provider to wait for, ever; left
+/// empty when there is one.
+caf::actor spawn_supervisor(caf::actor_system&, SupervisorOptions, InstantExtractor* instant = nullptr);
 
 }  // namespace onboarding::model
 

@@ -10,7 +10,7 @@
 #include <memory>
 
 #include "actors/gateway.hpp"
-#include "actors/model/status.hpp"
+#include "actors/model/supervisor.hpp"
 #include "actors/runtime.hpp"
 
 namespace onboarding::session {
@@ -30,7 +30,8 @@ struct GatewayOptions {
   caf::actor supervisor;  // answers (extract_atom, RequestPtr): actors/model/supervisor.hpp
   Offload offload;
   std::shared_ptr<const model::QueueBoard> queue = {};  // may be null: nobody is queued but by wish or by slowness
-  std::filesystem::path erasures = {};  // where erasures that have begun are noted, so that they are finished; empty: nowhere
+  std::filesystem::path erasures = {};   // where erasures that have begun are noted, so that they are finished; empty: nowhere
+  model::InstantExtractor instant = {};  // empty: every turn asks the supervisor
 };
 
 /// A gateway with its partition hosts. Destroying it ends the hosts and their sessions.

@@ -94,7 +94,8 @@ using LoadResultPtr = std::shared_ptr<LoadResult>;
 struct IndexFindings {
   bool failed = false;
   std::vector<log::OpenStream> pending, due;
-  bool more = false;  // the page was full: look again soon
+  std::optional<std::vector<std::string>> late;  // see PartitionHost::late_; nullopt: not looked for
+  bool more = false;                             // the page was full: look again soon
 };
 using IndexFindingsPtr = std::shared_ptr<IndexFindings>;
 

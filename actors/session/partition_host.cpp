@@ -4,6 +4,8 @@
 #include <caf/all.hpp>
 
 #include <deque>
+#include <limits>
+#include <list>
 #include <unordered_map>
 
 #include "actors/session/environment.hpp"
@@ -26,7 +28,8 @@ class PartitionHost : public caf::event_based_actor {
       : caf::event_based_actor(config),
         environment_(std::move(environment)),
         partition_(partition),
-        permits_(std::max<std::size_t>(1, environment_->settings().max_activations / environment_->options.log->partitions())) {}
+        permits_(std::max<std::size_t>(1, environment_->settings().max_activations / environment_->options.log->partitions())),
+        room_(std::max<std::size_t>(1, environment_->settings().max_in_memory / environment_->options.log->partitions())) {}
 
   const char* name() const override { return "partition_host"; }
 
@@ -34,6 +37,7 @@ class PartitionHost : public caf::event_based_actor {
     for (auto& [id, entry] : sessions_)
       if (entry.actor) send_exit(entry.actor, caf::exit_reason::user_shutdown);
     sessions_.clear();
+    uses_.clear();
     waiting_.clear();
   }
 
@@ -76,7 +80,9 @@ class PartitionHost : public caf::event_based_actor {
     caf::actor actor;
     std::vector<JobPtr> stash;
     bool for_the_log = true;  // no client has asked for it
+    std::list<const std::string*>::iterator use{};
   };
+  using Entries = std::unordered_map<std::string, Entry>;
 
   // ---- requests
 
@@ -88,6 +94,7 @@ class PartitionHost : public caf::event_based_actor {
     const auto found = sessions_.find(job->session_id);
     if (found == sessions_.end()) return bring_up(job->session_id, job);
     Entry& entry = found->second;
+    uses_.splice(uses_.end(), uses_, entry.use);
     if (entry.phase == Phase::reading || entry.phase == Phase::live) {
       send(entry.actor, job_atom::value, job);
     } else if (entry.stash.size() >= environment_->settings().max_requests_per_session) {
@@ -101,7 +108,10 @@ class PartitionHost : public caf::event_based_actor {
   // ---- up
 
   void bring_up(const std::string& id, const JobPtr& job) {
-    Entry& entry = sessions_[id];
+    const auto added = sessions_.try_emplace(id).first;
+    Entry& entry = added->second;
+    entry.use = uses_.insert(uses_.end(), &added->first);
+    make_room();
     if (job) {
       entry.for_the_log = false;
       entry.stash.push_back(job);
@@ -113,6 +123,21 @@ class PartitionHost : public caf::event_based_actor {
     }
     waiting_.push_back(id);
     use_permits();
+  }
+
+  /// One for one that comes, and a second one while there are too many: who is asked may have something to do, and stay.
+  void make_room() {
+    for (int asked = 0; asked < 2 && sessions_.size() - leaving_ > room_; ++asked) {
+      const std::string longest_unused = *uses_.front();
+      uses_.splice(uses_.end(), uses_, uses_.begin());
+      let_go(longest_unused);
+    }
+  }
+
+  void drop(Entries::iterator entry) {
+    if (entry->second.phase == Phase::leaving) leaving_--;
+    uses_.erase(entry->second.use);
+    sessions_.erase(entry);
   }
 
   void use_permits() {
@@ -152,16 +177,18 @@ class PartitionHost : public caf::event_based_actor {
     if (found == sessions_.end() || found->second.phase != Phase::live) return;
     send(found->second.actor, stop_atom::value);
     if (planted(Plant::passivation_without_handshake)) {
-      sessions_.erase(found);
+      drop(found);
       return;
     }
     found->second.phase = Phase::leaving;
+    leaving_++;
   }
 
   void keep(const std::string& id) {
     const auto found = sessions_.find(id);
     if (found == sessions_.end() || found->second.phase != Phase::leaving) return;
     found->second.phase = Phase::live;
+    leaving_--;
     hand_over(found->second);
   }
 
@@ -170,7 +197,7 @@ class PartitionHost : public caf::event_based_actor {
     if (found == sessions_.end() || found->second.phase != Phase::leaving) return;
     demonitor(found->second.actor);
     std::vector<JobPtr> stash = std::move(found->second.stash);
-    sessions_.erase(found);
+    drop(found);
     for (const JobPtr& job : stash) route(job);
   }
 
@@ -180,7 +207,7 @@ class PartitionHost : public caf::event_based_actor {
       if (!entry->second.actor || entry->second.actor != source) continue;
       if (entry->second.phase == Phase::reading) reading_--;
       std::vector<JobPtr> stash = std::move(entry->second.stash);
-      sessions_.erase(entry);
+      drop(entry);
       for (const JobPtr& job : stash) route(job);
       break;
     }
@@ -189,14 +216,18 @@ class PartitionHost : public caf::event_based_actor {
 
   // ---- the log's index
 
+  /// Down-time is not abandonment: before this nothing can be due, whatever the index says.
+  bool timers_run() const {
+    return environment_->options.clock->now() >= environment_->ready_since + environment_->settings().limits.abandon_after;
+  }
+
   void look_at_index() {
     const domain::Timestamp now = environment_->options.clock->now();
-    // Down-time is not abandonment: before this nothing can be due, whatever the index says.
-    const bool timers = now >= environment_->ready_since + environment_->settings().limits.abandon_after;
+    const bool timers = timers_run();
     // What the index keeps naming is in memory or in quarantine: room for a page of others beside it.
     const std::size_t limit = environment_->settings().poll_page + sessions_.size() + quarantined_.size();
     environment_->callbacks.begin();
-    environment_->options.offload([environment = environment_, partition = partition_, now, timers, limit,
+    environment_->options.offload([environment = environment_, partition = partition_, now, timers, limit, first = !late_,
                                    to = caf::actor_cast<caf::actor>(this)]() mutable {
       auto found = std::make_shared<IndexFindings>();
       if (!environment->stopping.load()) {
@@ -206,6 +237,7 @@ class PartitionHost : public caf::event_based_actor {
         found->failed = !pending || !due;
         if (pending) found->pending = std::move(*pending);
         if (due) found->due = std::move(*due);
+        if (first) found->late = indexed_late(*environment, partition);
         found->more = found->pending.size() == limit || found->due.size() == limit;
         if (partition == 0)
           if (const auto open = log.open_count()) environment->instruments.open_sessions(*open);
@@ -215,19 +247,44 @@ class PartitionHost : public caf::event_based_actor {
     });
   }
 
+  /// Open sessions that are due by the limit in force as soon as anything is, but whose index says a later time: it was
+  /// written when the limit was longer. nullopt: the log did not say.
+  static std::optional<std::vector<std::string>> indexed_late(const Environment& environment, std::uint32_t partition) {
+    const auto open = environment.options.log->due(partition, domain::Timestamp::max(), std::numeric_limits<std::size_t>::max());
+    if (!open) return std::nullopt;
+    const domain::Timestamp latest = environment.ready_since + environment.settings().limits.abandon_after;
+    std::vector<std::string> late;
+    for (const log::OpenStream& stream : *open)
+      if (stream.index.due_at > latest) late.push_back(stream.stream);
+    return late;
+  }
+
+  void abandon_late_ones() {
+    for (std::size_t room = environment_->settings().poll_page; room != 0 && !late_->empty(); --room) {
+      look_whether_due(late_->back());
+      late_->pop_back();
+    }
+    if (late_->empty()) late_->shrink_to_fit();
+  }
+
+  void look_whether_due(const std::string& id) {
+    const auto known = sessions_.find(id);
+    if (known == sessions_.end()) bring_up_for_the_log(id);
+    else if (known->second.phase == Phase::live) send(known->second.actor, due_atom::value);
+  }
+
   void take_findings(const IndexFindings& found) {
     const Time now = clock().now();
     std::erase_if(quarantined_, [&](const auto& entry) { return now >= entry.second; });
     for (const log::OpenStream& stream : found.pending) bring_up_for_the_log(stream.stream);
-    for (const log::OpenStream& stream : found.due) {
-      const auto known = sessions_.find(stream.stream);
-      if (known == sessions_.end()) bring_up_for_the_log(stream.stream);
-      else if (known->second.phase == Phase::live) send(known->second.actor, due_atom::value);
-    }
+    for (const log::OpenStream& stream : found.due) look_whether_due(stream.stream);
+    if (!late_) late_ = found.late;
+    else if (timers_run()) abandon_late_ones();
     if (planted(Plant::lost_timer) && !found.due.empty()) return;
-    delayed_send(
-        this, found.more ? std::min(next_page_after, environment_->settings().poll_every) : environment_->settings().poll_every,
-        poll_atom::value);
+    const bool more = found.more || (late_ && !late_->empty() && timers_run());
+    delayed_send(this,
+                 more ? std::min(next_page_after, environment_->settings().poll_every) : environment_->settings().poll_every,
+                 poll_atom::value);
   }
 
   void bring_up_for_the_log(const std::string& id) {
@@ -238,9 +295,14 @@ class PartitionHost : public caf::event_based_actor {
   const std::uint32_t partition_;
   const std::size_t permits_;
   std::size_t reading_ = 0;
-  std::unordered_map<std::string, Entry> sessions_;
+  const std::size_t room_;
+  std::size_t leaving_ = 0;
+  Entries sessions_;
+  std::list<const std::string*> uses_;  // the keys of sessions_, unused longest first
   std::deque<std::string> waiting_;
   std::vector<ForgettingPtr> forgetting_;
+  // Open sessions whose index is of a longer limit than the one in force, until each was looked at; nullopt: not read yet.
+  std::optional<std::vector<std::string>> late_;
   std::unordered_map<std::string, Time> quarantined_;  // could not be read lately
 };
 

@@ -134,13 +134,13 @@ struct Runtime::Parts {
       : config(options.threads),
         system(config),
         model_options(completed(options.model, options)),
-        supervisor(model::spawn_supervisor(system, model_options)),
+        supervisor(model::spawn_supervisor(system, model_options, &instant)),
         control(system, supervisor),
         board_keeper(system.spawn(keep_board, supervisor, board)),
         gateway(session::make_gateway(
             system, {options.log, options.keys, options.secrets, options.clock, options.random, options.flows, options.metrics,
                      options.sessions, supervisor, [this](std::function<void()> work) { clerk(std::move(work)); },
-                     model_options.board, options.erasures})) {}
+                     model_options.board, options.erasures, instant})) {}
 
   ~Parts() {
     gateway->stop();
@@ -157,6 +157,7 @@ struct Runtime::Parts {
   Clerk clerk;
   std::shared_ptr<ModelBoard> board = std::make_shared<ModelBoard>();
   const model::SupervisorOptions model_options;
+  model::InstantExtractor instant;
   caf::actor supervisor;
   ModelControl control;
   caf::actor board_keeper;

@@ -301,9 +301,7 @@ class SessionActor : public caf::event_based_actor {
       }
       case Step::Kind::conclude_turn: {
         if (!ask_ || !ask_->outcome || ask_->turn_id != step.turn_id) return std::nullopt;
-        const model::ExtractionOutcome& outcome = *ask_->outcome;
-        return domain::ConcludeTurn{step.turn_id,   ask_->activation, outcome.answer,
-                                    outcome.source, outcome.failure,  outcome.calls};
+        return conclusion_of(step.turn_id, ask_->activation, *ask_->outcome);
       }
       case Step::Kind::queue_turn: return domain::QueueTurn{step.turn_id, step.reason};
       case Step::Kind::abandon: return domain::AbandonIfDue{environment_->ready_since};
@@ -330,7 +328,31 @@ class SessionActor : public caf::event_based_actor {
     auto events = domain::decide(*state_, command, facts());
     if (!events) return rejected(step, events.error());
     if (events->empty()) return settled(step, false);
+    if (const auto* received = std::get_if<domain::ReceiveMessage>(&command)) answer_at_once(*received, *events);
     append({std::move(step), std::move(command), std::move(*events), {}, now(), conflicts});
+  }
+
+  /// Where no provider has to be waited for, a message and its answer are one decision and one record (ADR 0404).
+  void answer_at_once(const domain::ReceiveMessage& received, std::vector<domain::Event>& events) {
+    if (!environment_->options.instant || !received.queue_reason.empty() || !starts_a_turn(events)) return;
+    (void)before_model_call.hit();
+    const model::OutcomePtr outcome = environment_->options.instant(*question(received.turn_id, received.text, {}));
+    (void)after_model_call.hit();
+    domain::State after = *state_;
+    for (const domain::Event& event : events)
+      domain::evolve(after, event, {after.version + 1, after.sequence + 1, after.updated_at}, *environment_->options.flows);
+    auto conclusion = domain::decide(after, conclusion_of(received.turn_id, 1, *outcome), facts());
+    ONBOARDING_ASSERT(conclusion.has_value(), "a turn that just began can be concluded");
+    std::move(conclusion->begin(), conclusion->end(), std::back_inserter(events));
+  }
+
+  static bool starts_a_turn(const std::vector<domain::Event>& events) {
+    return std::holds_alternative<domain::TurnStarted>(events.back());
+  }
+
+  static domain::ConcludeTurn conclusion_of(const std::string& turn_id, std::uint32_t activation,
+                                            const model::ExtractionOutcome& outcome) {
+    return {turn_id, activation, outcome.answer, outcome.source, outcome.failure, outcome.calls};
   }
 
   void rejected(const Step& step, domain::Rejection why) {
@@ -374,7 +396,7 @@ class SessionActor : public caf::event_based_actor {
                                       });
     // The first attempt overlaps the append of its message: the model is asked now, its answer is used only afterwards.
     const auto* received = std::get_if<domain::ReceiveMessage>(&writing_->command);
-    const bool starts_its_turn = received && std::holds_alternative<domain::TurnStarted>(writing_->events.back());
+    const bool starts_its_turn = received && starts_a_turn(writing_->events);
     // Written again after a doubt, it was asked about already.
     if (starts_its_turn && !(ask_ && ask_->turn_id == received->turn_id))
       ask(received->turn_id, 1, received->text, !received->queue_reason.empty());
@@ -670,7 +692,7 @@ class SessionActor : public caf::event_based_actor {
   void ask(const std::string& turn_id, std::uint32_t activation, const std::string& text, bool nobody_waits) {
     const std::uint64_t serial = ++last_serial_;
     ask_ = std::make_unique<Ask>(Ask{serial, turn_id, activation, {}, nullptr, nullptr});
-    auto about = question(turn_id, text);
+    auto about = question(turn_id, text, history());
     about->priority = nobody_waits ? model::Priority::queued_turn : model::Priority::waiting_client;
     about->deadline =
         environment_->options.clock->now() + (nobody_waits ? settings().queued_deadline : settings().model_deadline);
@@ -700,7 +722,8 @@ class SessionActor : public caf::event_based_actor {
     return outcome;
   }
 
-  std::shared_ptr<model::ExtractionRequest> question(const std::string& turn_id, const std::string& text) const {
+  std::shared_ptr<model::ExtractionRequest> question(const std::string& turn_id, const std::string& text,
+                                                     std::vector<model::HistoryLine> history) const {
     auto request = std::make_shared<model::ExtractionRequest>();
     request->session_id = session_id_;
     request->turn_id = turn_id;
@@ -713,7 +736,7 @@ class SessionActor : public caf::event_based_actor {
       if (field.value) request->collected.emplace(name, field.value->canonical);
     request->missing = domain::missing_fields(*state_);
     request->asked = state_->asked;
-    request->history = history();
+    request->history = std::move(history);
     request->message = text;
     request->completed = domain::is_complete(*state_);
     return request;

@@ -250,9 +250,9 @@ bool is_declining(std::string_view as_said) {
       "please", "thanks",  "thank",  "for",     "now",      "with",        "if",    "possible", "ok",       "okay",
       "step",   "part",    "sorry",  "on",      "out",      "information", "info",  "details",  "these",    "those",
       "right",  "any",     "of",     "your",    "business", "here"};
-  std::string phrase = fold_words(as_said);
+  const std::string phrase = fold_words(as_said);
   if (whole.count(phrase) > 0) return true;
-  const Words words = words_of(as_said);
+  const Words words = words_of_folded(phrase);
   if (words.size() > max_words) return false;
   std::size_t at = 0;
   for (; at < words.size(); ++at) {

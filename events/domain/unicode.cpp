@@ -175,13 +175,22 @@ std::string lower(std::string_view text) {
 
 std::string fold_words(std::string_view text) {
   std::string out;
+  out.reserve(text.size());
   bool blank = false;
   const auto put = [&](char32_t c) {
     if (blank && !out.empty()) out += ' ';
     blank = false;
     append(out, c);
   };
-  const std::string plain = is_ascii(text) ? lower(text) : normalized(nfd(), lower(text));
+  if (is_ascii(text)) {
+    for (const char c : text) {
+      if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '\'') put(static_cast<char32_t>(c));
+      else if (c >= 'A' && c <= 'Z') put(static_cast<char32_t>(c - 'A' + 'a'));
+      else blank = true;
+    }
+    return out;
+  }
+  const std::string plain = normalized(nfd(), lower(text));
   for (std::size_t at = 0; at < plain.size();) {
     const char32_t c = next_code_point(plain, at);
     if (c < 0x80 ? (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') : is_letter(c) || is_digit(c)) put(c);
@@ -191,12 +200,13 @@ std::string fold_words(std::string_view text) {
   return out;
 }
 
-std::vector<std::string> words_of(std::string_view text) {
+std::vector<std::string> words_of(std::string_view text) { return words_of_folded(fold_words(text)); }
+
+std::vector<std::string> words_of_folded(std::string_view folded) {
   std::vector<std::string> words;
-  const std::string folded = fold_words(text);
   for (std::size_t at = 0; at < folded.size();) {
     const std::size_t end = std::min(folded.find(' ', at), folded.size());
-    words.push_back(folded.substr(at, end - at));
+    words.emplace_back(folded.substr(at, end - at));
     at = end + 1;
   }
   return words;

@@ -17,6 +17,8 @@ std::optional<std::string> clean(std::string_view text);
 /// curly apostrophes straight.
 std::string fold_words(std::string_view text);
 std::vector<std::string> words_of(std::string_view text);
+/// The same of a text that was folded already.
+std::vector<std::string> words_of_folded(std::string_view folded);
 
 /// Lower case by Unicode's rules, NFC.
 std::string lower(std::string_view text);

@@ -1,10 +1,12 @@
 // ONBOARD_SIM_SEED=<n> runs that one history again; ONBOARD_SIM_SEEDS=<n> says how many are run; ONBOARD_SIM_FIRST where
-// they begin.
+// they begin. ONBOARDING_CAMPAIGN_SECONDS runs new ones until that time is over.
 #include <gtest/gtest.h>
 #include <spdlog/spdlog.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <random>
 
 #include "projections/models/models.hpp"
 #include "tests/simulation/world.hpp"
@@ -48,10 +50,14 @@ const std::vector<std::string> every_fault = {"client repeats",
 TEST(Simulation, every_history_keeps_every_promise) {
   spdlog::set_level(spdlog::level::off);
   const bool one = std::getenv("ONBOARD_SIM_SEED") != nullptr;
-  const std::uint64_t first = one ? number_from("ONBOARD_SIM_SEED", 1) : number_from("ONBOARD_SIM_FIRST", 1);
-  const std::uint64_t count = one ? 1 : number_from("ONBOARD_SIM_SEEDS", 150);
+  const std::uint64_t seconds = one ? 0 : number_from("ONBOARDING_CAMPAIGN_SECONDS", 0);
+  const std::uint64_t first =
+      one ? number_from("ONBOARD_SIM_SEED", 1) : number_from("ONBOARD_SIM_FIRST", seconds ? std::random_device()() : 1);
+  const std::uint64_t wanted = one ? 1 : number_from("ONBOARD_SIM_SEEDS", seconds ? UINT64_MAX : 150);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
   Tally tally;
-  for (std::uint64_t seed = first; seed < first + count; ++seed) {
+  std::uint64_t count = 0;
+  for (std::uint64_t seed = first; count < wanted && (!seconds || std::chrono::steady_clock::now() < end); ++seed, ++count) {
     World world(seed);
     const std::vector<std::string> violations = world.run();
     tally += world.tally;

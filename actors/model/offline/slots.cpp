@@ -106,7 +106,8 @@ std::size_t Slots::match_label(const FieldSpec& spec, const Text& text, std::siz
         all = token == words[k];
         // "name's Zoë", "email's …": the contraction belongs to the label, its "is" is implied
         if (!all && k + 1 == words.size())
-          all = token == words[k] + "'s" || (token == words[k] + "s" && k == 0 && words[k] == "name");
+          all = token.starts_with(words[k]) && (token.compare(words[k].size(), std::string::npos, "'s") == 0 ||
+                                                (k == 0 && words[k] == "name" && token == "names"));
       }
       if (all) return i + words.size();
     }

@@ -85,6 +85,22 @@ bool is_section(const std::string& name) {
   return std::any_of(keys().begin(), keys().end(), [&](const Key& key) { return key.name.starts_with(name + "."); });
 }
 
+/// A variable that is no setting but looks like a misspelt one: of a known section, or nearly a known name.
+bool is_meant_for_us(const std::string& variable, const std::string& near) {
+  const auto in_section = [&](Key key) {
+    key.name.erase(key.name.find('.'));
+    return variable.starts_with(key.variable() + "_");
+  };
+  return !near.empty() || std::any_of(keys().begin(), keys().end(), in_section);
+}
+
+/// Kubernetes and Docker links tell each service's address in variables of its name: a service "onboard-http" is no mistake.
+bool is_of_a_cluster(const std::string& variable, const std::string& value) {
+  return variable.find("_SERVICE_HOST") != std::string::npos || variable.find("_SERVICE_PORT") != std::string::npos ||
+         variable.find("_TCP_") != std::string::npos || variable.find("_UDP_") != std::string::npos ||
+         value.starts_with("tcp://") || value.starts_with("udp://");
+}
+
 std::string quoted(std::string_view text) {
   std::string out = "\"";
   for (char c : text) {
@@ -184,7 +200,12 @@ result<Configuration> Configuration::load(const Sources& sources) {
   }
   for (const auto& [name, value] : sources.environment) {
     const bool ours = name == "ONBOARD_DATA_DIR" || name == "ONBOARD_CONFIG" || name == "ONBOARD_FAULT";
-    if (name.starts_with("ONBOARD_") && !ours && !own.contains(name)) out.strange_variables_.push_back(name);
+    if (!name.starts_with("ONBOARD_") || ours || own.contains(name)) continue;
+    const std::string near = nearest_variable(name);
+    if (!is_meant_for_us(name, near) || is_of_a_cluster(name, value)) out.strange_variables_.push_back(name);
+    else
+      return failure(Errc::bad_configuration,
+                     "environment " + name + ": no such setting" + (near.empty() ? "" : "; did you mean " + near + "?"));
   }
   for (const auto& [name, value] : sources.flags) {
     const Key* key = find_key(name);

@@ -53,8 +53,8 @@ class Configuration {
   /// "default", "/etc/onboard.toml:12", "environment ONBOARD_HTTP_LISTEN", "flag".
   const std::string& source(std::string_view key) const;
 
-  /// Variables that begin with ONBOARD_ and are none of ours: perhaps misspelt; said, not refused, since a newer version's
-  /// variable must not stop an older one.
+  /// Variables that begin with ONBOARD_, are none of ours and resemble none: a script's, a cluster's. One that names a known
+  /// section, or is nearly a known name, is an error instead.
   const std::vector<std::string>& strange_variables() const { return strange_variables_; }
 
   /// As TOML with each value's source; secrets as "(set)" unless asked for.

@@ -108,6 +108,7 @@ std::vector<Key> make_keys() {
              KeyType::number),
       number("sessions.close_after_minutes", "60", 0, 1e6, "how long a completed session takes corrections", KeyType::number),
       number("sessions.passivate_after_seconds", "60", 0.05, 1e6, "an idle session leaves the memory", KeyType::number),
+      number("sessions.max_in_memory", "50000", 100, 1e8, "sessions; beyond it the idle one that was unused longest leaves"),
       number("sessions.max_messages", "200", 1, 100'000, "user messages a session"),
       number("throttle.requests_per_minute_per_ip", "30", 0, 1e9, "new sessions an address; 0 switches it off"),
       number("throttle.messages_per_minute_per_ip", "", 0, 1e9,
@@ -236,17 +237,30 @@ const Key* find_key(std::string_view name) {
   return nullptr;
 }
 
-std::string nearest_key(std::string_view name) {
+namespace {
+
+/// Of the keys' names in some spelling, the one that differs from `name` in the fewest letters, and in less than `bound`.
+std::string nearest(std::string_view name, std::size_t bound, const std::function<std::string(const Key&)>& spelling) {
   std::string best;
-  std::size_t least = std::max<std::size_t>(3, name.size() / 3);
   for (const Key& key : keys()) {
-    const std::size_t d = distance(name, key.name);
-    if (d < least) {
-      least = d;
-      best = key.name;
+    std::string known = spelling(key);
+    const std::size_t d = distance(name, known);
+    if (d < bound) {
+      bound = d;
+      best = std::move(known);
     }
   }
   return best;
+}
+
+}  // namespace
+
+std::string nearest_key(std::string_view name) {
+  return nearest(name, std::max<std::size_t>(3, name.size() / 3), [](const Key& key) { return key.name; });
+}
+
+std::string nearest_variable(std::string_view variable) {
+  return nearest(variable, 3, [](const Key& key) { return key.variable(); });
 }
 
 Checked check_value(const Key& key, std::string_view raw) {

@@ -41,6 +41,8 @@ const std::vector<Key>& keys();
 const Key* find_key(std::string_view name);
 /// The known name that differs least, for "did you mean"; empty when none is near.
 std::string nearest_key(std::string_view name);
+/// The same for the name of an environment variable: one or two letters off.
+std::string nearest_variable(std::string_view variable);
 
 /// The value in its one text form ("007" → "7", "TRUE" → "true"), or why it is refused, as a sentence's end.
 struct Checked {

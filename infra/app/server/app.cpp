@@ -80,6 +80,7 @@ SessionSettings session_settings(const Configuration& c) {
   s.limits.close_after = std::chrono::seconds(static_cast<std::int64_t>(c.number("sessions.close_after_minutes") * 60));
   s.limits.max_messages = static_cast<std::uint32_t>(c.integer("sessions.max_messages"));
   s.queued_deadline = from_seconds(c.number("queue_mode.max_wait_minutes") * 60);
+  s.max_in_memory = static_cast<std::size_t>(c.integer("sessions.max_in_memory"));
   s.passivate_after = from_seconds(c.number("sessions.passivate_after_seconds"));
   return s;
 }

@@ -122,6 +122,19 @@ TEST_F(HttpServerTest, a_stream_tells_the_reply_while_it_is_written_and_then_the
   EXPECT_NE(looking.hear_until("\"turn_id\":\"trn_1\""), "");
 }
 
+TEST_F(HttpServerTest, a_streams_head_alone_is_that_of_the_stream_and_the_connection_goes_on) {
+  const auto session = start();
+  Client looking(server->port());
+  looking.say(request("HEAD", "/api/onboarding/sessions/" + session.id + "/stream", {}, bearer(session.token)));
+  const auto head = looking.hear(10'000, true);
+  EXPECT_EQ(head.status, 200);
+  EXPECT_EQ(head.headers.at("content-type"), "text/event-stream; charset=utf-8");
+  EXPECT_EQ(head.headers.at("transfer-encoding"), "chunked");
+  EXPECT_FALSE(head.headers.contains("content-length"));
+  looking.say(request("GET", "/livez"));
+  EXPECT_EQ(looking.hear().status, 200);
+}
+
 TEST_F(HttpServerTest, a_stream_goes_on_behind_the_last_event_id) {
   const auto session = start();
   for (const char* text : {"one", "two", "three"})

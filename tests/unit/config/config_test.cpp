@@ -98,9 +98,21 @@ TEST_F(ConfigurationFile, a_bad_variable_and_a_bad_flag_are_named) {
   EXPECT_THAT(complaint("", {}, {{"http.lisen", "x"}}), HasSubstr("did you mean http.listen?"));
 }
 
-TEST_F(ConfigurationFile, a_strange_variable_of_ours_is_told_and_somebody_elses_is_not) {
-  const auto c = load("", {{"ONBOARD_HTTP_LISEN", "x"}, {"ONBOARD_DATA_DIR", "y"}, {"HOME", "z"}});
-  EXPECT_THAT(c->strange_variables(), ::testing::ElementsAre("ONBOARD_HTTP_LISEN"));
+TEST_F(ConfigurationFile, a_misspelt_variable_is_an_error_that_names_the_nearest_setting) {
+  EXPECT_THAT(complaint("", {{"ONBOARD_HTTP_LISEN", "x"}}),
+              HasSubstr("environment ONBOARD_HTTP_LISEN: no such setting; did you mean ONBOARD_HTTP_LISTEN?"));
+  EXPECT_THAT(complaint("", {{"ONBOARD_POSGRES_URL", "x"}}), HasSubstr("did you mean ONBOARD_POSTGRES_URL?"));
+  EXPECT_THAT(complaint("", {{"ONBOARD_SESSIONS_WHATEVER", "x"}}), HasSubstr("ONBOARD_SESSIONS_WHATEVER: no such setting"));
+}
+
+TEST_F(ConfigurationFile, a_variable_that_resembles_no_setting_is_told_and_somebody_elses_is_not) {
+  const auto c = load("", {{"ONBOARD_TEST_POSTGRES_URL", "x"},
+                           {"ONBOARD_HTTP_SERVICE_HOST", "10.0.0.1"},
+                           {"ONBOARD_HTTP_PORT", "tcp://10.0.0.1:80"},
+                           {"ONBOARD_DATA_DIR", "y"},
+                           {"HOME", "z"}});
+  EXPECT_THAT(c->strange_variables(),
+              ::testing::ElementsAre("ONBOARD_TEST_POSTGRES_URL", "ONBOARD_HTTP_SERVICE_HOST", "ONBOARD_HTTP_PORT"));
 }
 
 TEST_F(ConfigurationFile, secrets_are_never_printed_and_never_complained_about_by_value) {

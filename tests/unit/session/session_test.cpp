@@ -48,6 +48,58 @@ TEST(Session, the_model_is_asked_while_the_message_is_written_and_its_answer_wai
   EXPECT_EQ(heard.only().turn().extracted.at(0).second.canonical, "Zoe Miller");
 }
 
+model::OutcomePtr says_zoe(const model::ExtractionRequest&) {
+  auto outcome = std::make_shared<model::ExtractionOutcome>();
+  outcome->answer = domain::ModelAnswer{"Thank you.", {{"full_name", "Zoe Miller"}}, {}};
+  outcome->source = "scripted";
+  return outcome;
+}
+
+TEST(Session, a_message_and_its_answer_are_one_record_where_no_provider_is_waited_for) {
+  Stage stage(log::make_memory_store(1), {}, {}, says_zoe);
+  const std::string session = stage.started();
+  Heard<TurnAnswer> heard, repeated;
+  stage.say(session, "I am Zoe Miller", heard, "key");
+  EXPECT_TRUE(heard.nothing()) << "nothing is answered before it is durable";
+  stage.append();
+  ASSERT_EQ(heard.answers.size(), 1u);
+  EXPECT_EQ(heard.only().turn().status, domain::TurnStatus::answered);
+  EXPECT_EQ(heard.only().turn().activation, 1u);
+  EXPECT_EQ(heard.only().turn().extracted.at(0).second.canonical, "Zoe Miller");
+  EXPECT_TRUE(stage.questions.empty());
+  stage.say(session, "I am Zoe Miller", repeated, "key");
+  EXPECT_EQ(repeated.only().turn_id, heard.only().turn_id);
+  EXPECT_TRUE(stage.nothing_waits());
+}
+
+TEST(Session, a_message_answered_at_once_is_decided_again_after_a_doubt_and_answered_once) {
+  for (const Fate fate : {Fate::in_doubt_written, Fate::in_doubt_lost}) {
+    Stage stage(log::make_memory_store(1), {}, {}, says_zoe);
+    const std::string session = stage.started();
+    Heard<TurnAnswer> heard;
+    stage.say(session, "I am Zoe Miller", heard);
+    stage.append(fate);
+    EXPECT_TRUE(heard.nothing());
+    stage.read();
+    if (fate == Fate::in_doubt_lost) stage.append();
+    ASSERT_EQ(heard.answers.size(), 1u);
+    EXPECT_EQ(heard.only().session.state->turns.size(), 1u);
+    EXPECT_TRUE(stage.nothing_waits());
+  }
+}
+
+TEST(Session, a_message_that_shall_be_queued_is_durable_before_it_is_answered_even_where_it_could_be_at_once) {
+  Stage stage(log::make_memory_store(1), {}, {}, says_zoe);
+  const std::string session = stage.started();
+  Heard<TurnAnswer> heard;
+  stage.say(session, "I am Zoe Miller", heard, std::nullopt, 1, true);
+  stage.append();
+  EXPECT_TRUE(heard.only().queued);
+  ASSERT_EQ(stage.questions.size(), 1u);
+  stage.model_answers({{"full_name", "Zoe Miller"}});
+  stage.append();
+}
+
 TEST(Session, a_message_that_the_log_refuses_is_not_writable_and_leaves_no_trace) {
   Stage stage;
   const std::string session = stage.started();
@@ -391,6 +443,78 @@ TEST(Host, an_idle_session_is_abandoned_when_its_time_has_come_and_not_before) {
   stage.look(session, look);
   if (look.nothing()) stage.read();
   EXPECT_EQ(look.only().state->status, domain::SessionStatus::abandoned);
+}
+
+TEST(Host, beyond_its_bound_the_idle_session_that_was_unused_longest_leaves_the_memory) {
+  SessionSettings settings;
+  settings.max_in_memory = 2;
+  Stage stage(log::make_memory_store(1), settings);
+  const std::string busy = stage.started(), idle = stage.started();
+  Heard<TurnAnswer> heard;
+  stage.say(busy, "hello", heard);
+  stage.append();
+  const std::string used = stage.started();
+  EXPECT_EQ(stage.gateway->status().sessions_in_memory, 2u);
+  stage.model_answers({});  // whoever has a turn to finish stays
+  stage.append();
+  EXPECT_EQ(heard.answers.size(), 1u);
+  Heard<SessionSnapshot> here, gone;
+  stage.look(used, here);
+  EXPECT_EQ(here.answers.size(), 1u);
+  stage.look(idle, gone);
+  EXPECT_TRUE(gone.nothing());
+  stage.read();
+  EXPECT_EQ(gone.only().state->status, domain::SessionStatus::active);
+  EXPECT_EQ(stage.gateway->status().sessions_in_memory, 2u);
+}
+
+TEST(Host, a_limit_that_was_lowered_holds_for_sessions_that_say_nothing_more) {
+  const auto store = log::make_memory_store(1);
+  SessionSettings settings;
+  settings.limits.abandon_after = 24h;
+  std::string silent, speaking;
+  std::map<std::string, privacy::SealingKeyPtr> keys;
+  {
+    Stage before(store, settings);
+    for (std::string* session : {&silent, &speaking}) {
+      *session = before.started();
+      const std::string user = before.secrets.user_key("zoe", false, *session);
+      before.keys.obtain(user, [&](auto key) { keys[user] = *key; });
+    }
+  }
+  settings.limits.abandon_after = 30min;
+  Stage stage(store, settings, {}, {}, 1min);
+  for (const auto& [user, key] : keys) stage.keys.put(user, key);
+  stage.look_up();
+  const auto settle = [&] {
+    stage.pass(6s);
+    stage.look_up();
+    stage.pass(6s);
+    stage.look_up();
+    while (stage.log.step_read() || stage.log.step_append(Fate::durable)) stage.run();
+  };
+  const auto status = [&](const std::string& session) {
+    Heard<SessionSnapshot> look;
+    stage.look(session, look);
+    if (look.nothing()) stage.read();
+    return look.only().state->status;
+  };
+  stage.pass(20min);
+  settle();
+  Heard<TurnAnswer> heard;
+  stage.say(speaking, "hello", heard);
+  stage.read();
+  stage.append();
+  stage.model_answers({});
+  stage.append();
+  EXPECT_EQ(status(silent), domain::SessionStatus::active) << "down-time is not abandonment";
+  stage.pass(10min);
+  settle();
+  EXPECT_EQ(status(silent), domain::SessionStatus::abandoned);
+  EXPECT_EQ(status(speaking), domain::SessionStatus::active);
+  stage.pass(20min);
+  settle();
+  EXPECT_EQ(status(speaking), domain::SessionStatus::abandoned);
 }
 
 TEST(Gateway, refuses_new_work_while_draining_and_waits_for_what_it_accepted) {

@@ -49,7 +49,7 @@ struct Heard {
 class Stage {
  public:
   explicit Stage(std::shared_ptr<log::MemoryStore> on = log::make_memory_store(1), SessionSettings with = {},
-                 std::filesystem::path noted = {})
+                 std::filesystem::path noted = {}, model::InstantExtractor instant = {}, std::chrono::seconds started_late = {})
       : store(std::move(on)),
         settings(with),
         erasures(std::move(noted)),
@@ -70,8 +70,10 @@ class Stage {
               [](answer_atom, caf::response_promise& promise, const model::OutcomePtr& outcome) { promise.deliver(outcome); }};
         },
         this);
+    clock.time += started_late;
     gateway = make_gateway(system, {&log, &keys, &secrets, &clock, &system_random(), &flows, &registry, settings, model,
-                                    [this](std::function<void()> work) { lookups.push_back(std::move(work)); }, board, erasures});
+                                    [this](std::function<void()> work) { lookups.push_back(std::move(work)); }, board, erasures,
+                                    std::move(instant)});
     run();
   }
   ~Stage() {
