@@ -35,10 +35,31 @@ struct Profile {
 };
 
 struct SessionRow {
-  std::string session_id, user_id, status, flow, plan;
+  std::string session_id, user_id, status, flow, plan;  // user_id: empty once the person was erased
   domain::Timestamp created_at;
   std::optional<domain::Timestamp> completed_at;
   std::int64_t total_messages_count = 0;
+  std::string user_key;
+  std::int64_t flow_version = 0;
+  domain::Timestamp updated_at;
+};
+/// Lists are told newest first, page by page: the next one begins behind the last row of the one before, whatever came since.
+struct SessionPlace {
+  domain::Timestamp created_at;
+  std::string session_id;
+};
+struct PageRequest {
+  std::optional<SessionPlace> after;
+  std::uint32_t limit = 100;
+};
+struct SessionPage {
+  std::vector<SessionRow> rows;
+  std::optional<SessionPlace> next;  // there is more
+};
+/// All that is set must hold.
+struct SessionFilter {
+  std::string status, flow, plan, user_id;
+  std::optional<domain::Timestamp> since, before;  // created_at
 };
 
 struct Stats {
@@ -49,16 +70,23 @@ struct CompletionDay {
   std::string day;  // YYYY-MM-DD, UTC, of the session's start
   std::int64_t started = 0, completed = 0;
   double rate = 0, average_minutes = 0;
+  double p50_minutes = 0, p90_minutes = 0, p99_minutes = 0;
 };
-struct Completion {
-  std::int64_t days = 30, started = 0, completed = 0;
-  double rate = 0, average_minutes = 0;
+struct Completion : CompletionDay {  // of all days together; `day` is empty
+  std::int64_t days = 30;
   std::vector<CompletionDay> by_day;
 };
 struct AbandonmentField {
   std::string field;
   std::int64_t count = 0, asked = 0;
   double share_of_abandoned = 0, share_of_asked = 0;
+};
+struct FunnelStep {
+  std::string flow;
+  std::int64_t flow_version = 1, step = 0;
+  std::string name, field;  // "started", "asked" and "filled" with their field, "completed"
+  std::int64_t sessions = 0;
+  double share_of_started = 0;
 };
 struct MessageBuckets {
   std::int64_t under_8 = 0, from_8_to_10 = 0, from_11_to_15 = 0, over_15 = 0;
@@ -99,6 +127,7 @@ struct QualityDay {
 struct UserSelector {
   std::string user_key;  // empty: by user_id
   std::string user_id;
+  std::optional<Position> at_least = {};  // read nowhere where this is not
 };
 
 /// Read-your-writes: wait until the read model has the event at `at_least`.
@@ -120,12 +149,18 @@ struct ProjectionStatus {
   std::uint64_t parked = 0;
   std::string stalled_because;
 };
+struct ReplicaStatus {
+  bool configured = false, in_use = false;
+  double lag_seconds = 0;
+  std::string detail;  // why it is not used
+};
 struct DatabaseStatus {
   bool reachable = false;
   bool breaker_open = false;
   std::uint32_t pool_in_use = 0, pool_idle = 0, pool_max = 0, pool_waiting = 0;
   double ping_ms = 0;
   std::string detail;
+  ReplicaStatus replica = {};
 };
 
 class Queries {
@@ -136,10 +171,14 @@ class Queries {
 
   /// Both: Errc::poison while an event of that person waits behind one that could not be applied: what is there is stale.
   virtual void profile(UserSelector, Done<Profile>) = 0;
-  virtual void sessions_of_user(UserSelector, Done<std::vector<SessionRow>>) = 0;
+  virtual void sessions_of_user(UserSelector, PageRequest, Done<SessionPage>) = 0;
+  virtual void sessions(SessionFilter, PageRequest, Done<SessionPage>) = 0;
+  /// This and those below: of a few seconds ago at the most where `postgres.metrics_ttl_seconds` allows it.
   virtual void stats(Done<Stats>) = 0;
   virtual void completion(std::uint32_t days, Done<Completion>) = 0;
   virtual void abandonment(std::uint32_t days, Done<std::vector<AbandonmentField>>) = 0;
+  /// In order of flow, version, step; over all time.
+  virtual void funnel(Done<std::vector<FunnelStep>>) = 0;
   virtual void messages(std::uint32_t days, Done<MessageBuckets>) = 0;
   /// The last `days` UTC days with today, in order of day, provider, model, plan.
   virtual void usage(std::uint32_t days, Done<std::vector<UsageRow>>) = 0;

@@ -20,12 +20,13 @@ struct Api {
   std::atomic<const Server*> server{nullptr};
 };
 
-void add_session_routes(Router&, Api&);    // /api/onboarding/…
-void add_user_routes(Router&, Api&);       // /api/users/…
-void add_health_route(Router&, Api&);      // /api/metrics/health
-void add_metric_routes(Router&, Api&);     // /api/metrics/…, admin
-void add_operation_routes(Router&, Api&);  // /livez, /readyz, /openapi.json, /docs
-void add_admin_routes(Router&, Api&);      // /api/admin/…, admin
-void add_scrape_route(Router&, Api&);      // /metrics, admin
-void add_web_routes(Router&, Api&);        // the chat page
+void add_session_routes(Router&, Api&);      // /api/onboarding/…
+void add_user_routes(Router&, Api&);         // /api/users/…
+void add_session_list_route(Router&, Api&);  // /api/admin/sessions, admin
+void add_health_route(Router&, Api&);        // /api/metrics/health
+void add_metric_routes(Router&, Api&);       // /api/metrics/…, admin
+void add_operation_routes(Router&, Api&);    // /livez, /readyz, /openapi.json, /docs
+void add_admin_routes(Router&, Api&);        // /api/admin/…, admin
+void add_scrape_route(Router&, Api&);        // /metrics, admin
+void add_web_routes(Router&, Api&);          // the chat page
 }  // namespace onboarding::http

@@ -89,6 +89,14 @@ bool idempotency_key(const Responder& responder, std::optional<std::string>& key
   return true;
 }
 
+bool query_time(const Responder& responder, std::string_view name, std::optional<domain::Timestamp>& time) {
+  const auto* text = responder->request().query_value(name);
+  if (text == nullptr) return true;
+  time = codec::parse_time(*text);
+  if (!time) responder->fail(Errc::invalid, std::string(name) + " must be a time such as 2026-11-21T08:00:00Z.");
+  return time.has_value();
+}
+
 std::optional<std::uint64_t> query_number(const Responder& responder, std::string_view name, std::uint64_t fallback,
                                           std::uint64_t least, std::uint64_t most) {
   const auto* text = responder->request().query_value(name);

@@ -24,15 +24,6 @@ std::vector<std::string> split(std::string_view list) {
   return out;
 }
 
-/// The time in the query; answers 422 and returns false when it is none.
-bool time_of(const Responder& responder, std::string_view name, std::optional<domain::Timestamp>& time) {
-  const auto* text = responder->request().query_value(name);
-  if (text == nullptr) return true;
-  time = codec::parse_time(*text);
-  if (!time) responder->fail(Errc::invalid, std::string(name) + " must be a time such as 2026-11-21T08:00:00Z.");
-  return time.has_value();
-}
-
 /// Feeds one client until it has all, goes, or the server ends. On a thread of its own: reading the log blocks.
 void feed(exporting::EventExport& events, BodyStream& body, log::EventLog& log, bool follow, Exports& exports) {
   std::unique_ptr<log::Subscription> subscription;
@@ -70,7 +61,7 @@ void get_events(Api& api, Exports& exports, const Responder& responder) {
   filter.session = value("session");
   filter.flow = value("flow");
   if (const auto user = value("user"); !user.empty()) filter.blinded_user = api.ports.secrets.blinded_user_id(user);
-  if (!time_of(responder, "since", filter.since) || !time_of(responder, "before", filter.before)) return;
+  if (!query_time(responder, "since", filter.since) || !query_time(responder, "before", filter.before)) return;
   if (const auto unknown = exporting::unknown_type(filter))
     return responder->fail(Errc::invalid, "type: \"" + *unknown + "\" is no event type.");
   const auto follow = value("follow");

@@ -39,7 +39,8 @@ void health(Api& api, const Responder& responder) {
   const auto disk = disk_status(report);
   const bool can_answer = any_provider || report.offline_extractor;
   const bool healthy = writable && !draining && can_answer;
-  const bool whole = database.reachable && !database.breaker_open && all_providers && projecting && disk != "critical";
+  const bool whole = database.reachable && !database.breaker_open && all_providers && projecting && disk != "critical" &&
+                     (!database.replica.configured || database.replica.in_use);
 
   responder->send(json_response(healthy ? 200 : 503, [&](JsonWriter& w) {
     write_member(w, "status", !healthy ? "unhealthy" : whole ? "healthy" : "degraded");
@@ -51,6 +52,7 @@ void health(Api& api, const Responder& responder) {
     write_member(w, "status", database.reachable ? "ok" : "down");
     write_member(w, "breaker_open", database.breaker_open);
     write_member(w, "ping_ms", database.ping_ms);
+    if (!database.detail.empty()) write_member(w, "detail", database.detail);
     write_key(w, "pool");
     w.StartObject();
     write_member(w, "in_use", database.pool_in_use);
@@ -58,6 +60,14 @@ void health(Api& api, const Responder& responder) {
     write_member(w, "max", database.pool_max);
     write_member(w, "waiting", database.pool_waiting);
     w.EndObject();
+    if (database.replica.configured) {
+      write_key(w, "replica");
+      w.StartObject();
+      write_member(w, "status", database.replica.in_use ? "ok" : "not_used");
+      write_member(w, "lag_seconds", database.replica.lag_seconds);
+      if (!database.replica.detail.empty()) write_member(w, "detail", database.replica.detail);
+      w.EndObject();
+    }
     w.EndObject();
     write_key(w, "llm_api");
     w.StartObject();
@@ -86,6 +96,7 @@ void health(Api& api, const Responder& responder) {
       write_member(w, "lag_events", projection.lag_events);
       write_member(w, "lag_seconds", projection.lag_seconds);
       write_member(w, "parked", projection.parked);
+      if (!projection.stalled_because.empty()) write_member(w, "detail", projection.stalled_because);
       w.EndObject();
     }
     w.EndObject();
@@ -122,6 +133,9 @@ void completion(Api& api, const Responder& responder, std::uint32_t days) {
         write_member(w, "completed", of.completed);
         write_member(w, "completion_rate", of.rate);
         write_member(w, "avg_duration_minutes", of.average_minutes);
+        write_member(w, "p50_minutes", of.p50_minutes);
+        write_member(w, "p90_minutes", of.p90_minutes);
+        write_member(w, "p99_minutes", of.p99_minutes);
       };
       write_member(w, "days", completion->days);
       figures(*completion);
@@ -144,6 +158,23 @@ void abandonment(Api& api, const Responder& responder, std::uint32_t days) {
         write_member(w, "asked", field.asked);
         write_member(w, "share_of_abandoned", field.share_of_abandoned);
         write_member(w, "share_of_asked", field.share_of_asked);
+      });
+    }));
+  });
+}
+
+void funnel(Api& api, const Responder& responder) {
+  api.ports.queries.funnel([responder](const result<std::vector<projections::FunnelStep>>& steps) {
+    if (!steps) return responder->fail(steps.error());
+    responder->send(json_response(200, [&](JsonWriter& w) {
+      write_objects(w, "steps", *steps, [&](const auto& step) {
+        write_member(w, "flow", step.flow);
+        write_member(w, "flow_version", step.flow_version);
+        write_member(w, "step", step.step);
+        write_member(w, "name", step.name);
+        if (!step.field.empty()) write_member(w, "field", step.field);
+        write_member(w, "sessions", step.sessions);
+        write_member(w, "share_of_started", step.share_of_started);
       });
     }));
   });
@@ -260,6 +291,9 @@ void add_health_route(Router& router, Api& api) {
 void add_metric_routes(Router& router, Api& api) {
   router.add({.method = Method::get, .path = "/api/metrics/stats", .handler = [&api](const Responder& r) {
                 if (api.authority.operator_only(r)) stats(api, r);
+              }});
+  router.add({.method = Method::get, .path = "/api/metrics/funnel", .handler = [&api](const Responder& r) {
+                if (api.authority.operator_only(r)) funnel(api, r);
               }});
   const auto over_days = [&](std::string path, void (*answer)(Api&, const Responder&, std::uint32_t)) {
     router.add({.method = Method::get, .path = std::move(path), .handler = [&api, answer](const Responder& r) {

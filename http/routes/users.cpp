@@ -1,5 +1,6 @@
 // /api/users/{user_id}/…: what the read models know of a person, for that person or the client application.
 #include <algorithm>
+#include <charconv>
 
 #include "http/routes/api.hpp"
 #include "http/routes/session_json.hpp"
@@ -9,18 +10,20 @@ namespace onboarding::http {
 namespace {
 
 constexpr std::uint64_t max_wait_ms = 25'000;
+constexpr std::int64_t last_place = 9'000'000'000'000'000;  // microseconds: the year 2255
 
 /// Runs `then` once the read models have `?min_position=`; 202 with the lag when they do not within `?wait_ms=`.
-void when_fresh(Api& api, const Responder& responder, std::function<void()> then) {
+void when_fresh(Api& api, const Responder& responder, projections::UserSelector user,
+                std::function<void(projections::UserSelector)> then) {
   const auto wait_ms = query_number(responder, "wait_ms", 0, 0, max_wait_ms);
   if (!wait_ms) return;
   const auto* text = responder->request().query_value("min_position");
-  if (text == nullptr) return then();
-  const auto position = parse_position(*text);
-  if (!position) return responder->fail(Errc::invalid, "min_position must be partition:sequence.");
-  api.ports.queries.wait_for({position, static_cast<std::uint32_t>(*wait_ms)},
-                             [responder, then = std::move(then)](bool reached, projections::Lag lag) {
-                               if (reached) return then();
+  if (text == nullptr) return then(std::move(user));
+  user.at_least = parse_position(*text);
+  if (!user.at_least) return responder->fail(Errc::invalid, "min_position must be partition:sequence.");
+  api.ports.queries.wait_for({user.at_least, static_cast<std::uint32_t>(*wait_ms)},
+                             [responder, user, then = std::move(then)](bool reached, projections::Lag lag) {
+                               if (reached) return then(user);
                                auto response = json_response(202, [&](JsonWriter& w) {
                                  write_member(w, "status", "behind");
                                  write_member(w, "have", to_string(lag.have));
@@ -78,9 +81,9 @@ void send_profile(const Responder& responder, const projections::Profile& profil
 
 void get_profile(Api& api, const Responder& responder) {
   for_user(api.authority, api.ports.gateway, responder, responder->request().parameters[0],
-           [&api, responder](projections::UserSelector user) {
-             when_fresh(api, responder, [&api, responder, user = std::move(user)] {
-               api.ports.queries.profile(user, [responder](result<projections::Profile> profile) {
+           [&api, responder](const projections::UserSelector& user) {
+             when_fresh(api, responder, user, [&api, responder](const projections::UserSelector& fresh) {
+               api.ports.queries.profile(fresh, [responder](result<projections::Profile> profile) {
                  if (!profile) return responder->fail(profile.error());
                  send_profile(responder, *profile);
                });
@@ -88,32 +91,86 @@ void get_profile(Api& api, const Responder& responder) {
            });
 }
 
+// ---- lists of sessions, page by page
+
+constexpr std::uint64_t most_rows = 1'000, usual_rows = 100;
+
+/// `?limit=` and `?after=`, which is what a page's `next` says: the place of its last row. Answers 422 and returns nullopt.
+std::optional<projections::PageRequest> page_of(const Responder& responder) {
+  const auto limit = query_number(responder, "limit", usual_rows, 1, most_rows);
+  if (!limit) return std::nullopt;
+  projections::PageRequest page;
+  page.limit = static_cast<std::uint32_t>(*limit);
+  const auto* after = responder->request().query_value("after");
+  if (after == nullptr) return page;
+  const auto dot = std::min(after->find('.'), after->size());
+  std::int64_t micros = 0;
+  const auto [end, error] = std::from_chars(after->data(), after->data() + dot, micros);
+  if (error != std::errc() || end != after->data() + dot || micros < 0 || micros > last_place || dot + 1 >= after->size())
+    return responder->fail(Errc::invalid, "after must be what an earlier page's next says."), std::nullopt;
+  page.after = projections::SessionPlace{domain::Timestamp(std::chrono::microseconds(micros)), after->substr(dot + 1)};
+  return page;
+}
+
+/// Path and query of the page behind `place`, with all that was asked for.
+std::string path_of_next(const Request& request, const projections::SessionPlace& place) {
+  std::string path = request.path + "?";
+  for (const auto& [name, value] : request.query)
+    if (name != "after" && name != "min_position" && name != "wait_ms") path += name + "=" + percent_encode(value) + "&";
+  return path + "after=" + std::to_string(place.created_at.time_since_epoch().count()) + "." + percent_encode(place.session_id);
+}
+
+template <class WriteMore>
+void send_page(const Responder& responder, const result<projections::SessionPage>& page, const WriteMore& write_more) {
+  if (!page) return responder->fail(page.error());
+  responder->send(json_response(200, [&](JsonWriter& w) {
+    write_objects(w, "sessions", page->rows, [&](const projections::SessionRow& row) {
+      write_member(w, "session_id", row.session_id);
+      write_member(w, "user_id", row.user_id);
+      write_member(w, "status", row.status);
+      write_member(w, "flow", row.flow);
+      write_member(w, "plan", row.plan);
+      write_member(w, "created_at", codec::format_time(row.created_at));
+      write_member(w, "updated_at", codec::format_time(row.updated_at));
+      if (row.completed_at) write_member(w, "completed_at", codec::format_time(*row.completed_at));
+      write_member(w, "total_messages_count", row.total_messages_count);
+      write_more(w, row);
+    });
+    if (page->next) write_member(w, "next", path_of_next(responder->request(), *page->next));
+  }));
+}
+
 void get_sessions(Api& api, const Responder& responder) {
+  const auto page = page_of(responder);
+  if (!page) return;
   for_user(api.authority, api.ports.gateway, responder, responder->request().parameters[0],
-           [&api, responder](projections::UserSelector user) {
-             when_fresh(api, responder, [&api, responder, user = std::move(user)] {
-               api.ports.queries.sessions_of_user(user, [responder](result<std::vector<projections::SessionRow>> rows) {
-                 if (!rows) return responder->fail(rows.error());
-                 responder->send(json_response(200, [&](JsonWriter& w) {
-                   write_key(w, "sessions");
-                   w.StartArray();
-                   for (const auto& row : *rows) {
-                     w.StartObject();
-                     write_member(w, "session_id", row.session_id);
-                     write_member(w, "user_id", row.user_id);
-                     write_member(w, "status", row.status);
-                     write_member(w, "flow", row.flow);
-                     write_member(w, "plan", row.plan);
-                     write_member(w, "created_at", codec::format_time(row.created_at));
-                     if (row.completed_at) write_member(w, "completed_at", codec::format_time(*row.completed_at));
-                     write_member(w, "total_messages_count", row.total_messages_count);
-                     w.EndObject();
-                   }
-                   w.EndArray();
-                 }));
+           [&api, responder, page = *page](const projections::UserSelector& user) {
+             when_fresh(api, responder, user, [&api, responder, page](const projections::UserSelector& fresh) {
+               api.ports.queries.sessions_of_user(fresh, page, [responder](const result<projections::SessionPage>& rows) {
+                 send_page(responder, rows, [](JsonWriter&, const projections::SessionRow&) {});
                });
              });
            });
+}
+
+void get_all_sessions(Api& api, const Responder& responder) {
+  if (!api.authority.operator_only(responder)) return;
+  const auto page = page_of(responder);
+  if (!page) return;
+  const auto value = [&](std::string_view name) {
+    const auto* text = responder->request().query_value(name);
+    return text == nullptr ? std::string() : *text;
+  };
+  projections::SessionFilter filter{value("status"), value("flow"), value("plan"), value("user_id"), {}, {}};
+  if (!query_time(responder, "since", filter.since) || !query_time(responder, "before", filter.before)) return;
+  if (!filter.status.empty() && filter.status != "active" && filter.status != "completed" && filter.status != "abandoned")
+    return responder->fail(Errc::invalid, "status must be active, completed or abandoned.");
+  api.ports.queries.sessions(std::move(filter), *page, [responder](const result<projections::SessionPage>& rows) {
+    send_page(responder, rows, [](JsonWriter& w, const projections::SessionRow& row) {
+      write_member(w, "user_key", row.user_key);
+      write_member(w, "flow_version", row.flow_version);
+    });
+  });
 }
 
 /// All that is known of a person, session by session, each written as it was read: from the log, so it is the newest.
@@ -227,6 +284,12 @@ void add_user_routes(Router& router, Api& api) {
               }});
   router.add(
       {.method = Method::delete_, .path = "/api/users/{user_id}", .handler = [&api](const Responder& r) { erase_user(api, r); }});
+}
+
+void add_session_list_route(Router& router, Api& api) {
+  router.add({.method = Method::get, .path = "/api/admin/sessions", .handler = [&api](const Responder& r) {
+                get_all_sessions(api, r);
+              }});
 }
 
 }  // namespace onboarding::http

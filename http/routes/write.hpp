@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "events/codec/json.hpp"
+#include "events/domain/personal.hpp"
 #include "http/message.hpp"
 
 namespace onboarding::http {
@@ -70,5 +71,8 @@ Response json_response(int status, Write&& write) {
 /// A whole number in the query, within bounds; `fallback` when absent. Answers 422 and returns nullopt otherwise.
 std::optional<std::uint64_t> query_number(const Responder&, std::string_view name, std::uint64_t fallback, std::uint64_t least,
                                           std::uint64_t most);
+
+/// A time in the query; left as it is when absent. Answers 422 and returns false when it is none.
+bool query_time(const Responder&, std::string_view name, std::optional<domain::Timestamp>& time);
 
 }  // namespace onboarding::http

@@ -96,6 +96,13 @@ Position Progress::have(std::uint32_t partition) const {
   return {partition, least};
 }
 
+std::vector<std::uint64_t> Progress::reached() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::uint64_t> sequences;
+  for (std::uint32_t partition = 0; partition < log_.partitions(); ++partition) sequences.push_back(have(partition).sequence);
+  return sequences;
+}
+
 void Progress::wait_for(Freshness freshness, std::function<void(bool, Lag)> done) {
   if (!freshness.at_least) return done(true, {});
   const Position wanted = *freshness.at_least;

@@ -50,6 +50,8 @@ class Progress {
   // ---- everybody's side
   void wait_for(Freshness, std::function<void(bool reached, Lag)> done);
   std::vector<ProjectionStatus> status() const;
+  /// By partition: the last event that every read model has.
+  std::vector<std::uint64_t> reached() const;
   /// Ends all waits as not reached, and the thread. Any number of times.
   void stop();
 

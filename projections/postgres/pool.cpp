@@ -49,7 +49,7 @@ result<std::string> connection_string(const std::string& url) {
   if (options == nullptr) {
     std::string reason = why == nullptr ? "out of memory" : "is not a connection string that libpq understands";
     PQfreemem(why);
-    return failure(Errc::unavailable, "postgres.url " + reason);
+    return failure(Errc::unavailable, reason);
   }
   for (const PQconninfoOption* option = options; option->keyword != nullptr; ++option) {
     if (option->val == nullptr) continue;

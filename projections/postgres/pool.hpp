@@ -86,6 +86,16 @@ class Pool {
     }
   }
 
+  /// The same, and only once.
+  template <class Work>
+  auto once(Work& work) -> result<std::invoke_result_t<Work, Connection&>> {
+    auto lease = acquire();
+    if (!lease) return tl::unexpected(lease.error());
+    auto done = guarded([&] { return work(**lease); });
+    if (!done) lease->broken();
+    return done;
+  }
+
   const std::string& connection_string() const { return url_; }
   DatabaseStatus status() const;
   /// Ends all waits; acquire() fails from now on. Any number of times.
@@ -96,14 +106,6 @@ class Pool {
   static constexpr std::uint32_t retries = 3;
   static constexpr std::chrono::milliseconds first_back_off{50};
 
-  template <class Work>
-  auto once(Work& work) -> result<std::invoke_result_t<Work, Connection&>> {
-    auto lease = acquire();
-    if (!lease) return tl::unexpected(lease.error());
-    auto done = guarded([&] { return work(**lease); });
-    if (!done) lease->broken();
-    return done;
-  }
   /// False when waiting is of no use: the breaker is open or the pool closed.
   bool back_off(std::uint32_t attempt);
   void give_back(std::unique_ptr<Connection>, bool broken);

@@ -1,6 +1,9 @@
 #include "projections/postgres/queries.hpp"
 
+#include <prometheus/counter.h>
+#include <prometheus/registry.h>
 #include <pthread.h>
+#include <spdlog/logger.h>
 
 #include <algorithm>
 
@@ -28,16 +31,24 @@ constexpr const char* profile_by_id = "SELECT " PARKED("profile", "p.user_key") 
 
 #define SESSION_COLUMNS                                                                                                       \
   ", s.session_id, coalesce(s.user_id, ''), s.status, s.flow, s.plan, (extract(epoch FROM s.created_at) * 1000000)::bigint, " \
-  "(extract(epoch FROM s.completed_at) * 1000000)::bigint, s.total_messages_count FROM "
-#define NEWEST_FIRST " ORDER BY s.created_at DESC, s.session_id LIMIT 1000"
+  "(extract(epoch FROM s.completed_at) * 1000000)::bigint, s.total_messages_count, s.user_key, s.flow_version, "              \
+  "(extract(epoch FROM s.updated_at) * 1000000)::bigint FROM "
+#define BEHIND(micros, session_id) \
+  "(s.created_at, s.session_id) < (timestamptz 'epoch' + " micros " * interval '1 microsecond', " session_id ")"
+#define NEWEST_FIRST " ORDER BY s.created_at DESC, s.session_id DESC LIMIT "
 constexpr const char* sessions_by_key = "SELECT " PARKED("sessions", "$1") SESSION_COLUMNS
-    "(VALUES (1)) AS always LEFT JOIN onboarding_sessions s ON s.user_key = $1 AND NOT s.erased" NEWEST_FIRST;
+    "(VALUES (1)) AS always LEFT JOIN onboarding_sessions s ON s.user_key = $1 AND NOT s.erased AND " BEHIND("$2", "$3")
+        NEWEST_FIRST "$4";
 constexpr const char* sessions_by_id = "SELECT " PARKED("sessions", "s.user_key") SESSION_COLUMNS
-    "onboarding_sessions s WHERE s.user_id = $1 AND NOT s.erased" NEWEST_FIRST;
+    "onboarding_sessions s WHERE s.user_id = $1 AND NOT s.erased AND " BEHIND("$2", "$3") NEWEST_FIRST "$4";
+// Filters follow: each makes a statement of its own, so that PostgreSQL plans it with the index that fits.
+constexpr const char* all_sessions = "SELECT false" SESSION_COLUMNS "onboarding_sessions s WHERE " BEHIND("$2", "$3");
+constexpr const char* newest_first = NEWEST_FIRST "$1";
 #undef PARKED
 #undef PROFILE_COLUMNS
 #undef PROFILE_FIELDS
 #undef SESSION_COLUMNS
+#undef BEHIND
 #undef NEWEST_FIRST
 
 constexpr const char* stats_statement = R"(
@@ -48,42 +59,39 @@ SELECT (SELECT count(*) FROM onboarding_sessions WHERE status = 'active' AND NOT
        coalesce((SELECT sum(failed)::float8 / nullif(greatest(sum(turns), sum(failed)), 0) FROM turn_outcomes
                   WHERE minute > now() - interval '1 hour'), 0))";
 
+// The definitions stand in the views (migrations, READ_MODELS.md): here they are only counted.
 constexpr const char* completion_statement = R"(
-SELECT to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, count(*), count(*) FILTER (WHERE status = 'completed'),
-       coalesce(sum(extract(epoch FROM completed_at - created_at) / 60) FILTER (WHERE status = 'completed'), 0)::float8
-  FROM onboarding_sessions WHERE created_at > now() - $1 * interval '1 day' GROUP BY 1 ORDER BY 1)";
+SELECT to_char(day, 'YYYY-MM-DD') AS day, count(*), count(*) FILTER (WHERE status = 'completed'), coalesce(avg(minutes_to_complete), 0),
+       coalesce(percentile_cont(0.5) WITHIN GROUP (ORDER BY minutes_to_complete), 0),
+       coalesce(percentile_cont(0.9) WITHIN GROUP (ORDER BY minutes_to_complete), 0),
+       coalesce(percentile_cont(0.99) WITHIN GROUP (ORDER BY minutes_to_complete), 0)
+  FROM session_facts WHERE created_at > now() - $1 * interval '1 day' GROUP BY GROUPING SETS ((session_facts.day), ()) ORDER BY 1 NULLS FIRST)";
 
 constexpr const char* abandonment_statement = R"(
-WITH chosen AS MATERIALIZED (
-  SELECT abandonment_at_field, asked_fields FROM session_analytics WHERE created_at > now() - $1 * interval '1 day'
-), asked AS (
-  SELECT field, count(*) AS sessions FROM chosen, jsonb_object_keys(asked_fields) AS field GROUP BY 1
-), abandoned AS (
-  SELECT abandonment_at_field AS field, count(*) AS sessions FROM chosen WHERE abandonment_at_field IS NOT NULL GROUP BY 1
-)
-SELECT field, coalesce(abandoned.sessions, 0), coalesce(asked.sessions, 0), (SELECT coalesce(sum(sessions), 0) FROM abandoned)::bigint
-  FROM asked FULL JOIN abandoned USING (field) ORDER BY 2 DESC, 3 DESC, 1)";
+SELECT field, count(*) FILTER (WHERE abandoned_here) AS abandoned, count(*) FILTER (WHERE asked) AS asked,
+       count(*) FILTER (WHERE asked AND abandoned_here), (sum(count(*) FILTER (WHERE abandoned_here)) OVER ())::bigint
+  FROM session_fields WHERE (asked OR abandoned_here) AND created_at > now() - $1 * interval '1 day'
+ GROUP BY 1 ORDER BY abandoned DESC, asked DESC, field)";
+
+constexpr const char* funnel_statement = R"(
+SELECT flow, flow_version, step, name, coalesce(field, ''), sessions, coalesce(share_of_started, 0) FROM funnel ORDER BY 1, 2, 3)";
 
 constexpr const char* messages_statement = R"(
-SELECT count(*) FILTER (WHERE total_messages_count < 8), count(*) FILTER (WHERE total_messages_count BETWEEN 8 AND 10),
-       count(*) FILTER (WHERE total_messages_count BETWEEN 11 AND 15), count(*) FILTER (WHERE total_messages_count > 15),
+SELECT count(*) FILTER (WHERE message_bucket = '<8'), count(*) FILTER (WHERE message_bucket = '8-10'),
+       count(*) FILTER (WHERE message_bucket = '11-15'), count(*) FILTER (WHERE message_bucket = '>15'),
        coalesce(avg(total_messages_count), 0)::float8
-  FROM onboarding_sessions WHERE status = 'completed' AND created_at > now() - $1 * interval '1 day')";
+  FROM session_facts WHERE status = 'completed' AND created_at > now() - $1 * interval '1 day')";
 
 constexpr const char* usage_statement = R"(
 SELECT to_char(day, 'YYYY-MM-DD'), provider, model, plan, calls, failed_calls, unreported_calls, unpriced_calls, input_tokens,
        cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, latency_ms, cost_nanodollars
   FROM token_usage WHERE day > (now() AT TIME ZONE 'UTC')::date - $1::integer ORDER BY day, provider, model, plan)";
 
-// A field that was never asked for but told counts neither as asked nor as filled.
 constexpr const char* quality_statement = R"(
-SELECT to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, count(*), sum(fields.asked)::bigint, sum(fields.filled)::bigint,
-       sum(questions_asked)::bigint, sum(fields_reasked)::bigint, sum(fields_extracted + fields_corrected + fields_rejected)::bigint,
-       sum(fields_rejected)::bigint, sum(replies)::bigint, sum(fallback_replies)::bigint, sum(turns_failed)::bigint, sum(llm_calls)::bigint,
-       sum(llm_calls_failed)::bigint
-  FROM session_analytics, LATERAL (SELECT count(*) AS asked, count(*) FILTER (WHERE filled_fields -> field = 'true') AS filled
-                                     FROM jsonb_object_keys(asked_fields) AS field) AS fields
- WHERE created_at > now() - $1 * interval '1 day' GROUP BY 1 ORDER BY 1)";
+SELECT to_char(day, 'YYYY-MM-DD'), count(*), sum(fields_asked)::bigint, sum(asked_fields_filled)::bigint, sum(questions_asked)::bigint,
+       sum(fields_reasked)::bigint, sum(values_said)::bigint, sum(values_rejected)::bigint, sum(replies)::bigint,
+       sum(fallback_replies)::bigint, sum(turns_failed)::bigint, sum(llm_calls)::bigint, sum(llm_calls_failed)::bigint
+  FROM session_facts WHERE created_at > now() - $1 * interval '1 day' GROUP BY session_facts.day ORDER BY 1)";
 
 domain::Timestamp time_of(const pqxx::field& microseconds) {
   return domain::Timestamp(std::chrono::microseconds(microseconds.as<std::int64_t>()));
@@ -96,17 +104,67 @@ bool any_parked(const pqxx::result& rows) {
 
 double share(double part, double whole) { return whole > 0 ? part / whole : 0; }
 
-template <class... Arguments>
-pqxx::result read(Connection& connection, const char* name, const char* sql, const Arguments&... arguments) {
-  connection.prepare(name, sql);
-  pqxx::nontransaction reading(connection.db);
-  return reading.exec_prepared(name, arguments...);
+// The latest time there is room for in a count of microseconds that PostgreSQL takes.
+constexpr std::int64_t end_of_time = 9'000'000'000'000'000;
+
+struct Place {
+  std::int64_t micros;
+  std::string session_id;
+};
+Place place_of(const PageRequest& page) {
+  return page.after ? Place{page.after->created_at.time_since_epoch().count(), page.after->session_id} : Place{end_of_time, {}};
+}
+
+/// One row more than wanted was asked for.
+SessionPage page_of(const pqxx::result& rows, const PageRequest& asked) {
+  SessionPage page;
+  for (const auto& row : rows) {
+    if (row[1].is_null()) continue;  // there are none
+    if (page.rows.size() == asked.limit) {
+      page.next = SessionPlace{page.rows.back().created_at, page.rows.back().session_id};
+      break;
+    }
+    SessionRow& session = page.rows.emplace_back();
+    session.session_id = row[1].as<std::string>();
+    session.user_id = row[2].as<std::string>();
+    session.status = row[3].as<std::string>();
+    session.flow = row[4].as<std::string>("");
+    session.plan = row[5].as<std::string>();
+    session.created_at = time_of(row[6]);
+    if (!row[7].is_null()) session.completed_at = time_of(row[7]);
+    session.total_messages_count = row[8].as<std::int64_t>();
+    session.user_key = row[9].as<std::string>("");
+    session.flow_version = row[10].as<std::int64_t>(0);
+    session.updated_at = time_of(row[11]);
+  }
+  return page;
 }
 
 }  // namespace
 
-PostgresQueries::PostgresQueries(Pool& pool, Progress& progress, const PostgresOptions& options)
-    : pool_(pool), progress_(progress), max_threads_(std::max<std::size_t>(1, options.pool_size + options.max_overflow)) {}
+PostgresQueries::PostgresQueries(Pool& pool, Progress& progress, const PostgresOptions& options, prometheus::Registry* registry)
+    : pool_(pool),
+      progress_(progress),
+      max_threads_(std::max<std::size_t>(1, options.pool_size + options.max_overflow)),
+      slow_query_(options.slow_query),
+      logger_(options.logger),
+      stats_(options.metrics_ttl),
+      completion_(options.metrics_ttl),
+      abandonment_(options.metrics_ttl),
+      funnel_(options.metrics_ttl),
+      messages_(options.metrics_ttl),
+      usage_(options.metrics_ttl),
+      quality_(options.metrics_ttl) {
+  if (registry == nullptr) return;
+  slow_ = &prometheus::BuildCounter()
+               .Name("onboarding_postgres_slow_queries_total")
+               .Help("Queries that took longer than postgres.slow_query_seconds.")
+               .Register(*registry);
+  asked_ = &prometheus::BuildCounter()
+                .Name("onboarding_metrics_cache_total")
+                .Help("Aggregates that were asked for: `hit` where the answer was there.")
+                .Register(*registry);
+}
 
 PostgresQueries::~PostgresQueries() {
   std::deque<std::function<void(bool)>> left;
@@ -152,16 +210,44 @@ void PostgresQueries::run() {
 }
 
 template <class T, class Work>
-void PostgresQueries::ask(Done<T> done, Work work) {
-  submit([this, done = std::move(done), work = std::move(work)](bool refused) {
+void PostgresQueries::ask(std::optional<Position> at_least, Done<T> done, Work work) {
+  submit([this, at_least, done = std::move(done), work = std::move(work)](bool refused) {
     if (refused) return done(failure(Errc::unavailable, "too many queries wait"));
+    if (replica_ && replica_->serves(at_least)) {
+      result<result<T>> answer = replica_->pool().once(work);
+      if (answer) return done(std::move(*answer));
+      replica_->failed(answer.error().detail);
+    }
     result<result<T>> answer = pool_.run(work);
     done(answer ? std::move(*answer) : result<T>(tl::unexpected(answer.error())));
   });
 }
 
+template <class T, class Work>
+void PostgresQueries::ask_cached(Cached<T>& cached, const char* name, std::uint32_t key, Done<T> done, Work work) {
+  const bool hit = cached.get(key, std::chrono::steady_clock::now(), std::move(done),
+                              [&](Done<T> fetched) { ask<T>(std::nullopt, std::move(fetched), std::move(work)); });
+  if (asked_ != nullptr) asked_->Add({{"query", name}, {"outcome", hit ? "hit" : "miss"}}).Increment();
+}
+
+template <class... Arguments>
+pqxx::result PostgresQueries::read(Connection& connection, const std::string& name, const std::string& sql,
+                                   const Arguments&... arguments) const {
+  connection.prepare(name, sql);
+  const auto began = std::chrono::steady_clock::now();
+  auto rows = pqxx::nontransaction(connection.db).exec_prepared(name, arguments...);
+  const auto took = std::chrono::steady_clock::now() - began;
+  if (took > slow_query_) {
+    if (slow_ != nullptr) slow_->Add({{"query", name}}).Increment();
+    if (logger_)
+      logger_->warn(R"({{"event":"slow_query","query":"{}","duration_ms":{}}})", name,
+                    std::chrono::duration_cast<std::chrono::milliseconds>(took).count());
+  }
+  return rows;
+}
+
 void PostgresQueries::profile(UserSelector who, Done<Profile> done) {
-  ask<Profile>(std::move(done), [who = std::move(who)](Connection& connection) -> result<Profile> {
+  ask<Profile>(who.at_least, std::move(done), [this, who](Connection& connection) -> result<Profile> {
     const auto rows = who.user_key.empty() ? read(connection, "profile_by_id", profile_by_id, who.user_id)
                                            : read(connection, "profile_by_key", profile_by_key, who.user_key);
     if (any_parked(rows)) return failure(Errc::poison);
@@ -180,32 +266,45 @@ void PostgresQueries::profile(UserSelector who, Done<Profile> done) {
   });
 }
 
-void PostgresQueries::sessions_of_user(UserSelector who, Done<std::vector<SessionRow>> done) {
-  ask<std::vector<SessionRow>>(
-      std::move(done), [who = std::move(who)](Connection& connection) -> result<std::vector<SessionRow>> {
-        const auto rows = who.user_key.empty() ? read(connection, "sessions_by_id", sessions_by_id, who.user_id)
-                                               : read(connection, "sessions_by_key", sessions_by_key, who.user_key);
-        if (any_parked(rows)) return failure(Errc::poison);
-        std::vector<SessionRow> sessions;
-        for (const auto& row : rows) {
-          if (row[1].is_null()) continue;  // there are none
-          SessionRow session;
-          session.session_id = row[1].as<std::string>();
-          session.user_id = row[2].as<std::string>();
-          session.status = row[3].as<std::string>();
-          session.flow = row[4].as<std::string>("");
-          session.plan = row[5].as<std::string>();
-          session.created_at = time_of(row[6]);
-          if (!row[7].is_null()) session.completed_at = time_of(row[7]);
-          session.total_messages_count = row[8].as<std::int64_t>();
-          sessions.push_back(std::move(session));
-        }
-        return sessions;
+void PostgresQueries::sessions_of_user(UserSelector who, PageRequest page, Done<SessionPage> done) {
+  ask<SessionPage>(who.at_least, std::move(done), [this, who, page](Connection& connection) -> result<SessionPage> {
+    const auto [micros, behind] = place_of(page);
+    const auto rows = who.user_key.empty()
+                          ? read(connection, "sessions_by_id", sessions_by_id, who.user_id, micros, behind, page.limit + 1)
+                          : read(connection, "sessions_by_key", sessions_by_key, who.user_key, micros, behind, page.limit + 1);
+    if (any_parked(rows)) return failure(Errc::poison);
+    return page_of(rows, page);
+  });
+}
+
+void PostgresQueries::sessions(SessionFilter filter, PageRequest page, Done<SessionPage> done) {
+  ask<SessionPage>(
+      std::nullopt, std::move(done), [this, filter = std::move(filter), page](Connection& connection) -> result<SessionPage> {
+        std::string name = "sessions", sql = all_sessions;
+        std::vector<std::string> values;
+        const auto where = [&](const char* column, const std::string& condition, std::string value) {
+          values.push_back(std::move(value));
+          name.append("/").append(column);
+          sql.append(" AND s.").append(column).append(condition).append("$" + std::to_string(values.size() + 3));
+        };
+        const auto micros_of = [](domain::Timestamp time) { return std::to_string(time.time_since_epoch().count()); };
+        const std::string of_micros = " timestamptz 'epoch' + interval '1 microsecond' * ";
+        if (!filter.status.empty()) where("status", " = ", filter.status);
+        if (!filter.flow.empty()) where("flow", " = ", filter.flow);
+        if (!filter.plan.empty()) where("plan", " = ", filter.plan);
+        if (!filter.user_id.empty()) where("user_id", " = ", filter.user_id);
+        if (filter.since) where("created_at", " >=" + of_micros, micros_of(*filter.since));
+        if (filter.before) where("created_at", " <" + of_micros, micros_of(*filter.before));
+        if (filter.before) name += "<";
+        const auto [micros, behind] = place_of(page);
+        const auto rows = read(connection, name, sql + newest_first, page.limit + 1, micros, behind,
+                               pqxx::prepare::make_dynamic_params(values));
+        return page_of(rows, page);
       });
 }
 
 void PostgresQueries::stats(Done<Stats> done) {
-  ask<Stats>(std::move(done), [](Connection& connection) -> result<Stats> {
+  ask_cached<Stats>(stats_, "stats", 0, std::move(done), [this](Connection& connection) -> result<Stats> {
     const auto row = read(connection, "stats", stats_statement)[0];
     return Stats{row[0].as<std::int64_t>(), row[1].as<std::int64_t>(), row[2].as<double>(), row[3].as<double>(),
                  row[4].as<double>()};
@@ -213,83 +312,97 @@ void PostgresQueries::stats(Done<Stats> done) {
 }
 
 void PostgresQueries::completion(std::uint32_t days, Done<Completion> done) {
-  ask<Completion>(std::move(done), [days](Connection& connection) -> result<Completion> {
-    Completion completion;
-    completion.days = days;
-    double minutes = 0;
-    for (const auto& row : read(connection, "completion", completion_statement, days)) {
-      CompletionDay day{row[0].as<std::string>(), row[1].as<std::int64_t>(), row[2].as<std::int64_t>(), 0, 0};
-      day.rate = share(static_cast<double>(day.completed), static_cast<double>(day.started));
-      day.average_minutes = share(row[3].as<double>(), static_cast<double>(day.completed));
-      completion.started += day.started;
-      completion.completed += day.completed;
-      minutes += row[3].as<double>();
-      completion.by_day.push_back(std::move(day));
-    }
-    completion.rate = share(static_cast<double>(completion.completed), static_cast<double>(completion.started));
-    completion.average_minutes = share(minutes, static_cast<double>(completion.completed));
-    return completion;
-  });
+  ask_cached<Completion>(
+      completion_, "completion", days, std::move(done), [this, days](Connection& connection) -> result<Completion> {
+        Completion completion;
+        completion.days = days;
+        for (const auto& row : read(connection, "completion", completion_statement, days)) {
+          CompletionDay day{
+              row[0].as<std::string>(""), row[1].as<std::int64_t>(), row[2].as<std::int64_t>(), 0,
+              row[3].as<double>(),        row[4].as<double>(),       row[5].as<double>(),       row[6].as<double>()};
+          day.rate = share(static_cast<double>(day.completed), static_cast<double>(day.started));
+          if (day.day.empty()) static_cast<CompletionDay&>(completion) = std::move(day);
+          else completion.by_day.push_back(std::move(day));
+        }
+        return completion;
+      });
 }
 
 void PostgresQueries::abandonment(std::uint32_t days, Done<std::vector<AbandonmentField>> done) {
-  ask<std::vector<AbandonmentField>>(std::move(done), [days](Connection& connection) -> result<std::vector<AbandonmentField>> {
-    std::vector<AbandonmentField> fields;
-    for (const auto& row : read(connection, "abandonment", abandonment_statement, days)) {
-      AbandonmentField field{row[0].as<std::string>(), row[1].as<std::int64_t>(), row[2].as<std::int64_t>(), 0, 0};
-      field.share_of_abandoned = share(static_cast<double>(field.count), row[3].as<double>());
-      field.share_of_asked = share(static_cast<double>(field.count), static_cast<double>(field.asked));
-      fields.push_back(std::move(field));
-    }
-    return fields;
-  });
+  ask_cached<std::vector<AbandonmentField>>(
+      abandonment_, "abandonment", days, std::move(done),
+      [this, days](Connection& connection) -> result<std::vector<AbandonmentField>> {
+        std::vector<AbandonmentField> fields;
+        for (const auto& row : read(connection, "abandonment", abandonment_statement, days)) {
+          AbandonmentField field{row[0].as<std::string>(), row[1].as<std::int64_t>(), row[2].as<std::int64_t>(), 0, 0};
+          field.share_of_abandoned = share(static_cast<double>(field.count), row[4].as<double>());
+          field.share_of_asked = share(row[3].as<double>(), static_cast<double>(field.asked));
+          fields.push_back(std::move(field));
+        }
+        return fields;
+      });
+}
+
+void PostgresQueries::funnel(Done<std::vector<FunnelStep>> done) {
+  ask_cached<std::vector<FunnelStep>>(
+      funnel_, "funnel", 0, std::move(done), [this](Connection& connection) -> result<std::vector<FunnelStep>> {
+        std::vector<FunnelStep> steps;
+        for (const auto& row : read(connection, "funnel", funnel_statement)) {
+          steps.push_back({row[0].as<std::string>(""), row[1].as<std::int64_t>(0), row[2].as<std::int64_t>(),
+                           row[3].as<std::string>(), row[4].as<std::string>(), row[5].as<std::int64_t>(), row[6].as<double>()});
+        }
+        return steps;
+      });
 }
 
 void PostgresQueries::messages(std::uint32_t days, Done<MessageBuckets> done) {
-  ask<MessageBuckets>(std::move(done), [days](Connection& connection) -> result<MessageBuckets> {
-    const auto row = read(connection, "messages", messages_statement, days)[0];
-    return MessageBuckets{row[0].as<std::int64_t>(), row[1].as<std::int64_t>(), row[2].as<std::int64_t>(),
-                          row[3].as<std::int64_t>(), row[4].as<double>()};
-  });
+  ask_cached<MessageBuckets>(messages_, "messages", days, std::move(done),
+                             [this, days](Connection& connection) -> result<MessageBuckets> {
+                               const auto row = read(connection, "messages", messages_statement, days)[0];
+                               return MessageBuckets{row[0].as<std::int64_t>(), row[1].as<std::int64_t>(),
+                                                     row[2].as<std::int64_t>(), row[3].as<std::int64_t>(), row[4].as<double>()};
+                             });
 }
 
 void PostgresQueries::usage(std::uint32_t days, Done<std::vector<UsageRow>> done) {
-  ask<std::vector<UsageRow>>(std::move(done), [days](Connection& connection) -> result<std::vector<UsageRow>> {
-    std::vector<UsageRow> usage;
-    for (const auto& row : read(connection, "usage", usage_statement, days)) {
-      UsageRow& one = usage.emplace_back();
-      one.day = row[0].as<std::string>();
-      one.provider = row[1].as<std::string>();
-      one.model = row[2].as<std::string>();
-      one.plan = row[3].as<std::string>();
-      UsageFigures& f = one.figures;
-      int column = 4;
-      for (std::int64_t* figure :
-           {&f.calls, &f.failed_calls, &f.unreported_calls, &f.unpriced_calls, &f.input_tokens, &f.cached_input_tokens,
-            &f.cache_write_tokens, &f.output_tokens, &f.reasoning_tokens, &f.latency_ms, &f.cost_nanodollars}) {
-        *figure = row[column++].as<std::int64_t>();
-      }
-    }
-    return usage;
-  });
+  ask_cached<std::vector<UsageRow>>(
+      usage_, "usage", days, std::move(done), [this, days](Connection& connection) -> result<std::vector<UsageRow>> {
+        std::vector<UsageRow> usage;
+        for (const auto& row : read(connection, "usage", usage_statement, days)) {
+          UsageRow& one = usage.emplace_back();
+          one.day = row[0].as<std::string>();
+          one.provider = row[1].as<std::string>();
+          one.model = row[2].as<std::string>();
+          one.plan = row[3].as<std::string>();
+          UsageFigures& f = one.figures;
+          int column = 4;
+          for (std::int64_t* figure :
+               {&f.calls, &f.failed_calls, &f.unreported_calls, &f.unpriced_calls, &f.input_tokens, &f.cached_input_tokens,
+                &f.cache_write_tokens, &f.output_tokens, &f.reasoning_tokens, &f.latency_ms, &f.cost_nanodollars}) {
+            *figure = row[column++].as<std::int64_t>();
+          }
+        }
+        return usage;
+      });
 }
 
 void PostgresQueries::quality(std::uint32_t days, Done<std::vector<QualityDay>> done) {
-  ask<std::vector<QualityDay>>(std::move(done), [days](Connection& connection) -> result<std::vector<QualityDay>> {
-    std::vector<QualityDay> quality;
-    for (const auto& row : read(connection, "quality", quality_statement, days)) {
-      QualityDay& day = quality.emplace_back();
-      day.day = row[0].as<std::string>();
-      QualityFigures& f = day.figures;
-      int column = 1;
-      for (std::int64_t* figure :
-           {&f.sessions, &f.fields_asked, &f.asked_fields_filled, &f.questions, &f.reasked, &f.values_said, &f.values_rejected,
-            &f.replies, &f.fallback_replies, &f.failed_turns, &f.calls, &f.failed_calls}) {
-        *figure = row[column++].as<std::int64_t>();
-      }
-    }
-    return quality;
-  });
+  ask_cached<std::vector<QualityDay>>(
+      quality_, "quality", days, std::move(done), [this, days](Connection& connection) -> result<std::vector<QualityDay>> {
+        std::vector<QualityDay> quality;
+        for (const auto& row : read(connection, "quality", quality_statement, days)) {
+          QualityDay& day = quality.emplace_back();
+          day.day = row[0].as<std::string>();
+          QualityFigures& f = day.figures;
+          int column = 1;
+          for (std::int64_t* figure :
+               {&f.sessions, &f.fields_asked, &f.asked_fields_filled, &f.questions, &f.reasked, &f.values_said,
+                &f.values_rejected, &f.replies, &f.fallback_replies, &f.failed_turns, &f.calls, &f.failed_calls}) {
+            *figure = row[column++].as<std::int64_t>();
+          }
+        }
+        return quality;
+      });
 }
 
 void PostgresQueries::wait_for(Freshness freshness, std::function<void(bool, Lag)> done) {
@@ -297,6 +410,10 @@ void PostgresQueries::wait_for(Freshness freshness, std::function<void(bool, Lag
 }
 
 std::vector<ProjectionStatus> PostgresQueries::projections() const { return progress_.status(); }
-DatabaseStatus PostgresQueries::database() const { return pool_.status(); }
+DatabaseStatus PostgresQueries::database() const {
+  DatabaseStatus status = pool_.status();
+  if (replica_) status.replica = replica_->status();
+  return status;
+}
 
 }  // namespace onboarding::projections

@@ -1,6 +1,9 @@
 // The queries of projections/queries.hpp, on threads of their own, with prepared statements.
 #pragma once
 
+#include <prometheus/counter.h>
+#include <prometheus/family.h>
+
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -9,7 +12,8 @@
 #include <vector>
 
 #include "projections/core/progress.hpp"
-#include "projections/postgres/pool.hpp"
+#include "projections/postgres/cached.hpp"
+#include "projections/postgres/replica.hpp"
 
 namespace onboarding::projections {
 
@@ -20,15 +24,19 @@ class PostgresQueries final : public Queries {
   static constexpr std::size_t max_waiting = 4096;
 
   /// `pool` and `progress` outlive it.
-  PostgresQueries(Pool&, Progress&, const PostgresOptions&);
+  PostgresQueries(Pool&, Progress&, const PostgresOptions&, prometheus::Registry* = nullptr);
   /// Ends the queries in hand; those that wait are answered as unavailable.
   ~PostgresQueries() override;
+  /// From now on reads go there while it serves them, and to the pool when it does not. Before the first query.
+  void read_from(std::unique_ptr<Replica> replica) { replica_ = std::move(replica); }
 
   void profile(UserSelector, Done<Profile>) override;
-  void sessions_of_user(UserSelector, Done<std::vector<SessionRow>>) override;
+  void sessions_of_user(UserSelector, PageRequest, Done<SessionPage>) override;
+  void sessions(SessionFilter, PageRequest, Done<SessionPage>) override;
   void stats(Done<Stats>) override;
   void completion(std::uint32_t days, Done<Completion>) override;
   void abandonment(std::uint32_t days, Done<std::vector<AbandonmentField>>) override;
+  void funnel(Done<std::vector<FunnelStep>>) override;
   void messages(std::uint32_t days, Done<MessageBuckets>) override;
   void usage(std::uint32_t days, Done<std::vector<UsageRow>>) override;
   void quality(std::uint32_t days, Done<std::vector<QualityDay>>) override;
@@ -39,13 +47,30 @@ class PostgresQueries final : public Queries {
  private:
   /// Runs `work(Connection&)` on a thread of ours and hands on its answer, or why there is none.
   template <class T, class Work>
-  void ask(Done<T> done, Work work);
+  void ask(std::optional<Position> at_least, Done<T> done, Work work);
+  /// The same with an answer that may be kept.
+  template <class T, class Work>
+  void ask_cached(Cached<T>& cached, const char* name, std::uint32_t key, Done<T> done, Work work);
+  /// A prepared statement; one that takes long is told of, by its name.
+  template <class... Arguments>
+  pqxx::result read(Connection&, const std::string& name, const std::string& sql, const Arguments&... arguments) const;
   void submit(std::function<void(bool refused)>);
   void run();
 
   Pool& pool_;
   Progress& progress_;
   const std::size_t max_threads_;
+  const std::chrono::milliseconds slow_query_;
+  const std::shared_ptr<spdlog::logger> logger_;
+  prometheus::Family<prometheus::Counter>*slow_ = nullptr, *asked_ = nullptr;
+  std::unique_ptr<Replica> replica_;  // null: none is configured
+  Cached<Stats> stats_;
+  Cached<Completion> completion_;
+  Cached<std::vector<AbandonmentField>> abandonment_;
+  Cached<std::vector<FunnelStep>> funnel_;
+  Cached<MessageBuckets> messages_;
+  Cached<std::vector<UsageRow>> usage_;
+  Cached<std::vector<QualityDay>> quality_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<void(bool refused)>> waiting_;

@@ -3,6 +3,7 @@
 #include "projections/core/runner.hpp"
 #include "projections/models/models.hpp"
 #include "projections/postgres/queries.hpp"
+#include "projections/postgres/replica.hpp"
 #include "projections/postgres/writer.hpp"
 
 namespace onboarding::projections {
@@ -23,8 +24,8 @@ std::vector<Progress::Name> names(const std::vector<std::unique_ptr<Projection>>
 
 class PostgresReadModels final : public ReadModels {
  public:
-  PostgresReadModels(PostgresOptions options, std::string connection_string, log::EventLog& log, privacy::KeyStore& keys,
-                     prometheus::Registry& registry, const Clock& clock)
+  PostgresReadModels(PostgresOptions options, std::string connection_string, std::string replica_string, log::EventLog& log,
+                     privacy::KeyStore& keys, prometheus::Registry& registry, const Clock& clock)
       : options_(std::move(options)),
         log_(log),
         projections_(make_all_projections()),
@@ -32,7 +33,11 @@ class PostgresReadModels final : public ReadModels {
         pool_(std::move(connection_string), options_, &registry),
         writer_(pool_, pointers(projections_), options_),
         runner_(pointers(projections_), log, keys, writer_, progress_, RunnerOptions{}, options_.logger.get(), &registry),
-        queries_(pool_, progress_, options_) {}
+        queries_(pool_, progress_, options_, &registry) {
+    if (!replica_string.empty())
+      queries_.read_from(
+          std::make_unique<Replica>(std::move(replica_string), pool_.connection_string(), options_, progress_, &registry));
+  }
 
   ~PostgresReadModels() override {
     stop();
@@ -62,8 +67,11 @@ class PostgresReadModels final : public ReadModels {
 result<std::unique_ptr<ReadModels>> make_read_models(PostgresOptions options, log::EventLog& log, privacy::KeyStore& keys,
                                                      prometheus::Registry& registry, const Clock& clock) {
   auto text = connection_string(options.url);
-  if (!text) return tl::unexpected(text.error());
-  return std::make_unique<PostgresReadModels>(std::move(options), std::move(*text), log, keys, registry, clock);
+  if (!text) return failure(Errc::unavailable, "postgres.url " + text.error().detail);
+  auto replica = options.replica_url.empty() ? result<std::string>() : connection_string(options.replica_url);
+  if (!replica) return failure(Errc::unavailable, "postgres.replica_url " + replica.error().detail);
+  return std::make_unique<PostgresReadModels>(std::move(options), std::move(*text), std::move(*replica), log, keys, registry,
+                                              clock);
 }
 
 }  // namespace onboarding::projections

@@ -30,7 +30,11 @@ struct PostgresOptions {
   std::chrono::milliseconds pool_timeout{30'000};  // how long a caller waits for a connection
   std::chrono::seconds recycle{3600};              // a connection older than this is replaced
   bool pre_ping = true;                            // check a connection before use
-  std::shared_ptr<spdlog::logger> logger;          // null: says nothing
+  std::string replica_url;                         // a streaming replica that reads go to while it keeps up; empty: none
+  std::chrono::milliseconds replica_max_lag{5'000};
+  std::chrono::milliseconds metrics_ttl{0};     // aggregates are kept so long; 0: always asked anew
+  std::chrono::milliseconds slow_query{1'000};  // what takes longer is logged by its name
+  std::shared_ptr<spdlog::logger> logger;       // null: says nothing
 };
 
 class ReadModels {
@@ -44,7 +48,7 @@ class ReadModels {
   virtual void stop() = 0;
 };
 
-/// All arguments outlive the result. Fails only on a URL that cannot be parsed.
+/// All arguments outlive the result. Fails only on a URL that cannot be parsed; the detail names its key.
 result<std::unique_ptr<ReadModels>> make_read_models(PostgresOptions, log::EventLog&, privacy::KeyStore&, prometheus::Registry&,
                                                      const Clock&);
 

@@ -6,6 +6,7 @@ import unittest
 
 import fold
 from harness import ROOT, Session, WithDatabase, wait_until
+from model_case import WithModels
 from people import lines_of
 
 
@@ -87,6 +88,42 @@ class ReadModels(WithDatabase):
                     answer = self.database.query(query)
                     self.assertTrue(answer or "ses_…" in query or name == "token_usage")
             self.assertIn("```sql", section, name)
+
+
+class CallsOfModels(WithModels):
+    settings = {"model.anthropic.weight": 20, "postgres.metrics_ttl_seconds": 0}
+
+    def test_usage_and_costs_are_the_fold_of_the_log_and_the_routes_say_the_same(self):
+        self.assert_all_done(self.run_crowd(8))
+        self.strict.control("openai", fault="refuse")
+        self.assert_all_done(self.run_crowd(4))
+        expected = fold.assert_follows(self.server, self.database.url)
+        usage = expected["token_usage"].values()
+        self.assertGreaterEqual({row["provider"] for row in usage}, {"openai", "gemini", "deepseek"})
+        self.assertGreater(sum(row["failed_calls"] for row in usage), 0)
+        self.assertGreater(sum(row["cost_nanodollars"] for row in usage), 0)
+
+        def asked(what: str) -> dict:
+            answer = self.server.request("GET", "/api/metrics/" + what, admin=True)
+            self.assertEqual(answer.status, 200, answer)
+            return answer.json()
+        told = asked("usage")["total"]
+        for column in ("calls", "failed_calls", "unpriced_calls", "input_tokens", "output_tokens", "cost_nanodollars"):
+            self.assertEqual(told[column], sum(row[column] for row in usage), column)
+        completion, = expected["completion_by_day"].values()
+        told = asked("completion")
+        for name, column in (("started", "started"), ("completed", "completed"), ("completion_rate", "completion_rate"),
+                             ("avg_duration_minutes", "avg_minutes"), ("p50_minutes", "p50_minutes"), ("p90_minutes", "p90_minutes"),
+                             ("p99_minutes", "p99_minutes")):
+            self.assertAlmostEqual(told[name], completion[column], msg=name)
+        quality, = expected["quality_by_day"].values()
+        told = asked("quality")
+        for rate in ("extraction_rate", "reask_rate", "validation_failure_rate", "fallback_rate", "failed_turn_rate", "failed_call_rate"):
+            self.assertAlmostEqual(told[rate], quality[rate] or 0, msg=rate)
+        self.assertEqual([(s["name"], s.get("field"), s["sessions"]) for s in asked("funnel")["steps"]],
+                         [(row["name"], row["field"], row["sessions"]) for _, row in sorted(expected["funnel"].items())])
+        buckets = {row["bucket"]: row["sessions"] for row in expected["message_buckets"].values()}
+        self.assertEqual({b: n for b, n in asked("messages")["buckets"].items() if n}, buckets)
 
 
 if __name__ == "__main__":

@@ -93,6 +93,10 @@ projections::PostgresOptions postgres_options(const Configuration& c, std::share
   p.pool_timeout = from_seconds(c.number("postgres.pool_timeout_seconds"));
   p.recycle = std::chrono::seconds(c.integer("postgres.recycle_seconds"));
   p.pre_ping = c.flag("postgres.pre_ping");
+  p.replica_url = c.text("postgres.replica_url");
+  p.replica_max_lag = from_seconds(c.number("postgres.replica_max_lag_seconds"));
+  p.metrics_ttl = from_seconds(c.number("postgres.metrics_ttl_seconds"));
+  p.slow_query = from_seconds(c.number("postgres.slow_query_seconds"));
   p.logger = std::move(logger);
   return p;
 }
@@ -256,7 +260,11 @@ result<void> App::Parts::start_read_models() {
     return {};
   }
   auto made = projections::make_read_models(postgres_options(c(), server_log), *log, *keys, *metrics, system_clock());
-  if (!made) return failure(Errc::bad_configuration, c().source("postgres.url") + ": postgres.url: " + made.error().message());
+  if (!made) {
+    const bool replica = made.error().detail.starts_with("postgres.replica_url");
+    return failure(Errc::bad_configuration,
+                   c().source(replica ? "postgres.replica_url" : "postgres.url") + ": " + made.error().message());
+  }
   read_models = std::move(*made);
   if (has(Role::projections)) read_models->start();
   return {};

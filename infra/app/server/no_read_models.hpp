@@ -8,10 +8,16 @@ namespace onboarding::app {
 class NoReadModels final : public projections::Queries {
  public:
   void profile(projections::UserSelector, Done<projections::Profile> done) override { refuse(done); }
-  void sessions_of_user(projections::UserSelector, Done<std::vector<projections::SessionRow>> done) override { refuse(done); }
+  void sessions_of_user(projections::UserSelector, projections::PageRequest, Done<projections::SessionPage> done) override {
+    refuse(done);
+  }
+  void sessions(projections::SessionFilter, projections::PageRequest, Done<projections::SessionPage> done) override {
+    refuse(done);
+  }
   void stats(Done<projections::Stats> done) override { refuse(done); }
   void completion(std::uint32_t, Done<projections::Completion> done) override { refuse(done); }
   void abandonment(std::uint32_t, Done<std::vector<projections::AbandonmentField>> done) override { refuse(done); }
+  void funnel(Done<std::vector<projections::FunnelStep>> done) override { refuse(done); }
   void messages(std::uint32_t, Done<projections::MessageBuckets> done) override { refuse(done); }
   void usage(std::uint32_t, Done<std::vector<projections::UsageRow>> done) override { refuse(done); }
   void quality(std::uint32_t, Done<std::vector<projections::QualityDay>> done) override { refuse(done); }

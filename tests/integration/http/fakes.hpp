@@ -221,14 +221,31 @@ class FakeQueries final : public projections::Queries {
                               {},
                               "v1"});
   }
-  void sessions_of_user(projections::UserSelector user, Done<std::vector<projections::SessionRow>> done) override {
+  void sessions_of_user(projections::UserSelector user, projections::PageRequest page,
+                        Done<projections::SessionPage> done) override {
     last_selector = user;
+    last_page = std::move(page);
     if (down) return done(failure(make_error_code(projections::Errc::unavailable)));
-    done(std::vector<projections::SessionRow>{{"ses_1", user.user_id, "active", "default", "free", {}, {}, 3}});
+    done(page_of(user.user_id));
+  }
+  void sessions(projections::SessionFilter filter, projections::PageRequest page, Done<projections::SessionPage> done) override {
+    last_page = std::move(page);
+    last_filter = filter;
+    done(page_of(filter.user_id));
+  }
+  /// One session, and more behind it.
+  static projections::SessionPage page_of(const std::string& user_id) {
+    const domain::Timestamp time{std::chrono::microseconds(1'763'750'000'000'001)};
+    projections::SessionRow row{"ses_1", user_id, "active", "default", "free", time, {}, 3, "key", 1, time};
+    return {{row}, projections::SessionPlace{time, "ses_1"}};
+  }
+  void funnel(Done<std::vector<projections::FunnelStep>> done) override {
+    done(std::vector<projections::FunnelStep>{{"default", 1, 0, "started", "", 4, 1.0},
+                                              {"default", 1, 1, "asked", "email", 3, 0.75}});
   }
   void stats(Done<projections::Stats> done) override { done(projections::Stats{3, 2, 0.8, 4.5, 0.01}); }
   void completion(std::uint32_t days, Done<projections::Completion> done) override {
-    done(projections::Completion{days, 10, 8, 0.8, 4.5, {{"2026-11-21", 10, 8, 0.8, 4.5}}});
+    done(projections::Completion{{"", 10, 8, 0.8, 4.5, 4, 5, 6}, days, {{"2026-11-21", 10, 8, 0.8, 4.5, 4, 5, 6}}});
   }
   void abandonment(std::uint32_t, Done<std::vector<projections::AbandonmentField>> done) override {
     done(std::vector<projections::AbandonmentField>{{"email", 2, 9, 1.0, 0.22}});
@@ -255,6 +272,8 @@ class FakeQueries final : public projections::Queries {
 
   bool down = false, fresh = true;
   projections::UserSelector last_selector;
+  projections::PageRequest last_page;
+  projections::SessionFilter last_filter;
 };
 
 /// One provider that can be changed.

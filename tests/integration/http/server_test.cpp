@@ -428,6 +428,32 @@ TEST_F(HttpServerTest, a_profile_has_an_etag_and_reads_your_writes) {
   EXPECT_EQ(down.headers.count("retry-after"), 1u);
 }
 
+TEST_F(HttpServerTest, lists_are_told_page_by_page) {
+  const auto ann = start("ann", bearer(operator_key));
+  const auto first = ask(request("GET", "/api/users/ann/sessions?limit=1&min_position=7:3&wait_ms=9", {}, bearer(ann.token)));
+  ASSERT_EQ(first.status, 200) << first.body;
+  EXPECT_EQ(queries.last_page.limit, 1u);
+  EXPECT_EQ(queries.last_selector.at_least, (Position{7, 3}));
+  const std::string next = json(first)["next"].GetString();
+  EXPECT_EQ(next, "/api/users/ann/sessions?limit=1&after=1763750000000001.ses_1");
+  EXPECT_EQ(ask(request("GET", next, {}, bearer(ann.token))).status, 200);
+  EXPECT_EQ(queries.last_page.after->session_id, "ses_1");
+  EXPECT_EQ(queries.last_page.after->created_at, domain::Timestamp(std::chrono::microseconds(1'763'750'000'000'001)));
+
+  const auto all = ask(
+      request("GET", "/api/admin/sessions?status=abandoned&user_id=a%26b&since=2026-11-21T08:00:00Z", {}, bearer(operator_key)),
+      true);
+  ASSERT_EQ(all.status, 200) << all.body;
+  EXPECT_EQ(queries.last_filter.status, "abandoned");
+  EXPECT_EQ(queries.last_filter.user_id, "a&b");
+  EXPECT_TRUE(queries.last_filter.since);
+  EXPECT_EQ(json(all)["sessions"][0]["flow_version"].GetInt(), 1);
+  EXPECT_NE(std::string(json(all)["next"].GetString()).find("user_id=a%26b&since="), std::string::npos);
+  for (const std::string wrong : {"limit=0", "limit=1001", "after=x", "after=1.", "after=-1.s", "after=99999999999999999.s",
+                                  "status=gone", "since=yesterday"})
+    EXPECT_EQ(ask(request("GET", "/api/admin/sessions?" + wrong, {}, bearer(operator_key)), true).status, 422) << wrong;
+}
+
 TEST_F(HttpServerTest, a_person_takes_all_that_is_known_along_and_is_forgotten) {
   const auto ann = start("ann"), other = start("ann"), bob = start("bob");
   ask(request("POST", "/api/onboarding/sessions/" + ann.id + "/messages", R"({"message":"bad address"})", bearer(ann.token)));
@@ -456,8 +482,9 @@ TEST_F(HttpServerTest, a_person_takes_all_that_is_known_along_and_is_forgotten) 
 }
 
 TEST_F(HttpServerTest, figures_are_for_the_operator_on_the_admin_listener) {
-  for (const std::string path : {"/api/metrics/stats", "/api/metrics/completion?days=7", "/api/metrics/abandonment",
-                                 "/api/metrics/messages", "/api/metrics/usage", "/api/metrics/quality?days=90"}) {
+  for (const std::string path :
+       {"/api/metrics/stats", "/api/metrics/completion?days=7", "/api/metrics/abandonment", "/api/metrics/messages",
+        "/api/metrics/usage", "/api/metrics/quality?days=90", "/api/metrics/funnel", "/api/admin/sessions"}) {
     EXPECT_EQ(ask(request("GET", path), true).status, 401) << path;
     EXPECT_EQ(ask(request("GET", path, {}, bearer(start().token)), true).status, 403) << path;
     EXPECT_EQ(ask(request("GET", path, {}, bearer(operator_key)), true).status, 200) << path;
@@ -589,7 +616,7 @@ TEST_F(HttpServerTest, the_document_and_the_routes_are_the_same_set) {
       EXPECT_NE(allowed.headers.at("allow").find(verb), std::string::npos) << verb << " " << target;
     }
   }
-  EXPECT_EQ(documented, 28u);
+  EXPECT_EQ(documented, 30u);
 }
 
 TEST_F(HttpServerTest, the_throttle_answers_429_with_when_to_come_back_and_spares_the_operator) {

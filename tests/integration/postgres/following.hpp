@@ -6,6 +6,7 @@
 #include <prometheus/registry.h>
 
 #include <chrono>
+#include <future>
 #include <memory>
 #include <thread>
 
@@ -39,10 +40,19 @@ inline projections::PostgresOptions options_for(const std::string& url) {
   return options;
 }
 
+/// Calls an asynchronous query and waits for its answer.
+template <class T, class Call>
+result<T> ask(Call&& call) {
+  std::promise<result<T>> answer;
+  call([&](result<T> got) { answer.set_value(std::move(got)); });
+  return answer.get_future().get();
+}
+
 /// A whole set of read models, as the server has them.
 struct Following {
-  Following(History& history, const std::string& url)
-      : made(projections::make_read_models(options_for(url), history.log, history.keys, registry, system_clock())),
+  Following(History& history, const std::string& url) : Following(history, options_for(url)) {}
+  Following(History& history, projections::PostgresOptions options)
+      : made(projections::make_read_models(std::move(options), history.log, history.keys, registry, system_clock())),
         models(**made) {
     models.start();
   }

@@ -6,21 +6,15 @@
 #include <fstream>
 
 #include "events/fault_point.hpp"
+#include "projections/postgres/migrate.hpp"
 #include "projections/postgres/queries.hpp"
 #include "tests/integration/postgres/following.hpp"
+#include "tests/integration/postgres/own_server.hpp"
 
 namespace onboarding::testing {
 namespace {
 
 using projections::Errc;
-
-/// Calls an asynchronous query and waits for its answer.
-template <class T, class Call>
-result<T> ask(Call&& call) {
-  std::promise<result<T>> answer;
-  call([&](result<T> got) { answer.set_value(std::move(got)); });
-  return answer.get_future().get();
-}
 
 TEST(ReadModels, a_long_history_gives_exactly_the_rows_of_an_independent_fold) {
   Database database;
@@ -82,33 +76,6 @@ TEST(ReadModels, backends_terminated_again_and_again_lose_and_double_nothing) {
   expect_equal(tables_of(database), expected_tables(history));
 }
 
-/// A server of its own, to be stopped and killed.
-class OwnServer {
- public:
-  explicit OwnServer(const std::string& options) : options_(options) {
-    ONBOARDING_ASSERT(mkdtemp(folder_.data()) != nullptr && chmod(folder_.c_str(), 0755) == 0, "a folder can be made");
-  }
-  ~OwnServer() {
-    stop();
-    std::system(("rm -rf " + folder_).c_str());
-  }
-  bool start() const { return control("start", options_); }
-  bool stop() const { return control("stop", ""); }
-  /// Without a checkpoint or a flush: what was not on disk yet is gone.
-  bool end_at_once() const {
-    pid_t postmaster = 0;
-    std::ifstream(folder_ + "/pg/postmaster.pid") >> postmaster;
-    return postmaster > 0 && kill(postmaster, SIGQUIT) == 0 && eventually([&] { return kill(postmaster, 0) != 0; });
-  }
-  std::string url() const { return "postgresql:///postgres?host=" + folder_ + "/pg&user=postgres"; }
-
- private:
-  bool control(const std::string& action, const std::string& options) const {
-    return std::system(("infra/dev/postgres " + action + " " + folder_ + "/pg " + options + " >/dev/null").c_str()) == 0;
-  }
-  std::string folder_ = "/tmp/onboarding-pg-XXXXXX", options_;
-};
-
 TEST(ReadModels, a_server_that_is_stopped_is_caught_up_with_when_it_is_back) {
   OwnServer server("--throw-away");
   ASSERT_TRUE(server.start());
@@ -152,6 +119,31 @@ TEST(ReadModels, commits_that_a_killed_server_had_not_flushed_are_written_again)
   expect_equal(tables_of(*database), expected);
   following.models.stop();
   database.reset();
+}
+
+TEST(ReadModels, messages_of_a_database_of_before_are_filled_again_into_partitions) {
+  Database database;
+  {
+    pqxx::connection connection(database.url());
+    const auto& all = projections::embedded_migrations();
+    ASSERT_TRUE(projections::migrate(connection, {all.begin(), all.begin() + 8}));
+    pqxx::work transaction(connection);
+    transaction.exec(
+        "INSERT INTO conversation_messages (session_id, version, timestamp, role, text) VALUES ('old', 1, now(), 'user', 'x')");
+    transaction.exec(
+        "INSERT INTO projection_checkpoints (log_id, projection, version, partition, sequence) VALUES ('log-of-the-test', "
+        "'conversation', "
+        "1, 0, 1)");
+    transaction.commit();
+  }
+  History history(13);
+  history.live(30, 200);
+  Following following(history, database.url());
+  ASSERT_TRUE(following.caught_up());
+  expect_equal(tables_of(database), expected_tables(history));
+  EXPECT_EQ(database.value("SELECT count(*) FROM pg_inherits WHERE inhparent = 'conversation_messages'::regclass"), "16");
+  EXPECT_GT(std::stoi(database.value("SELECT count(DISTINCT tableoid) FROM conversation_messages")), 4);
+  EXPECT_EQ(database.value("SELECT count(*) FROM projection_checkpoints WHERE projection = 'conversation' AND version = 1"), "0");
 }
 
 TEST(ReadModels, starting_needs_no_database) {
@@ -286,6 +278,8 @@ TEST(ReadModels, the_queries_count_as_the_contract_says) {
   EXPECT_EQ(completion->started, 3);
   EXPECT_EQ(completion->completed, 1);
   EXPECT_DOUBLE_EQ(completion->rate, 1.0 / 3);
+  EXPECT_GT(completion->average_minutes, 0);
+  EXPECT_DOUBLE_EQ(completion->p50_minutes, completion->average_minutes) << "of one session";
 
   const auto fields =
       ask<std::vector<projections::AbandonmentField>>([&](auto done) { queries.abandonment(30, std::move(done)); });
@@ -303,13 +297,14 @@ TEST(ReadModels, the_queries_count_as_the_contract_says) {
   EXPECT_EQ(buckets->under_8 + buckets->from_11_to_15 + buckets->over_15, 0);
   EXPECT_DOUBLE_EQ(buckets->average, 8);
 
-  const auto sessions = ask<std::vector<projections::SessionRow>>([&](auto done) {
-    queries.sessions_of_user({"", "a"}, std::move(done));
+  const auto sessions = ask<projections::SessionPage>([&](auto done) {
+    queries.sessions_of_user({"", "a"}, {}, std::move(done));
   });
   ASSERT_TRUE(sessions);
-  ASSERT_EQ(sessions->size(), 1U);
-  EXPECT_EQ(sessions->front().status, "completed");
-  EXPECT_TRUE(sessions->front().completed_at);
+  ASSERT_EQ(sessions->rows.size(), 1U);
+  EXPECT_EQ(sessions->rows.front().status, "completed");
+  EXPECT_TRUE(sessions->rows.front().completed_at);
+  EXPECT_FALSE(sessions->next);
 }
 
 TEST(ReadModels, usage_and_quality_are_what_the_events_say) {
@@ -510,8 +505,7 @@ TEST(ReadModels, what_is_known_of_a_parked_person_is_refused_rather_than_told_st
     return answer ? std::error_code() : answer.error().code;
   };
   const auto sessions = [&](const projections::UserSelector& who) {
-    const auto answer =
-        ask<std::vector<projections::SessionRow>>([&](auto done) { queries.sessions_of_user(who, std::move(done)); });
+    const auto answer = ask<projections::SessionPage>([&](auto done) { queries.sessions_of_user(who, {}, std::move(done)); });
     return answer ? std::error_code() : answer.error().code;
   };
   for (const auto& who : {projections::UserSelector{fine.meta.user, ""}, projections::UserSelector{"", "fine"}}) {
