@@ -74,6 +74,21 @@ class ReadModels(WithDatabase):
         self.assertEqual({line.split(":")[0] for line in done.stdout.splitlines()},
                          {"session_analytics", "conversation_messages", "session_facts", "quality_by_day"})
 
+    def test_a_person_who_is_parked_waits_and_everybody_else_is_the_fold(self):
+        self.server.begin(user_id="before@example.com")
+        fold.assert_follows(self.server, self.database.url)
+        # PostgreSQL refuses the row: an event that cannot be applied, whoever writes it.
+        self.database.query("ALTER TABLE onboarding_sessions ADD CONSTRAINT poison CHECK (user_id <> 'poison@example.com')")
+        poisoned, fine = self.server.begin(user_id="poison@example.com"), self.server.begin(user_id="fine@example.com")
+        for session in (poisoned, fine):
+            session.told("I'm Ann Abbott, ann@example.com")
+        expected = fold.assert_follows(self.server, self.database.url)
+        self.assertEqual(sorted(row["user_id"] for row in expected["onboarding_sessions"].values()), ["before@example.com", "fine@example.com"])
+        self.assertEqual(len(expected["users"]), 3, "parked in one projection only")
+        self.assertEqual(self.database.query("SELECT DISTINCT projection FROM projection_parked_keys"), "sessions")
+        health = self.server.request("GET", "/api/metrics/health").json()
+        self.assertEqual((health["status"], health["projections"]["sessions"]["parked"]), ("degraded", 1), health)
+
     def every_query_of_the_document_runs(self):
         text = (ROOT / "infra/docs/READ_MODELS.md").read_text()
         documented = set(re.findall(r"^## (\w+)$", text, re.MULTILINE))
