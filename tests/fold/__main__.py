@@ -18,20 +18,19 @@ def main() -> int:
     parser.add_argument("--schema", default="public", help="where the tables lie (default: public, the live ones)")
     parser.add_argument("--only", action="append", choices=sorted(ALL_KEYS), metavar="TABLE", help="this table or view; may be repeated")
     parser.add_argument("--at-checkpoints", action="store_true", help="only the events that the projections' checkpoints have passed")
-    parser.add_argument("--without", action="append", default=[], metavar="PROJECTION:PARTITION:SEQUENCE", help="an event that was skipped")
+    parser.add_argument("--generation", action="append", default=[], metavar="PROJECTION=N", help="whose checkpoints and parked keys count, when not the live one's")
     parser.add_argument("export", help="of all events, opened: onboardctl events export --open; - is standard input")
     options = parser.parse_args()
-    skipped = []
-    for text in options.without:
-        projection, _, place = text.partition(":")
-        partition, _, sequence = place.partition(":")
-        if not (partition.isdigit() and sequence.isdigit()):
-            parser.error(f"--without {text}: not PROJECTION:PARTITION:SEQUENCE")
-        skipped.append((projection, int(partition), int(sequence)))
+    generations = {}
+    for text in options.generation:
+        projection, _, number = text.partition("=")
+        if not number.isdigit():
+            parser.error(f"--generation {text}: not PROJECTION=N")
+        generations[projection] = int(number)
     try:
-        live = Live(options.database, options.schema, options.only)
+        live = Live(options.database, options.schema, options.only, generations)
         with sys.stdin if options.export == "-" else open(options.export, encoding="utf-8") as lines:
-            expected = fold_of(lines, live.parked(), skipped, live.checkpoints() if options.at_checkpoints else None)
+            expected = fold_of(lines, live.parked(), live.skipped(), live.checkpoints() if options.at_checkpoints else None)
     except (OSError, ValueError) as error:
         print(f"tests.fold: {error}", file=sys.stderr)
         return 2
