@@ -245,7 +245,7 @@ void Writer::append(Append append, AppendDone done) {
       wake = std::exchange(writer_sleeps_, false);
     }
   }
-  if (refusal) return done(Refused{*std::move(refusal)});
+  if (refusal) return done(Refused{*std::move(refusal)});  // NOLINT(bugprone-use-after-move): moved only where none is
   if (wake) wake_.notify_one();
 }
 
