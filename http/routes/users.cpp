@@ -180,8 +180,8 @@ class PersonExport : public std::enable_shared_from_this<PersonExport> {
       : api_(api), responder_(std::move(responder)), user_id_(std::move(user_id)), sessions_(std::move(sessions)) {}
 
   void next() {
+    if (answered_ || (body_ && body_->over())) return;
     if (at_ == sessions_.size()) return end();
-    if (body_ && body_->over()) return;
     api_.ports.gateway.get_session(sessions_[at_++], std::nullopt, [self = shared_from_this()](result<SessionSnapshot> session) {
       if (session) self->write(*session);
       else if (session.error().code != make_error_code(GatewayErrc::unknown_session)) return self->fail(session.error());
@@ -196,7 +196,8 @@ class PersonExport : public std::enable_shared_from_this<PersonExport> {
       Response head;
       head.with("Content-Disposition", "attachment; filename=\"my-data.json\"");
       body_ = responder_->begin_stream(std::move(head), " ", std::chrono::seconds(15));
-      if (!body_) return;  // answered: HEAD, or no room
+      answered_ = body_ == nullptr;  // HEAD, or no room for a stream
+      if (answered_) return;
       const auto opening = json_response(200, [&](JsonWriter& w) {
         write_member(w, "user_id", user_id_);
         write_member(w, "exported_at", codec::format_time(api_.ports.clock.now()));
@@ -241,6 +242,7 @@ class PersonExport : public std::enable_shared_from_this<PersonExport> {
   const std::string user_id_;
   const std::vector<std::string> sessions_;
   std::size_t at_ = 0;
+  bool answered_ = false;
   std::shared_ptr<BodyStream> body_;  // once there is something to tell
 };
 

@@ -473,6 +473,9 @@ TEST_F(HttpServerTest, a_person_takes_all_that_is_known_along_and_is_forgotten) 
   EXPECT_STREQ(json(own)["sessions"][0]["refused_values"][0]["value"].GetString(), "nobody");
   EXPECT_EQ(json(exported(operator_key))["sessions"].Size(), 2u);
   EXPECT_EQ(ask(request("GET", "/api/users/nobody/export", {}, bearer(operator_key))).status, 404);
+  Client head(server->port());
+  head.say(request("HEAD", "/api/users/ann/export", {}, bearer(operator_key)));
+  EXPECT_EQ(head.hear(10'000, true).status, 200);
   const auto erased = ask(request("DELETE", "/api/users/ann", {}, bearer(operator_key)));
   ASSERT_EQ(erased.status, 200) << erased.body;
   EXPECT_EQ(json(erased)["sessions"].GetInt(), 2);
