@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "events/domain/assertion.hpp"
+#include "events/fault_point.hpp"
 #include "events/log/append_rules.hpp"
 #include "events/log/kafka/cache.hpp"
 #include "events/log/kafka/client.hpp"
@@ -18,6 +19,12 @@
 
 namespace onboarding::log::kafka {
 namespace {
+
+// In the order of the steps (FORMAT.md). The errors of the first two: a message whose end is unknown, a producer that is of no use any more.
+FaultPoint before_send{"kafka.before_send"};
+FaultPoint producer_fails{"kafka.producer_fails"};
+FaultPoint before_commit{"kafka.before_commit"};
+FaultPoint after_commit_before_ack{"kafka.after_commit_before_ack"};
 
 using SteadyClock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
@@ -198,6 +205,7 @@ class Log final : public KafkaLog {
   Phase phase_ = Phase::catching_up;
   std::deque<Entry> outbox_;
   std::vector<Entry> undelivered_;
+  std::string last_refusal_;
   SteadyClock::time_point retry_at_{}, chores_at_{}, progress_at_{}, end_by_{};
   milliseconds back_off_ = least_back_off;
   std::vector<Record> counted_;  // in this round
@@ -278,12 +286,16 @@ result<void> Log::make_producer() {
   producer_->undelivered = [this](std::uint32_t partition, Message message, rd_kafka_resp_err_t why) {
     auto entry = parse(partition, std::move(message));
     ONBOARDING_ASSERT(entry, "what this process sends is an entry");
-    if (undelivered_.empty())
-      note("partition " + std::to_string(partition) + ": a message is in doubt: " + std::string(rd_kafka_err2str(why)));
+    last_refusal_ = rd_kafka_err2str(why);
+    if (undelivered_.empty()) note("partition " + std::to_string(partition) + ": a message is in doubt: " + last_refusal_);
     undelivered_.push_back(std::move(*entry));
   };
   producer_topic_.reset(rd_kafka_topic_new(producer_->handle(), options_.topic.c_str(), nullptr));
   if (!producer_topic_) return failure(Errc::wrong_layout, "the topic name " + options_.topic + " is not one");
+  // Without it the first message waits up to a second for the leaders (librdkafka #5032).
+  const rd_kafka_metadata_t* leaders = nullptr;
+  if (rd_kafka_metadata(producer_->handle(), 0, producer_topic_.get(), &leaders, 1000) == RD_KAFKA_RESP_ERR_NO_ERROR)
+    rd_kafka_metadata_destroy(leaders);
   return {};
 }
 
@@ -542,7 +554,7 @@ void Log::handle(const rd_kafka_message_t& message) {
 void Log::look_after_producer() {
   rd_kafka_poll(producer_->handle(), 0);
   const auto now = SteadyClock::now();
-  if (producer_->fatal()) {
+  if (producer_->fatal() || producer_fails.hit()) {
     note(producer_->last_words().explain("the producer is made anew", options_.brokers).message());
     rd_kafka_purge(producer_->handle(), RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
     rd_kafka_flush(producer_->handle(), 1000);
@@ -566,7 +578,8 @@ void Log::send() {
   }
   while (!outbox_.empty()) {
     const Entry& entry = outbox_.front();
-    const auto code = produce(*producer_, producer_topic_.get(), entry.record.partition, to_message(entry));
+    const auto code = before_send.hit() ? RD_KAFKA_RESP_ERR__TIMED_OUT
+                                        : produce(*producer_, producer_topic_.get(), entry.record.partition, to_message(entry));
     if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL || code == RD_KAFKA_RESP_ERR__FATAL) return;  // later, in order
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
       note("a message was not taken: " + std::string(rd_kafka_err2str(code)));
@@ -583,7 +596,9 @@ void Log::commit() {
     if (std::exchange(parts_[partition]->moved, false))
       read.emplace_back(partition, ReadTo{parts_[partition]->ledger.at(), parts_[partition]->tag});
   if (read.empty()) return;
+  (void)before_commit.hit();
   if (auto committed = cache_->commit(read); !committed) return give_up(committed.error());
+  (void)after_commit_before_ack.hit();
   std::vector<std::uint32_t> advanced;
   if (followed_)
     for (Record& record : counted_) recent_.add(std::move(record));
@@ -632,7 +647,9 @@ void Log::look_after_start() {
   for (const auto& part : parts_) read += part->ledger.at().offset;
   if (std::exchange(read_at_start_, read) != read) progress_at_ = SteadyClock::now();
   if (SteadyClock::now() > progress_at_ + options_.patience)
-    return give_up(consumer_->last_words().explain("read the topic " + options_.topic, options_.brokers));
+    return give_up(consumer_->last_words().explain("read the topic " + options_.topic + " and claim its partitions" +
+                                                       (last_refusal_.empty() ? "" : " (" + last_refusal_ + ")"),
+                                                   options_.brokers));
   if (phase_ == Phase::catching_up &&
       all([](const Partition& part) { return part.ledger.at().offset + 1 >= part.end_at_start; })) {
     if (!options_.own_everything) phase_ = Phase::serving;

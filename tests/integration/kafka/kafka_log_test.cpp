@@ -12,6 +12,7 @@
 #include <mutex>
 #include <thread>
 
+#include "events/fault_point.hpp"
 #include "events/log/kafka/kafka_log.hpp"
 
 namespace onboarding::log {
@@ -253,6 +254,27 @@ TEST_F(KafkaLogTest, a_partition_that_is_handed_over_is_claimed_by_the_next_and_
   EXPECT_EQ(told.durable(), 2u);
   EXPECT_TRUE(ask([&](auto done) { second->barrier(1, done); }));
   EXPECT_FALSE(ask([&](auto done) { first->barrier(1, done); }));
+}
+
+// ---- the producer
+
+TEST_F(KafkaLogTest, claims_again_when_messages_are_in_doubt_or_the_producer_is_of_no_use_any_more) {
+  auto log = KafkaLog::open(options(shared_broker())).value();
+  Ledger told;
+  for (const char* fault :
+       {"kafka.before_send=error@7", "kafka.producer_fails=error@2", "kafka.before_send=error@1,kafka.producer_fails=error@3"}) {
+    FaultPoint::arm(fault);
+    for (int i = 0; i < 60; ++i)
+      told.append(*log, make_append(std::string(fault) + std::to_string(i), 0, static_cast<std::uint32_t>(i) % partitions));
+    EXPECT_TRUE(told.wait());
+    FaultPoint::arm("");
+  }
+  EXPECT_EQ(told.durable(), 180u);
+  told.expect_all_in(*log);
+  EXPECT_THAT(notes.all(), HasSubstr("the producer is made anew"));
+  auto other = KafkaLog::open(options(shared_broker(), "other")).value();
+  EXPECT_EQ(records_in(*other), 180u);
+  told.expect_all_in(*other);
 }
 
 // ---- the cache

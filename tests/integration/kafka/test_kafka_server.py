@@ -1,7 +1,9 @@
 """The whole server on a real broker: talked to, killed, frozen, its broker killed and restarted, its cache deleted, a second owner by
 force. After each nothing acknowledged is lost, nothing doubled; and what the topic says to a reader that is not ours is the same."""
 import asyncio
+import contextlib
 import hashlib
+import http.client
 import json
 import os
 import pathlib
@@ -152,6 +154,32 @@ class KafkaServer(unittest.TestCase):
         self.assertGreater(kills, 1)
         self.assertGreater(acknowledged, 50)
         self.assertEqual(self.exported(), self.read_by_others())
+
+    def test_a_crash_at_each_step_of_an_append_loses_nothing_and_doubles_nothing(self):
+        server = self.server.start()
+        session = server.begin()
+        said = []
+        for point in ("kafka.before_send=crash@30", "kafka.before_commit=crash@8", "kafka.after_commit_before_ack=crash@8", "kafka.producer_fails=error@40,kafka.before_commit=crash@9"):
+            server.kill()
+            server.launch({"ONBOARD_FAULT": point})
+            wait_until(lambda: server.process.poll() is not None or self.is_ready(server), "ready, or dead")
+            said.append(f"this is met by {point}")
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                while server.process.poll() is None:
+                    session.say(said[-1], point)
+                    server.begin()
+            self.assertEqual(server.process.wait(60), -9, server.log()[-500:])
+            server.start()
+            answer = server.insist("POST", session.path + "/messages", {"message": said[-1]}, session.authorization | {"Idempotency-Key": point})
+            self.assertEqual(answer.status, 200)
+        self.assertEqual([line["text"] for line in session.conversation() if line["role"] == "user"], said)
+        self.assertEqual(self.exported(), self.read_by_others())
+
+    @staticmethod
+    def is_ready(server: Server) -> bool:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return server.request("GET", "/readyz").status == 200
+        return False
 
     def test_a_cache_deleted_under_load_and_a_frozen_server_lose_nothing(self):
         server = self.server.start()
