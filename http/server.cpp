@@ -259,7 +259,7 @@ struct ListeningSite final : ConnectionOwner, std::enable_shared_from_this<Liste
   std::string closing_problem(const Problem& problem) {
     const auto id = core->new_request_id();
     const auto now = core->clock.now();
-    const auto bytes = to_bytes(to_response(problem, "", id), {.close = true}, now, id);
+    auto bytes = to_bytes(to_response(problem, "", id), {.close = true}, now, id);
     site_metrics.unmatched->observe(problem.kind.status, 0);
     if (core->access_log != nullptr)
       core->access_log->write(to_json(AccessLine{now, name, "none", "-", problem.kind.status, 0, bytes.size(), id, {}, {}}));

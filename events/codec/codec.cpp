@@ -308,7 +308,7 @@ bool mark_sealed(Value& value, const std::string& path, rapidjson::Document::All
     }
     for (auto member = value.MemberBegin(); member < value.MemberEnd(); ++member) {
       const std::string name(view(member->name));
-      if (!mark_sealed(member->value, path.empty() ? name : path + "." + name, allocator)) return false;
+      if (!mark_sealed(member->value, path.empty() ? name : std::string(path).append(".").append(name), allocator)) return false;
     }
   }
   return true;
