@@ -52,39 +52,47 @@ void take_note_away(const std::filesystem::path& folder, const Person& person) {
   if (!folder.empty()) ::unlink((folder / note_name(person)).c_str());  // one that stays is only done again
 }
 
+/// Lives in whatever it waits for: a message to the host or a session, a look-up, the key store. When that is dropped because everything
+/// ends, it ends with it; the note stays.
 class Erasure : public std::enable_shared_from_this<Erasure> {
  public:
   Erasure(EnvironmentPtr environment, caf::actor host, RequestContext context, Person person, Reply<std::uint32_t> reply)
       : environment_(std::move(environment)),
         host_(std::move(host)),
         context_(std::move(context)),
-        forgetting_(std::make_shared<Forgetting>(Forgetting{std::move(person), {}})),
+        person_(std::move(person)),
         reply_(std::move(reply)) {
     environment_->callbacks.begin();
   }
+  ~Erasure() {
+    if (reply_.open()) end(failure(make_error_code(GatewayErrc::in_doubt), "the server ends"));
+    host_ = nullptr;  // the actor system goes once no callback is under way
+    environment_->callbacks.end();
+  }
 
   void begin() {
-    offload([self = shared_from_this()] {
-      if (!note(self->folder(), self->person()))
-        return self->fail({make_error_code(GatewayErrc::not_writable), "an erasure cannot be noted"});
+    environment_->options.offload([self = shared_from_this()] {
+      if (!note(self->folder(), self->person_))
+        return self->end(failure(make_error_code(GatewayErrc::not_writable), "an erasure cannot be noted"));
       (void)after_note.hit();
-      self->forgetting_->begun = [self](std::vector<std::string> in_memory) {
-        self->offload([self, in_memory = std::move(in_memory)]() mutable { self->find(std::move(in_memory)); });
-      };
-      caf::anon_send(self->host_, forget_atom::value, self->forgetting_);
+      auto forgetting = std::make_shared<Forgetting>(
+          Forgetting{self->person_, [self](std::vector<std::string> in_memory) {
+                       self->environment_->options.offload(
+                           [self, in_memory = std::move(in_memory)]() mutable { self->find(std::move(in_memory)); });
+                     }});
+      self->forgetting_ = forgetting;
+      caf::anon_send(self->host_, forget_atom::value, std::move(forgetting));
     });
   }
 
  private:
-  const Person& person() const { return forgetting_->person; }
   const std::filesystem::path& folder() const { return environment_->options.erasures; }
-  void offload(std::function<void()> work) { environment_->options.offload(std::move(work)); }
 
   /// A session that begins is in memory before it is in the log.
   void find(std::vector<std::string> in_memory) {
-    forgetting_->begun = nullptr;
-    auto found = streams_of(*environment_->options.log, person());
-    if (!found) return fail({make_error_code(GatewayErrc::not_writable), found.error().detail});
+    if (environment_->stopping.load()) return;
+    auto found = streams_of(*environment_->options.log, person_);
+    if (!found) return end(failure(make_error_code(GatewayErrc::not_writable), found.error().detail));
     user_keys_ = std::move(found->user_keys);
     const std::unordered_set<std::string> known(found->sessions.begin(), found->sessions.end());
     sessions_ = std::move(found->sessions);
@@ -98,20 +106,20 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
     (void)admission_->enter();
     auto job = std::make_shared<Job>(
         Job{sessions_[next_],
-            person().partition,
+            person_.partition,
             context_,
             std::nullopt,
             false,
             {},
-            EraseJob{person(), Reply<std::string>([self = shared_from_this()](
-                                                      result<std::string> user_key) { self->take_answer(std::move(user_key)); },
-                                                  admission_)}});
+            EraseJob{person_, Reply<std::string>([self = shared_from_this()](
+                                                     result<std::string> user_key) { self->take_answer(std::move(user_key)); },
+                                                 admission_)}});
     caf::anon_send(host_, job_atom::value, job);
   }
 
   void take_answer(result<std::string> user_key) {
     const bool unknown = !user_key && user_key.error().code == make_error_code(GatewayErrc::unknown_session);
-    if (!user_key && !unknown) return fail(user_key.error());
+    if (!user_key && !unknown) return end(tl::make_unexpected(user_key.error()));
     if (user_key) {
       user_keys_.insert(*user_key);
       ++told_;
@@ -124,34 +132,31 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
     (void)before_keys.hit();
     if (user_keys_.empty()) return finish();
     environment_->options.keys->erase(*user_keys_.begin(), [self = shared_from_this()](result<void> erased) {
-      if (!erased) return self->fail({make_error_code(GatewayErrc::keys_unreachable), erased.error().detail});
+      if (!erased) return self->end(failure(make_error_code(GatewayErrc::keys_unreachable), erased.error().detail));
       self->user_keys_.erase(self->user_keys_.begin());
       self->forget_next_key();
     });
   }
 
   void finish() {
-    offload([self = shared_from_this()] {
+    environment_->options.offload([self = shared_from_this()] {
       (void)after_keys.hit();
-      take_note_away(self->folder(), self->person());
+      take_note_away(self->folder(), self->person_);
       self->end(self->told_);
     });
   }
 
-  /// The note stays: what was begun is finished at the next start.
-  void fail(const Failure& why) { end(tl::make_unexpected(why)); }
-
+  /// After an error the note stays: what was begun is finished at the next start.
   void end(result<std::uint32_t> answer) {
-    forgetting_->begun = nullptr;
-    caf::anon_send(std::exchange(host_, nullptr), forgotten_atom::value, forgetting_);
+    if (auto forgetting = forgetting_.lock()) caf::anon_send(host_, forgotten_atom::value, std::move(forgetting));
     reply_(std::move(answer));
-    environment_->callbacks.end();
   }
 
   const EnvironmentPtr environment_;
   caf::actor host_;
   const RequestContext context_;
-  const ForgettingPtr forgetting_;
+  const Person person_;
+  std::weak_ptr<Forgetting> forgetting_;  // the host has it
   Reply<std::uint32_t> reply_;
   // Of the questions to the sessions: the erasure itself was counted in, and a server that drains waits for it.
   const std::shared_ptr<Admission> admission_ = std::make_shared<Admission>(std::numeric_limits<std::size_t>::max());

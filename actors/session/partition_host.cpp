@@ -60,7 +60,7 @@ class PartitionHost : public caf::event_based_actor {
           forgetting_.push_back(forgetting);
           std::vector<std::string> here;
           for (const auto& [id, entry] : sessions_) here.push_back(id);
-          forgetting->begun(std::move(here));
+          std::exchange(forgetting->begun, nullptr)(std::move(here));
         },
         [this](forgotten_atom, const ForgettingPtr& forgetting) { std::erase(forgetting_, forgetting); },
         [this](poll_atom) { look_at_index(); },

@@ -92,6 +92,22 @@ TEST_F(Erasing, of_somebody_unknown_finds_nobody) {
   EXPECT_EQ(erased.only(), 0u);
 }
 
+TEST_F(Erasing, ends_with_the_process_wherever_it_is) {
+  for (int steps = 0; steps < 5; ++steps) {
+    Heard<std::uint32_t> erased;
+    {
+      Stage stage;
+      stage.started();
+      stage.gateway->erase_person({}, {"zoe", {}}, erased.ear());
+      if (steps > 0) stage.run();
+      if (steps > 1) stage.look_up();
+      if (steps > 2) stage.look_up();
+      if (steps > 3) stage.append();
+    }
+    EXPECT_EQ(erased.error(), make_error_code(GatewayErrc::in_doubt)) << steps;
+  }
+}
+
 TEST_F(Erasing, that_was_cut_off_is_finished_at_the_next_start) {
   std::string scratch = (std::filesystem::temp_directory_path() / "erasing.XXXXXX").string();
   ASSERT_NE(::mkdtemp(scratch.data()), nullptr);
