@@ -86,7 +86,7 @@ void Connection::pump(Lock& lock, std::string_view fresh) {
   settle(lock);
 }
 
-void Connection::answer(std::string bytes, bool then_close) {
+void Connection::answer(std::string_view bytes, bool then_close) {
   Lock lock(mutex_);
   ONBOARDING_ASSERT(in_flight_, "an answer belongs to a request");
   in_flight_ = false;
@@ -133,7 +133,7 @@ void Connection::time_phase() {
   set_deadline(now == Phase::idle ? limits_.idle_timeout : now == Phase::head ? limits_.head_timeout : limits_.body_timeout);
 }
 
-void Connection::turn_away(std::string bytes) {
+void Connection::turn_away(std::string_view bytes) {
   Lock lock(mutex_);
   write(lock, bytes);
   finish(lock);

@@ -43,13 +43,13 @@ class Connection final : public Channel, public std::enable_shared_from_this<Con
   void on_bytes(std::string_view);
   /// The peer sends no more (it may still read). What it sent is still answered.
   void on_peer_gone();
-  void answer(std::string bytes, bool then_close);
+  void answer(std::string_view bytes, bool then_close);
   /// A piece of an answer of which more will come. False: the peer is gone, or so slow that it was cut.
   bool answer_piece(std::string_view bytes);
   std::size_t unsent() const;
   bool gone() const;  // the client has closed, or was cut off
   /// Answers without a request (too many connections), then closes.
-  void turn_away(std::string bytes);
+  void turn_away(std::string_view bytes);
   void close_when_idle() override;
   bool owes() const override;
   void cut(std::string_view reason) override;

@@ -372,7 +372,7 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
         core_->clock.now(), request_.request_id);
     const auto size = bytes.size();
     const auto elapsed = count(response.status);
-    connection_->answer(std::move(bytes), close);
+    connection_->answer(bytes, close);
     log(response.status, elapsed, size);
     core_->in_flight.fetch_sub(1, std::memory_order_release);
   }
