@@ -56,6 +56,7 @@ class OnboardingServer final : public HttpServer {
       add_operation_routes(admin.router, api_);
       add_admin_routes(admin.router, api_);
       add_session_list_route(admin.router, api_);
+      add_projection_routes(admin.router, api_);
       add_event_routes(admin.router, api_, exports_);
       add_scrape_route(admin.router, api_);
       sites.push_back(std::move(admin));

@@ -35,8 +35,9 @@ namespace model {
 class Control;
 }
 namespace projections {
+class Control;
 class Queries;
-}
+}  // namespace projections
 namespace privacy {
 class Secrets;
 }
@@ -109,9 +110,10 @@ struct HttpPorts {
   prometheus::Registry& metrics;
   const Clock& clock;
   RandomSource& random;
-  std::function<HealthReport()> health;  // may be empty
-  AccessLog* access_log = nullptr;       // may be null: nothing is written
-  model::Control* model = nullptr;       // may be null: /api/admin/llm is not there
+  std::function<HealthReport()> health;         // may be empty
+  AccessLog* access_log = nullptr;              // may be null: nothing is written
+  model::Control* model = nullptr;              // may be null: /api/admin/llm is not there
+  projections::Control* projections = nullptr;  // may be null: no action on projections is there
 };
 
 class HttpServer {

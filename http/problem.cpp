@@ -65,6 +65,8 @@ ProblemKind kind_of(projections::Errc code) {
     case projections::Errc::unavailable: return {503, "read-model-unavailable", "The read model cannot be reached", 2, false};
     case projections::Errc::not_found: return {404, "not-found", "There is no such thing here"};
     case projections::Errc::poison: return {409, "parked", "This person's read model waits for an operator", 0, false};
+    case projections::Errc::changed: return {409, "changed", "Somebody else has changed it since it was looked at"};
+    case projections::Errc::not_possible: return {409, "not-possible", "That is not possible now"};
     default: return unavailable;  // wrong database or migration: an operator's business, and it may pass
   }
 }

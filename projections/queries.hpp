@@ -21,7 +21,9 @@ enum class Errc {
   not_found,
   bad_migration,  // a migration was edited after it was applied, or is missing
   poison,         // an event could not be applied
-  fenced          // another runner moved a checkpoint: read it again
+  fenced,         // another runner moved a checkpoint: read it again
+  changed,        // somebody else changed it since it was looked at
+  not_possible    // not in the state that it is in
 };
 std::error_code make_error_code(Errc);
 
@@ -134,20 +136,50 @@ struct UserSelector {
 struct Freshness {
   std::optional<Position> at_least;
   std::uint32_t wait_ms = 0;
+  std::string projection{};  // whose rows are asked for; empty: all of them must have it
 };
 struct Lag {
   Position have, want;
   std::uint64_t events = 0;
 };
 
+struct PartitionStatus {
+  std::uint32_t partition = 0;
+  std::uint64_t position = 0, lag_events = 0;
+  double lag_seconds = 0;
+  std::optional<domain::Timestamp> stalled_since;  // behind, and has not moved since then, for ten seconds or more
+};
+/// A set of a projection's tables beside the live one.
+struct GenerationStatus {
+  std::uint32_t number = 1, version = 1;
+  std::string state;                        // "building", "previous", "replay"
+  std::string phase;                        // of a build: "filling", "ready" (compared, waits for an operator)
+  std::string swap;                         // "if_equal", "always", "never", "compare_only"
+  std::uint64_t events = 0, of_events = 0;  // it has, of the log's
+  double events_per_second = 0, seconds_left = 0;
+  std::uint64_t parked = 0;
+  std::string detail;  // why it does not get on
+};
+/// What a build was compared to find.
+struct ComparisonStatus {
+  std::uint32_t generation = 0;  // that was compared with the live one; 0: none was yet
+  std::string state;             // what became of it: "building" (it waits), "live", "previous", "gone"
+  std::string report;            // JSON
+};
 struct ProjectionStatus {
   std::string name;
   std::uint32_t version = 1;
-  std::string state;  // "running", "stalled", "paused", "database_down"
+  std::string state;  // "running", "stalled", "paused", "stale" (of another version, being rebuilt), "database_down"
   std::uint64_t lag_events = 0;
   double lag_seconds = 0;
   std::uint64_t parked = 0;
   std::string stalled_because;
+  std::uint64_t revision = 0;  // counts the changes that operators and rebuilds made
+  std::uint32_t generation = 0;
+  double events_per_second = 0;
+  std::vector<PartitionStatus> partitions;
+  std::vector<GenerationStatus> others;
+  ComparisonStatus last_comparison;
 };
 struct ReplicaStatus {
   bool configured = false, in_use = false;

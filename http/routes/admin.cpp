@@ -6,7 +6,6 @@
 #include "http/routes/api.hpp"
 #include "http/routes/body.hpp"
 #include "http/routes/write.hpp"
-#include "projections/queries.hpp"
 
 namespace onboarding::http {
 namespace {
@@ -147,27 +146,9 @@ void put_queue_mode(Api& api, const Responder& responder) {
   api.ports.model->set_queue_mode(*mode, answer_with_status(responder));
 }
 
-void get_projections(Api& api, const Responder& responder) {
-  if (!api.authority.operator_only(responder)) return;
-  responder->send(json_response(200, [&](JsonWriter& w) {
-    write_objects(w, "projections", api.ports.queries.projections(), [&](const projections::ProjectionStatus& p) {
-      write_member(w, "name", p.name);
-      write_member(w, "version", p.version);
-      write_member(w, "state", p.state);
-      write_member(w, "lag_events", p.lag_events);
-      write_member(w, "lag_seconds", p.lag_seconds);
-      write_member(w, "parked", p.parked);
-      if (!p.stalled_because.empty()) write_member(w, "detail", p.stalled_because);
-    });
-  }));
-}
-
 }  // namespace
 
 void add_admin_routes(Router& router, Api& api) {
-  router.add({.method = Method::get, .path = "/api/admin/projections", .handler = [&api](const Responder& r) {
-                get_projections(api, r);
-              }});
   if (api.ports.model == nullptr) return;
   router.add({.method = Method::get, .path = "/api/admin/llm", .handler = [&api](const Responder& r) { get_llm(api, r); }});
   router.add({.method = Method::patch,

@@ -27,6 +27,7 @@ void add_health_route(Router&, Api&);        // /api/metrics/health
 void add_metric_routes(Router&, Api&);       // /api/metrics/…, admin
 void add_operation_routes(Router&, Api&);    // /livez, /readyz, /openapi.json, /docs
 void add_admin_routes(Router&, Api&);        // /api/admin/…, admin
+void add_projection_routes(Router&, Api&);   // /api/admin/projections/…, admin
 void add_scrape_route(Router&, Api&);        // /metrics, admin
 void add_web_routes(Router&, Api&);          // the chat page
 }  // namespace onboarding::http

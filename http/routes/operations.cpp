@@ -60,7 +60,16 @@ void ready(Api& api, const Responder& responder) {
     write_member(w, "database", database.reachable ? "ok" : "down");
     write_key(w, "projections");
     w.StartObject();
-    for (const auto& projection : api.ports.queries.projections()) write_member(w, projection.name, projection.state);
+    for (const auto& projection : api.ports.queries.projections()) {
+      write_key(w, projection.name);
+      w.StartObject();
+      write_member(w, "state", projection.state);
+      write_member(w, "lag_events", projection.lag_events);
+      write_member(w, "lag_seconds", projection.lag_seconds);
+      write_member(w, "parked", projection.parked);
+      if (!projection.stalled_because.empty()) write_member(w, "because", projection.stalled_because);
+      w.EndObject();
+    }
     w.EndObject();
   });
   if (!is_ready) response.with("Retry-After", "1");

@@ -138,14 +138,70 @@ int run(int argc, char** argv) {
   set->add_flag("--json", model_json, "print the state afterwards as JSON");
   set->callback([&] { chosen = [&] { return model_set(context, provider, changes, model_json); }; });
 
-  CLI::App* projections =
-      command(cli, "projections", "look at the read models' projections", "  onboardctl projections list --watch");
+  CLI::App* projections = command(cli, "projections", "look at the read models' projections, rebuild and repair them",
+                                  "  onboardctl projections list --watch\n  onboardctl projections rebuild sessions");
   projections->require_subcommand(1);
-  CLI::App* list = command(*projections, "list", "state and lag of each projection of the running server",
+  CLI::App* list = command(*projections, "list", "state, lag and rate of each projection, and its rebuilds",
                            "  onboardctl projections list\n  onboardctl projections list --json");
   list->add_flag("--json", model_json, "as JSON");
   list->add_flag("--watch", model_watch, "again every second, until Ctrl-C");
   list->callback([&] { chosen = [&] { return projections_list(context, model_json, model_watch); }; });
+  ProjectionAction acting;
+  bool compare_only = false, no_swap = false;
+  const auto on_projection = [&](const char* verb, const char* says, const char* examples) {
+    CLI::App* made = command(*projections, verb, says, examples);
+    made->add_option("name", acting.name, "of the projection")->required();
+    made->add_flag("--json", acting.json, "as JSON");
+    if (std::string_view(verb) == "parked") return made;
+    made->add_option("--reason", acting.reason, "noted in projection_audit, with who did it");
+    made->callback([&, verb] {
+      acting.verb = verb;
+      chosen = [&] { return projections_act(context, acting); };
+    });
+    return made;
+  };
+  CLI::App* rebuilt = on_projection("rebuild", "fill new tables beside the live ones, compare, and let them change places",
+                                    "  onboardctl projections rebuild sessions               goes live when it is equal\n"
+                                    "  onboardctl projections rebuild sessions --yes         goes live even when it differs\n"
+                                    "  onboardctl projections rebuild sessions --compare-only");
+  rebuilt->add_flag("--compare-only", compare_only, "drop the new tables once they are compared");
+  rebuilt->add_flag("--no-swap", no_swap, "keep the new tables beside the live ones, following")->excludes("--compare-only");
+  rebuilt->add_flag("--yes", acting.yes, "go live even if the live tables differ")
+      ->excludes("--compare-only")
+      ->excludes("--no-swap");
+  rebuilt->callback([&] { chosen = [&] { return projections_rebuild(context, acting, compare_only, no_swap); }; });
+  on_projection("cancel", "give a rebuild up", "  onboardctl projections cancel sessions");
+  on_projection("rollback", "the previous tables go live again, the live ones become the previous",
+                "  onboardctl projections rollback sessions --reason 'wrong counts'");
+  on_projection("discard", "give the previous tables up", "  onboardctl projections discard sessions");
+  on_projection("pause", "stop following the log, over restarts, too",
+                "  onboardctl projections pause usage --reason 'looking at it'");
+  on_projection("resume", "follow the log again", "  onboardctl projections resume usage");
+  on_projection("restart", "let its runner read everything anew", "  onboardctl projections restart usage");
+  on_projection("reset", "empty the live tables and fill them from the log's beginning",
+                "  onboardctl projections reset usage --yes")
+      ->add_flag("--yes", acting.yes, "do it: readers see the tables empty");
+  on_projection("parked", "whose events wait behind one that could not be applied", "  onboardctl projections parked sessions")
+      ->callback([&] { chosen = [&] { return projections_parked(context, acting.name, acting.json); }; });
+  on_projection("retry", "apply parked events again: of one key, or of all",
+                "  onboardctl projections retry sessions\n  onboardctl projections retry sessions usr_… 3:1207")
+      ->add_option("key", acting.key, "a parked key (default: all)");
+  projections->get_subcommand("retry")->add_option("position", acting.position, "only if it is still parked at this event");
+  CLI::App* skip = on_projection("skip", "give one event up for good, and apply what waits behind it",
+                                 "  onboardctl projections skip sessions usr_… 3:1207 --reason 'a bug of version 3'");
+  skip->add_option("key", acting.key, "the parked key")->required();
+  skip->add_option("position", acting.position, "of the event, as `parked` shows it")->required();
+
+  std::string replayed, into, until;
+  CLI::App* replay_command =
+      command(cli, "replay", "build a projection's tables as they were at a time, in a schema of their own",
+              "  onboardctl replay --projection sessions --into november --until 2026-11-30T23:59:59Z\n"
+              "  psql \"$(onboardctl config get postgres.url)\" -c 'SELECT status, count(*) FROM november.onboarding_sessions "
+              "GROUP BY 1'");
+  replay_command->add_option("--projection", replayed, "profile, sessions, conversation, usage or flows")->required();
+  replay_command->add_option("--into", into, "the schema, made for it")->required();
+  replay_command->add_option("--until", until, "no event after this time counts (default: all events)");
+  replay_command->callback([&] { chosen = [&] { return replay(context, replayed, into, until); }; });
 
   CLI::App* queue_command = command(cli, "queue", "queue mode: messages are answered with 202 and worked off by budget",
                                     "  onboardctl queue            how it is\n  onboardctl queue on\n  onboardctl queue auto");

@@ -16,6 +16,8 @@ class Category final : public std::error_category {
       case Errc::bad_migration: return "the database's migrations are not those of this program";
       case Errc::poison: return "an event cannot be applied";
       case Errc::fenced: return "another runner has moved a checkpoint";
+      case Errc::changed: return "somebody else has changed it since it was looked at";
+      case Errc::not_possible: return "that is not possible now";
     }
     return "unknown projections error";
   }

@@ -21,7 +21,7 @@ class Gauge;
 namespace onboarding::projections {
 
 /// Thread-safe. Owns one thread ("proj-progress"), which ends waits whose time is over and refreshes the gauges
-/// `onboarding_projection_{lag_events,lag_seconds,parked}{projection}`; nothing in it ever waits for the database.
+/// `onboarding_projection_{lag_events,lag_seconds,parked,position,stalled}`; nothing in it ever waits for the database.
 class Progress {
  public:
   struct Name {
@@ -33,12 +33,12 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // ---- the runner's side
+  // ---- of the runner that follows the log, about live generations
   void moved(std::size_t projection, std::uint32_t partition, std::uint64_t sequence);
-  /// The oldest event of the partition that is not in every read model; nullopt: not known, or there is none.
+  /// The oldest event of the partition that the runner has not written; nullopt: not known, or there is none.
   void oldest_waiting(std::uint32_t partition, std::optional<domain::Timestamp>);
   void parked(std::size_t projection, std::uint64_t keys);
-  /// `state` as in ProjectionStatus; for all projections.
+  /// `state` as in ProjectionStatus; for all projections that the database says nothing else of.
   void state(std::string state, std::string because = {});
   /// A log's head moved.
   void advanced(std::uint32_t partition);
@@ -46,6 +46,21 @@ class Progress {
   void wake();
   /// `called` whenever somebody begins to wait: the runner need not gather a larger batch first.
   void on_waiting(std::function<void()> called);
+
+  // ---- of whoever looks at the database
+  struct Seen {
+    std::uint64_t revision = 0;
+    std::uint32_t generation = 0;
+    std::string state, because;  // empty: as the runner says
+    std::uint64_t parked = 0;
+    std::vector<std::uint64_t> positions;  // [partition]
+    std::vector<bool> here;                // [partition]: our runner follows it, and knows better
+    std::vector<GenerationStatus> others;  // without rates
+    ComparisonStatus last_comparison;
+  };
+  void seen(std::size_t projection, Seen);
+  /// Somebody waits for a position: look often.
+  bool anybody_waits() const;
 
   // ---- everybody's side
   void wait_for(Freshness, std::function<void(bool reached, Lag)> done);
@@ -56,17 +71,41 @@ class Progress {
   void stop();
 
  private:
+  using Steady = std::chrono::steady_clock;
   struct Waiter {
     Position wanted;
-    std::chrono::steady_clock::time_point deadline;
+    std::size_t projection = 0;  // all when beyond the last
+    Steady::time_point deadline;
     std::function<void(bool, Lag)> done;
   };
   struct Gauges {
     prometheus::Gauge *lag_events, *lag_seconds, *parked;
+    std::vector<prometheus::Gauge*> position, stalled;  // [partition]
+  };
+  struct Track {  // of one partition
+    std::uint64_t position = 0;
+    std::optional<domain::Timestamp> behind_since;
+    domain::Timestamp moved_at;
+    bool here = true;
+  };
+  /// How fast something grows, smoothed over some seconds.
+  struct Rate {
+    void at(std::uint64_t value, Steady::time_point now);
+    double per_second = 0;
+    std::uint64_t value = 0;
+    std::optional<Steady::time_point> when;
+  };
+  struct Line {  // of one projection
+    std::vector<Track> tracks;
+    std::uint64_t parked = 0;
+    Seen seen;
+    Rate rate;
+    std::vector<std::pair<std::uint32_t, Rate>> others;  // by number of the generation
   };
   void run();
-  void refresh_gauges();
-  Position have(std::uint32_t partition) const;  // mutex held: the least of all projections
+  void refresh();
+  void measure_rates();                                                  // mutex held
+  Position have(std::uint32_t partition, std::size_t projection) const;  // mutex held: the least, of all where beyond the last
 
   const std::vector<Name> names_;
   const log::EventLog& log_;
@@ -75,9 +114,7 @@ class Progress {
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<std::vector<std::uint64_t>> positions_;             // [projection][partition]
-  std::vector<std::optional<domain::Timestamp>> oldest_waiting_;  // [partition]
-  std::vector<std::uint64_t> parked_;                             // [projection]
+  std::vector<Line> lines_;  // [projection]
   std::string state_ = "running", because_;
   std::vector<Waiter> waiters_;
   std::function<void()> on_waiting_;

@@ -1,15 +1,18 @@
-// Follows the log into the read models. Events are decoded once for all projections, folded per key over a batch that
-// spans partitions, and written in one transaction with the checkpoints.
+// Follows the log into generations of read models. Events are decoded once for all of them, folded per key over a batch that
+// spans partitions, and written in one transaction with the checkpoints. Which generations and partitions, the writer says
+// whenever it is opened.
 //
 // Runner is a state machine without a thread: step() does one batch. RunnerThread drives it ("proj-runner").
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <thread>
@@ -41,23 +44,28 @@ struct RunnerOptions {
   std::chrono::milliseconds max_gather{80};
   std::chrono::milliseconds first_retry{100};  // doubles with each failure in a row
   std::chrono::milliseconds last_retry{2000};
+  bool partition_by_partition = false;     // a batch is one partition's as far as it goes: most rows are written once
+  std::optional<domain::Timestamp> until;  // later events are passed over
 };
 
 class Runner {
  public:
-  /// All arguments outlive it. `logger` and `registry` may be null.
-  Runner(std::vector<const Projection*>, log::EventLog&, privacy::KeyStore&, ReadModelWriter&, Progress&, RunnerOptions,
-         spdlog::logger* logger, prometheus::Registry* registry);
+  /// All arguments outlive it. `progress`, `logger` and `registry` may be null.
+  Runner(log::EventLog&, privacy::KeyStore&, ReadModelWriter&, Progress* progress, RunnerOptions, spdlog::logger* logger,
+         prometheus::Registry* registry);
 
   struct Step {
     enum class Kind { idle, progressed, failed } kind = Kind::idle;
     std::size_t events = 0;                    // written; a batch is counted by the step that sees its end
     bool behind = false;                       // more is waiting: the batch sent last is still being written
     std::chrono::milliseconds retry_after{0};  // failed, or idle with a partition that waits for its keys
+    std::string why{};                         // of these
   };
   /// Opens when that is due; else reads one batch and writes it. When more is waiting already, the next step reads and
   /// decodes it while PostgreSQL writes. Blocking, one thread at a time.
   Step step();
+  /// The next step opens the writer anew: what there is to do has changed. From any thread.
+  void reopen() { reopen_ = true; }
 
  private:
   /// One record of the log, decoded or not.
@@ -70,7 +78,7 @@ class Runner {
     std::vector<codec::DecodedEvent> events;
     std::string undecodable;  // why there are no events; empty: there are
   };
-  using Mask = std::uint64_t;  // of projections
+  using Mask = std::uint64_t;  // of generations
 
   /// What one transaction writes, and what to note once it did.
   struct Prepared {
@@ -94,31 +102,38 @@ class Runner {
   void note(const Prepared&);
   /// Waits for the batch that was sent; its events.
   result<std::size_t> finish_sent();
-  void apply(const Item&, std::size_t projection, const std::string* park_because, WriteBatch&,
+  void apply(const Item&, std::size_t generation, const std::string* park_because, WriteBatch&,
              std::unordered_set<std::string>& newly_parked);
   std::uint64_t least_position(std::uint32_t partition) const;
   bool behind() const;
-  static std::string parked_id(std::size_t projection, std::string_view key);
+  void tell_state(const char* state, std::string because = {});
+  void tell_moved(std::size_t generation, std::uint32_t partition);
+  static std::string parked_id(std::size_t generation, std::string_view key);
 
-  const std::vector<const Projection*> projections_;
   log::EventLog& log_;
   privacy::KeyStore& keys_;
   ReadModelWriter& writer_;
-  Progress& progress_;
+  Progress* const progress_;
   const RunnerOptions options_;
   spdlog::logger* logger_;
   prometheus::Counter *batches_ = nullptr, *events_ = nullptr, *rows_ = nullptr, *failures_ = nullptr;
 
-  Mask all_ = 0;  // projections
+  std::atomic<bool> reopen_{false};
   bool opened_ = false;
   std::uint32_t failures_in_a_row_ = 0;
-  std::uint32_t next_partition_ = 0;
-  bool keys_unreachable_ = false;                     // in the last collect()
-  std::vector<std::vector<std::uint64_t>> position_;  // [projection][partition]
-  std::vector<std::uint64_t> read_;                   // [partition] up to where collect() has read
+  std::size_t next_ = 0;           // of partitions_
+  bool keys_unreachable_ = false;  // in the last collect()
   std::optional<Sent> sent_;
-  std::unordered_set<std::string> parked_;  // parked_id()
-  std::vector<std::uint64_t> parked_keys_;  // [projection]
+
+  // As the writer said when it was opened, moved on by what was written since.
+  std::vector<Generation> generations_;
+  std::vector<std::uint32_t> partitions_;
+  Mask all_ = 0;
+  std::vector<std::vector<Checkpoint>> checkpoints_;  // [generation][partition]
+  std::vector<std::uint64_t> read_;                   // [partition] up to where collect() has read
+  std::unordered_set<std::string> parked_;            // parked_id()
+  std::vector<std::uint64_t> parked_keys_;            // [generation]
+  std::set<std::pair<std::size_t, Position>> skipped_;
   std::vector<Fold> folds_;
   RowOperations operations_;  // scratch
 };
@@ -129,6 +144,8 @@ class RunnerThread {
   ~RunnerThread();  // stops
   /// Ends after the step in hand.
   void stop();
+  /// The runner opens anew, at once.
+  void reopen();
 
  private:
   void run();
@@ -140,7 +157,7 @@ class RunnerThread {
   const RunnerOptions options_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  bool advanced_ = true, urgent_ = false, stopping_ = false;
+  bool advanced_ = true, urgent_ = false, reopen_ = false, stopping_ = false;
   std::unique_ptr<log::Subscription> subscription_;
   std::thread thread_;
 };

@@ -61,11 +61,16 @@ result<DatabaseReport> inspect_database(const std::string& url) {
     read_migrations(transaction, report);
     if (has_table(transaction, "projection_log"))
       for (const auto& row : transaction.exec("SELECT log_id FROM projection_log")) report.log_id = row[0].as<std::string>();
-    if (has_table(transaction, "projection_checkpoints"))
-      for (const auto& row : transaction.exec("SELECT projection, partition, sequence FROM projection_checkpoints"))
+    if (has_table(transaction, "projection_generations")) {
+      for (const auto& row : transaction.exec("SELECT projection, partition, sequence FROM projection_checkpoints "
+                                              "JOIN projection_generations USING (projection, generation) WHERE state = 'live'"))
         report.checkpoints.push_back({row[0].as<std::string>(), row[1].as<std::uint32_t>(), row[2].as<std::uint64_t>()});
-    if (has_table(transaction, "projection_parked_keys"))
-      report.parked_keys = transaction.exec1("SELECT count(*) FROM projection_parked_keys")[0].as<std::uint64_t>();
+      report.parked_keys = transaction
+                               .exec1(
+                                   "SELECT count(*) FROM projection_parked_keys JOIN projection_generations "
+                                   "USING (projection, generation) WHERE state = 'live'")[0]
+                               .as<std::uint64_t>();
+    }
     return report;
   });
 }

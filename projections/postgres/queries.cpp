@@ -13,8 +13,9 @@ namespace {
 
 // What is behind an event that could not be applied is stale: the person's own key, or one of their sessions that cannot
 // even be read. Nearly always the table is empty, and this costs nothing.
-#define PARKED(projection, user_key)                                                                           \
-  "EXISTS (SELECT FROM projection_parked_keys WHERE projection = '" projection "' AND (parked_key = " user_key \
+#define PARKED(projection, user_key)                                                                                          \
+  "EXISTS (SELECT FROM projection_parked_keys JOIN projection_generations USING (projection, generation) WHERE projection = " \
+  "'" projection "' AND state = 'live' AND (parked_key = " user_key                                                           \
   " OR parked_key IN (SELECT 'stream/' || session_id FROM onboarding_sessions AS o WHERE o.user_key = " user_key "))) "
 
 // A profile is one row; a user_id that several people claim (nobody vouched for them) is answered with the one that was

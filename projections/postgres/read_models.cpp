@@ -1,10 +1,10 @@
 #include "projections/postgres/read_models.hpp"
 
-#include "projections/core/runner.hpp"
 #include "projections/models/models.hpp"
+#include "projections/postgres/control.hpp"
+#include "projections/postgres/coordinator.hpp"
 #include "projections/postgres/queries.hpp"
 #include "projections/postgres/replica.hpp"
-#include "projections/postgres/writer.hpp"
 
 namespace onboarding::projections {
 
@@ -27,13 +27,13 @@ class PostgresReadModels final : public ReadModels {
   PostgresReadModels(PostgresOptions options, std::string connection_string, std::string replica_string, log::EventLog& log,
                      privacy::KeyStore& keys, prometheus::Registry& registry, const Clock& clock)
       : options_(std::move(options)),
-        log_(log),
-        projections_(make_all_projections()),
+        projections_(options_.projections ? options_.projections() : make_all_projections()),
         progress_(names(projections_), log, clock, &registry),
         pool_(std::move(connection_string), options_, &registry),
-        writer_(pool_, pointers(projections_), options_),
-        runner_(pointers(projections_), log, keys, writer_, progress_, RunnerOptions{}, options_.logger.get(), &registry),
-        queries_(pool_, progress_, options_, &registry) {
+        books_(pointers(projections_), log.log_id(), log.partitions()),
+        queries_(pool_, progress_, options_, &registry),
+        coordinator_(pool_, books_, log, keys, progress_, options_, coordinator_options(options_), &registry),
+        control_(pool_, books_, log, keys, options_, [this] { coordinator_.look(); }) {
     if (!replica_string.empty())
       queries_.read_from(
           std::make_unique<Replica>(std::move(replica_string), pool_.connection_string(), options_, progress_, &registry));
@@ -45,21 +45,19 @@ class PostgresReadModels final : public ReadModels {
   }
 
   Queries& queries() override { return queries_; }
-  void start() override {
-    if (!thread_) thread_.emplace(runner_, log_, progress_, RunnerOptions{});
-  }
-  void stop() override { thread_.reset(); }
+  Control& control() override { return control_; }
+  void start(bool follows) override { coordinator_.start(follows); }
+  void stop() override { coordinator_.stop(); }
 
  private:
   const PostgresOptions options_;
-  log::EventLog& log_;
   const std::vector<std::unique_ptr<Projection>> projections_;
   Progress progress_;
   Pool pool_;
-  PostgresWriter writer_;
-  Runner runner_;
+  const Generations books_;
   PostgresQueries queries_;
-  std::optional<RunnerThread> thread_;
+  Coordinator coordinator_;
+  PostgresControl control_;
 };
 
 }  // namespace

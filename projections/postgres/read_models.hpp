@@ -5,12 +5,15 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "events/clock.hpp"
 #include "events/log/event_log.hpp"
 #include "events/privacy/key_store.hpp"
+#include "projections/control.hpp"
 #include "projections/queries.hpp"
 
 namespace prometheus {
@@ -21,6 +24,8 @@ class logger;
 }
 
 namespace onboarding::projections {
+
+class Projection;
 
 /// `[postgres]` of the configuration (api.md §6).
 struct PostgresOptions {
@@ -35,6 +40,8 @@ struct PostgresOptions {
   std::chrono::milliseconds metrics_ttl{0};     // aggregates are kept so long; 0: always asked anew
   std::chrono::milliseconds slow_query{1'000};  // what takes longer is logged by its name
   std::shared_ptr<spdlog::logger> logger;       // null: says nothing
+  std::uint64_t near_events = 20'000;           // tables that are further behind than this are filled apart, lest the others wait
+  std::function<std::vector<std::unique_ptr<Projection>>()> projections;  // for tests; empty: all of the program's
 };
 
 class ReadModels {
@@ -42,9 +49,11 @@ class ReadModels {
   virtual ~ReadModels() = default;  // stops
   /// Usable at once, and until the destruction of this object.
   virtual Queries& queries() = 0;
-  /// Starts following the log. At most once.
-  virtual void start() = 0;
-  /// Ends the batch in hand, joins the runner; queries go on to be answered. Any number of times.
+  virtual Control& control() = 0;
+  /// Starts following the log, together with other processes that do; or, without `follows`, only watches how far those are, so
+  /// that positions can be waited for. At most once.
+  virtual void start(bool follows = true) = 0;
+  /// Ends the batch in hand, joins the runners; queries go on to be answered. Any number of times.
   virtual void stop() = 0;
 };
 

@@ -1,8 +1,9 @@
 #include "projections/postgres/writer.hpp"
 
+#include <algorithm>
+
 #include "events/fault_point.hpp"
 #include "projections/postgres/arrays.hpp"
-#include "projections/postgres/migrate.hpp"
 
 namespace onboarding::projections {
 
@@ -18,31 +19,62 @@ constexpr const char* session_settings = "SET synchronous_commit = off; SET jit 
 
 constexpr const char* move_statement = R"(
 WITH moves AS (
-  SELECT * FROM unnest($2::text[], $3::integer[], $4::integer[], $5::bigint[], $6::bigint[], $7::text[])
-           WITH ORDINALITY AS m (projection, version, partition, old_sequence, new_sequence, resume_token, n)
+  SELECT * FROM unnest($2::text[], $3::integer[], $4::integer[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[])
+           WITH ORDINALITY AS m (projection, generation, partition, old_sequence, fence, new_sequence, resume_token, n)
 ), locked AS MATERIALIZED (
-  SELECT c.projection, c.version, c.partition, m.new_sequence, m.resume_token
+  SELECT c.projection, c.generation, c.partition, m.new_sequence, m.resume_token
     FROM moves m JOIN projection_checkpoints c
-      ON c.log_id = $1 AND c.projection = m.projection AND c.version = m.version AND c.partition = m.partition
-   WHERE c.sequence = m.old_sequence
+      ON c.log_id = $1 AND c.projection = m.projection AND c.generation = m.generation AND c.partition = m.partition
+   WHERE c.sequence = m.old_sequence AND c.fence = m.fence
    ORDER BY m.n FOR UPDATE OF c
 ), moved AS (
   UPDATE projection_checkpoints c SET sequence = l.new_sequence, resume_token = l.resume_token, updated_at = now()
     FROM locked l
-   WHERE c.log_id = $1 AND c.projection = l.projection AND c.version = l.version AND c.partition = l.partition
+   WHERE c.log_id = $1 AND c.projection = l.projection AND c.generation = l.generation AND c.partition = l.partition
   RETURNING 1
 )
 SELECT projection_fence((SELECT count(*) FROM moved), cardinality($2::text[])))";
 
 constexpr const char* park_keys_statement = R"(
-INSERT INTO projection_parked_keys (log_id, projection, version, partition, parked_key, sequence, error)
+INSERT INTO projection_parked_keys (log_id, projection, generation, partition, parked_key, sequence, error)
 SELECT $1, * FROM unnest($2::text[], $3::integer[], $4::integer[], $5::text[], $6::bigint[], $7::text[]))";
 
 constexpr const char* park_events_statement = R"(
-INSERT INTO projection_parked_events (log_id, projection, version, partition, parked_key, sequence, stream)
+INSERT INTO projection_parked_events (log_id, projection, generation, partition, parked_key, sequence, stream)
 SELECT $1, * FROM unnest($2::text[], $3::integer[], $4::integer[], $5::text[], $6::bigint[], $7::text[]))";
 
+// Of a parked key that is retried: $1 log, $2 projection, $3 generation, $4 partition, $5 key.
+#define OF_PARTITION "log_id = $1 AND projection = $2 AND partition = ($4::integer[])[1]"
+#define OF_KEY OF_PARTITION " AND generation = ($3::integer[])[1] AND parked_key = $5"
+constexpr const char* lock_statement =
+    "SELECT FROM projection_checkpoints WHERE log_id = $1 AND projection = $2 AND partition = ($3::integer[])[1] ORDER BY "
+    "generation "
+    "FOR UPDATE";
+constexpr const char* raise_statement =
+    "UPDATE projection_checkpoints SET fence = fence + 1 WHERE log_id = $1 AND projection = $2 AND partition = "
+    "($3::integer[])[1]";
+constexpr const char* as_seen_statement =
+    "SELECT projection_fence((SELECT count(*) FROM projection_parked_keys WHERE " OF_KEY " AND sequence = ($6::bigint[])[1]), 1)";
+constexpr const char* skip_statement =
+    "INSERT INTO projection_skipped_events (projection, partition, sequence) VALUES ($1, ($2::integer[])[1], ($3::bigint[])[1]) "
+    "ON CONFLICT DO NOTHING";
+constexpr const char* release_statement =
+    "DELETE FROM projection_parked_events WHERE " OF_KEY " AND sequence <= ($6::bigint[])[1]";
+constexpr const char* still_parked_statement =
+    "UPDATE projection_parked_keys k SET error = $6, parked_at = now(), sequence = coalesce((SELECT min(e.sequence) "
+    "FROM projection_parked_events e WHERE " OF_KEY "), k.sequence) WHERE " OF_KEY;
+constexpr const char* unpark_statement =
+    "DELETE FROM projection_parked_keys WHERE " OF_KEY " AND NOT EXISTS (SELECT FROM projection_parked_events WHERE " OF_KEY ")";
+#undef OF_KEY
+#undef OF_PARTITION
+
 std::string parameter(ArrayParameter&& array) { return array.take(); }
+
+/// Its rows are sums over many people: runners of different partitions meet in them.
+bool only_adds(const Table& table) {
+  return std::all_of(table.columns.begin(), table.columns.end(),
+                     [](const Column& column) { return column.combine == Combine::key || column.combine == Combine::add; });
+}
 
 std::string combined(const Table& table, const Column& column) {
   const std::string mine = table.name + "." + column.name, incoming = "EXCLUDED." + column.name;
@@ -63,7 +95,7 @@ std::string combined(const Table& table, const Column& column) {
 
 }  // namespace
 
-std::string upsert_statement(const Table& table, std::uint64_t mask) {
+std::string upsert_statement(const Table& table, const std::string& schema, std::uint64_t mask) {
   std::string names, arrays, keys, sets;
   std::size_t parameters = 0;
   const auto list = [](std::string& to, const std::string& item) { to.append(to.empty() ? "" : ", ").append(item); };
@@ -78,24 +110,22 @@ std::string upsert_statement(const Table& table, std::uint64_t mask) {
       list(sets, column.name + " = " + combined(table, column));
     }
   }
-  const std::string insert = "INSERT INTO " + table.name + " (" + names + ") SELECT * FROM unnest(" + arrays + ")";
+  const std::string insert = "INSERT INTO " + schema + "." + table.name + " (" + names + ") SELECT * FROM unnest(" + arrays + ")";
   if (table.written_once) return insert;
   return insert + " ON CONFLICT (" + keys + ") DO " + (sets.empty() ? "NOTHING" : "UPDATE SET " + sets);
 }
 
-PostgresWriter::PostgresWriter(Pool& pool, std::vector<const Projection*> projections, const PostgresOptions& options)
-    : pool_(pool), projections_(std::move(projections)), recycle_(options.recycle) {}
+PostgresWriter::PostgresWriter(Pool& pool, const Generations& books, const PostgresOptions& options,
+                               std::function<Assignment()> assignment)
+    : pool_(pool), books_(books), recycle_(options.recycle), assignment_(std::move(assignment)) {}
 
-result<Opened> PostgresWriter::open(const std::string& log_id, std::uint32_t partitions) {
-  log_id_ = log_id;
+result<Opened> PostgresWriter::open() {
   days_.clear();
   auto lease = pool_.acquire();
   if (!lease) return tl::unexpected(lease.error());
   pqxx::connection& db = (*lease)->db;
-  auto opened = migrate(db, embedded_migrations())
-                    .and_then([&](std::size_t) { return own_database(db, log_id); })
-                    .and_then([&] { return connect(); })
-                    .and_then([&] { return guarded([&] { return read_state(db, partitions); }); });
+  auto opened =
+      books_.prepare(db).and_then([&] { return connect(); }).and_then([&] { return guarded([&] { return read_state(db); }); });
   if (!opened) lease->broken();
   return opened;
 }
@@ -108,41 +138,54 @@ result<void> PostgresWriter::connect() {
   return {};
 }
 
-result<void> PostgresWriter::own_database(pqxx::connection& db, const std::string& log_id) {
-  auto owner = guarded([&] {
-    pqxx::work transaction(db);
-    transaction.exec_params0("INSERT INTO projection_log (log_id) VALUES ($1) ON CONFLICT DO NOTHING", log_id);
-    auto id = transaction.exec1("SELECT log_id FROM projection_log")[0].as<std::string>();
-    transaction.commit();
-    return id;
-  });
-  if (!owner) return tl::unexpected(owner.error());
-  if (*owner != log_id) return failure(Errc::foreign_log, "its log is " + *owner + ", ours is " + log_id);
-  return {};
-}
-
-Opened PostgresWriter::read_state(pqxx::connection& db, std::uint32_t partitions) {
-  pqxx::work transaction(db);
+// One snapshot: whoever takes a partition over raises its fences in the same transaction.
+Opened PostgresWriter::read_state(pqxx::connection& db) {
+  const Assignment assignment = assignment_();
+  pqxx::transaction<pqxx::repeatable_read, pqxx::readwrite_policy::read_only> snapshot(db);
   Opened opened;
-  for (const Projection* projection : projections_) {
-    transaction.exec_params0(
-        "INSERT INTO projection_checkpoints (log_id, projection, version, partition) "
-        "SELECT $1, $2, $3, generate_series(0, $4::integer - 1) ON CONFLICT DO NOTHING",
-        log_id_, projection->name(), projection->version(), partitions);
-    auto& checkpoints = opened.checkpoints.emplace_back(partitions);
-    for (const auto& row : transaction.exec_params("SELECT partition, sequence, resume_token FROM projection_checkpoints "
-                                                   "WHERE log_id = $1 AND projection = $2 AND version = $3 AND partition < $4",
-                                                   log_id_, projection->name(), projection->version(), partitions)) {
-      checkpoints[row[0].as<std::uint32_t>()] = {row[1].as<std::uint64_t>(), row[2].as<std::string>()};
-    }
-    for (const auto& row : transaction.exec_params("SELECT partition, parked_key, sequence, error FROM projection_parked_keys "
-                                                   "WHERE log_id = $1 AND projection = $2 AND version = $3",
-                                                   log_id_, projection->name(), projection->version())) {
-      opened.parked.push_back({opened.checkpoints.size() - 1, row[0].as<std::uint32_t>(), row[1].as<std::string>(),
-                               row[2].as<std::uint64_t>(), row[3].as<std::string>()});
+  if (assignment.worker == 0) {
+    for (std::uint32_t partition = 0; partition < books_.partitions(); ++partition) opened.partitions.push_back(partition);
+  } else {
+    for (const auto& row : snapshot.exec_params("SELECT partition FROM projection_leases WHERE worker = $1 AND partition < $2 "
+                                                "ORDER BY partition",
+                                                assignment.worker, books_.partitions())) {
+      opened.partitions.push_back(row[0].as<std::uint32_t>());
     }
   }
-  transaction.commit();
+  std::erase_if(opened.partitions, [&, n = 0U](std::uint32_t) mutable { return n++ % assignment.lanes != assignment.lane; });
+
+  const auto controls = books_.controls(snapshot);
+  for (const GenerationRow& row : books_.read(snapshot)) {
+    const Projection* projection = books_.find(row.projection);
+    if (projection == nullptr || projection->version() != row.version || !assignment.takes(row)) continue;
+    const auto control = controls.find(row.projection);
+    if (row.state != "replay" && control != controls.end() && control->second.paused) continue;
+    const auto& all = books_.projections();
+    const auto index = static_cast<std::size_t>(std::find(all.begin(), all.end(), projection) - all.begin());
+    opened.generations.push_back({projection, index, row.number, row.state == "live", snapshot.quote_name(row.at())});
+  }
+  for (std::size_t i = 0; i < opened.generations.size(); ++i) {
+    const Generation& generation = opened.generations[i];
+    auto& checkpoints = opened.checkpoints.emplace_back(books_.partitions());
+    for (const auto& row :
+         snapshot.exec_params("SELECT partition, sequence, resume_token, fence FROM projection_checkpoints "
+                              "WHERE log_id = $1 AND projection = $2 AND generation = $3 AND partition < $4",
+                              books_.log_id(), generation.projection->name(), generation.number, books_.partitions())) {
+      checkpoints[row[0].as<std::uint32_t>()] = {row[1].as<std::uint64_t>(), row[2].as<std::string>(),
+                                                 row[3].as<std::uint64_t>()};
+    }
+    for (const auto& row : snapshot.exec_params("SELECT partition, parked_key, sequence, error FROM projection_parked_keys "
+                                                "WHERE log_id = $1 AND projection = $2 AND generation = $3",
+                                                books_.log_id(), generation.projection->name(), generation.number)) {
+      opened.parked.push_back(
+          {i, row[0].as<std::uint32_t>(), row[1].as<std::string>(), row[2].as<std::uint64_t>(), row[3].as<std::string>()});
+    }
+    for (const auto& row : snapshot.exec_params("SELECT partition, sequence FROM projection_skipped_events WHERE projection = $1",
+                                                generation.projection->name())) {
+      opened.skipped.push_back({generation.index, {row[0].as<std::uint32_t>(), row[1].as<std::uint64_t>()}});
+    }
+  }
+  generations_ = opened.generations;
   return opened;
 }
 
@@ -152,13 +195,18 @@ result<void> PostgresWriter::send(const WriteBatch& batch) {
     if (auto connected = connect(); !connected) return connected;
   }
   if (auto made = make_partitions(batch); !made) return made;
-  move_checkpoints(batch.moves);
-  for (const Fold* fold : batch.folds) {
-    for (const FoldedTable& table : fold->tables()) {
-      if (!table.empty()) write_table(table);
+  if (!batch.moves.empty()) move_checkpoints(batch.moves);
+  for (const Retried& retried : batch.retried) begin_retried(retried);
+  // Rows that other partitions' runners change, too, come last: whoever waits for them waits for a moment.
+  for (const bool shared : {false, true}) {
+    for (std::size_t generation = 0; generation < batch.folds.size(); ++generation) {
+      for (const FoldedTable& table : batch.folds[generation]->tables()) {
+        if (!table.empty() && only_adds(table.table()) == shared) write_table(table, generations_[generation].schema);
+      }
     }
   }
   if (!batch.parked_events.empty()) park(batch);
+  for (const Retried& retried : batch.retried) end_retried(retried);
   if (before_commit.hit()) {
     pipeline_.reset();
     return failure(Errc::unavailable, "fault point");
@@ -177,40 +225,50 @@ result<void> PostgresWriter::finish() {
 }
 
 void PostgresWriter::move_checkpoints(const std::vector<Move>& moves) {
-  ArrayParameter projections("text"), versions("integer"), partitions("integer"), from("bigint"), to("bigint"), tokens("text");
+  ArrayParameter projections("text"), numbers("integer"), partitions("integer"), from("bigint"), fences("bigint"), to("bigint"),
+      tokens("text");
   for (const Move& move : moves) {
-    projections.add(std::string_view(projections_[move.projection]->name()));
-    versions.add(std::int64_t{projections_[move.projection]->version()});
+    const Generation& generation = generations_[move.generation];
+    projections.add(std::string_view(generation.projection->name()));
+    numbers.add(std::int64_t{generation.number});
     partitions.add(std::int64_t{move.partition});
     from.add(static_cast<std::int64_t>(move.from));
+    fences.add(static_cast<std::int64_t>(move.fence));
     to.add(static_cast<std::int64_t>(move.to));
     tokens.add(std::string_view(move.resume_token));
   }
-  pipeline_->add("move_checkpoints", move_statement,
-                 {log_id_, parameter(std::move(projections)), parameter(std::move(versions)), parameter(std::move(partitions)),
-                  parameter(std::move(from)), parameter(std::move(to)), parameter(std::move(tokens))});
+  pipeline_->add(
+      "move_checkpoints", move_statement,
+      {books_.log_id(), parameter(std::move(projections)), parameter(std::move(numbers)), parameter(std::move(partitions)),
+       parameter(std::move(from)), parameter(std::move(fences)), parameter(std::move(to)), parameter(std::move(tokens))});
 }
 
-void PostgresWriter::write_table(const FoldedTable& folded) {
+void PostgresWriter::write_table(const FoldedTable& folded, const std::string& schema) {
+  static const Cell zero = std::int64_t{0};
   const Table& table = folded.table();
-  for (const Erase& erasure : folded.erasures()) erase(table, erasure);
+  for (const Erase& erasure : folded.erasures()) erase(table, schema, erasure);
   std::map<std::uint64_t, std::vector<const FoldedRow*>> by_mask;
+  const bool adds = only_adds(table);
+  const std::uint64_t all = (std::uint64_t{2} << (table.columns.size() - 1)) - 1;
   for (const FoldedRow& row : folded.rows()) {
-    if (row.mask != 0) by_mask[row.mask].push_back(&row);
+    if (row.mask != 0) by_mask[adds ? all : row.mask].push_back(&row);
   }
-  for (const auto& [mask, rows] : by_mask) {
+  for (auto& [mask, rows] : by_mask) {
+    if (adds) {  // runners of other partitions change the same rows: all in one order
+      std::sort(rows.begin(), rows.end(), [](const FoldedRow* a, const FoldedRow* b) { return a->cells < b->cells; });
+    }
     Parameters parameters;
     for (std::size_t column = 0; column < table.columns.size(); ++column) {
       if ((mask >> column & 1U) == 0) continue;
       ArrayParameter array(table.columns[column].type);
-      for (const FoldedRow* row : rows) array.add(row->cells[column]);
+      for (const FoldedRow* row : rows) array.add(row->has(column) ? row->cells[column] : zero);
       parameters.push_back(parameter(std::move(array)));
     }
-    pipeline_->add(table.name + "/" + std::to_string(mask), upsert_statement(table, mask), parameters);
+    pipeline_->add(schema + "." + table.name + "/" + std::to_string(mask), upsert_statement(table, schema, mask), parameters);
   }
 }
 
-void PostgresWriter::erase(const Table& table, const Erase& erasure) {
+void PostgresWriter::erase(const Table& table, const std::string& schema, const Erase& erasure) {
   std::string conditions, columns;
   Parameters parameters;
   for (const auto& [column, cell] : erasure.where) {
@@ -221,24 +279,57 @@ void PostgresWriter::erase(const Table& table, const Erase& erasure) {
                   "::" + table.columns[column].type + "[])[1]";
     columns += "/" + table.columns[column].name;
   }
-  pipeline_->add(table.name + "/erase" + columns, "DELETE FROM " + table.name + " WHERE " + conditions, parameters);
+  pipeline_->add(schema + "." + table.name + "/erase" + columns,
+                 "DELETE FROM " + schema + "." + table.name + " WHERE " + conditions, parameters);
+}
+
+void PostgresWriter::begin_retried(const Retried& retried) {
+  const std::string& projection = generations_[retried.key.generation].projection->name();
+  const auto integer = [](std::uint64_t value, const char* type) {
+    ArrayParameter array(type);
+    array.add(static_cast<std::int64_t>(value));
+    return array.take();
+  };
+  const std::string partition = integer(retried.key.partition, "integer"), sequence = integer(retried.key.sequence, "bigint");
+  pipeline_->add("retry_lock", lock_statement, {books_.log_id(), projection, partition});
+  pipeline_->add("retry_raise", raise_statement, {books_.log_id(), projection, partition});
+  pipeline_->add("retry_as_seen", as_seen_statement,
+                 {books_.log_id(), projection, integer(generations_[retried.key.generation].number, "integer"), partition,
+                  retried.key.key, sequence});
+  if (retried.skips_first) pipeline_->add("retry_skip", skip_statement, {projection, partition, sequence});
+}
+
+void PostgresWriter::end_retried(const Retried& retried) {
+  const Generation& generation = generations_[retried.key.generation];
+  ArrayParameter number("integer"), partition("integer"), up_to("bigint");
+  number.add(std::int64_t{generation.number});
+  partition.add(std::int64_t{retried.key.partition});
+  up_to.add(static_cast<std::int64_t>(retried.up_to));
+  Parameters of_key = {books_.log_id(), generation.projection->name(), number.take(), partition.take(), retried.key.key};
+  Parameters released = of_key, still = of_key;
+  released.push_back(up_to.take());
+  still.push_back(retried.error);
+  pipeline_->add("retry_release", release_statement, released);
+  pipeline_->add("retry_still", still_parked_statement, still);
+  pipeline_->add("retry_unpark", unpark_statement, of_key);
 }
 
 void PostgresWriter::park(const WriteBatch& batch) {
   const auto insert = [&](const std::string& name, const char* sql, const auto& rows, const auto& last_column) {
-    ArrayParameter projections("text"), versions("integer"), partitions("integer"), keys("text"), sequences("bigint"),
+    ArrayParameter projections("text"), numbers("integer"), partitions("integer"), keys("text"), sequences("bigint"),
         last("text");
     for (const auto& row : rows) {
-      projections.add(std::string_view(projections_[row.projection]->name()));
-      versions.add(std::int64_t{projections_[row.projection]->version()});
+      projections.add(std::string_view(generations_[row.generation].projection->name()));
+      numbers.add(std::int64_t{generations_[row.generation].number});
       partitions.add(std::int64_t{row.partition});
       keys.add(std::string_view(row.key));
       sequences.add(static_cast<std::int64_t>(row.sequence));
       last.add(std::string_view(last_column(row)));
     }
-    pipeline_->add(name, sql,
-                   {log_id_, parameter(std::move(projections)), parameter(std::move(versions)), parameter(std::move(partitions)),
-                    parameter(std::move(keys)), parameter(std::move(sequences)), parameter(std::move(last))});
+    pipeline_->add(
+        name, sql,
+        {books_.log_id(), parameter(std::move(projections)), parameter(std::move(numbers)), parameter(std::move(partitions)),
+         parameter(std::move(keys)), parameter(std::move(sequences)), parameter(std::move(last))});
   };
   insert("park_keys", park_keys_statement, batch.parked_keys,
          [](const ParkedKey& key) -> const std::string& { return key.error; });
@@ -247,23 +338,25 @@ void PostgresWriter::park(const WriteBatch& batch) {
 }
 
 result<void> PostgresWriter::make_partitions(const WriteBatch& batch) {
-  for (const Fold* fold : batch.folds) {
-    for (const FoldedTable& folded : fold->tables()) {
+  for (std::size_t generation = 0; generation < batch.folds.size(); ++generation) {
+    const std::string& schema = generations_[generation].schema;
+    for (const FoldedTable& folded : batch.folds[generation]->tables()) {
       if (!folded.table().partitioned_by_day) continue;
       for (const FoldedRow& row : folded.rows()) {
         if (row.mask == 0) continue;
         const auto day =
             std::chrono::floor<std::chrono::days>(std::get<domain::Timestamp>(row.cells[0])).time_since_epoch().count();
-        if (days_.contains({folded.table().name, day})) continue;
-        if (auto made = make_partition(folded.table().name, day); !made) return made;
-        days_.emplace(folded.table().name, day);
+        const std::string name = schema + "." + folded.table().name;
+        if (days_.contains({name, day})) continue;
+        if (auto made = make_partition(schema, folded.table().name, day); !made) return made;
+        days_.emplace(name, day);
       }
     }
   }
   return {};
 }
 
-result<void> PostgresWriter::make_partition(const std::string& table, std::int64_t day) {
+result<void> PostgresWriter::make_partition(const std::string& schema, const std::string& table, std::int64_t day) {
   auto lease = pool_.acquire();
   if (!lease) return tl::unexpected(lease.error());
   auto made = guarded([&] {
@@ -272,11 +365,11 @@ result<void> PostgresWriter::make_partition(const std::string& table, std::int64
     pqxx::work transaction((*lease)->db);
     const std::string from = "(date '1970-01-01' + " + std::to_string(day) + ")";
     const auto dates = transaction.exec1("SELECT to_char(" + from + ", 'YYYYMMDD'), " + from + ", " + from + " + 1");
-    const std::string child = table + "_" + dates[0].as<std::string>();
+    const std::string parent = schema + "." + table, child = parent + "_" + dates[0].as<std::string>();
     transaction.exec1("SELECT pg_advisory_xact_lock(hashtext('" + child + "'))");
     if (transaction.exec1("SELECT to_regclass('" + child + "') IS NULL")[0].as<bool>()) {
-      transaction.exec("CREATE TABLE " + child + " (LIKE " + table + " INCLUDING ALL)");
-      transaction.exec("ALTER TABLE " + table + " ATTACH PARTITION " + child + " FOR VALUES FROM ('" +
+      transaction.exec("CREATE TABLE " + child + " (LIKE " + parent + " INCLUDING ALL)");
+      transaction.exec("ALTER TABLE " + parent + " ATTACH PARTITION " + child + " FOR VALUES FROM ('" +
                        dates[1].as<std::string>() + "') TO ('" + dates[2].as<std::string>() + "')");
     }
     transaction.commit();

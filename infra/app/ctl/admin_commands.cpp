@@ -1,4 +1,4 @@
-// model, queue, projections: what operators see and change of the running server's parts, over its admin listener.
+// model, queue: what operators see and change of the running server's parts, over its admin listener.
 #include <unistd.h>
 
 #include <fstream>
@@ -8,8 +8,8 @@
 #include <thread>
 
 #include "events/codec/json.hpp"
+#include "infra/app/ctl/admin_client.hpp"
 #include "infra/app/ctl/commands.hpp"
-#include "infra/app/ctl/http_client.hpp"
 
 namespace onboarding::app {
 namespace {
@@ -17,55 +17,7 @@ namespace {
 using codec::find_member;
 using codec::string_member;
 using rapidjson::Value;
-
-/// Asks the admin listener of the server that runs in the data folder, with its operator key.
-result<HttpAnswer> ask(const Context& context, HttpClient& client, const std::string& path, const std::string& body = {},
-                       const char* method = "GET") {
-  const auto running = read_running(context.data());
-  if (!running) return failure(Errc::not_running, "no server runs in " + context.data().string());
-  const auto& admin = running->configuration.text("http.admin_listen");
-  if (admin.empty()) return failure(Errc::not_running, "the server has no admin listener (http.admin_listen)");
-  std::ifstream file(context.data() / "operator.key");
-  std::string key;
-  if (!std::getline(file, key))
-    return failure(Errc::bad_data_folder, (context.data() / "operator.key").string() + " cannot be read");
-  return client.send("http://" + admin + path, {"Authorization: Bearer " + key}, body, std::chrono::seconds(10), method);
-}
-
-/// Hands the answer's JSON to `show`, or says what the server's problem says.
-int finish(const result<HttpAnswer>& answer, bool json, const std::function<void(const Value&)>& show) {
-  if (!answer) return complain(answer.error());
-  const auto document = codec::parse_json(answer->body);
-  if (answer->status != 200) {
-    std::string said = "the server answers " + std::to_string(answer->status);
-    if (document && document->IsObject()) {
-      said += ": " + std::string(string_member(*document, "title"));
-      if (const auto detail = string_member(*document, "detail"); !detail.empty()) said += ": " + std::string(detail);
-      if (const auto* errors = find_member(*document, "errors"); errors && errors->IsArray())
-        for (const auto& error : errors->GetArray()) {
-          auto name = string_member(error, "pointer");
-          if (!name.empty()) name.remove_prefix(1);
-          said += "; " + std::string(name) + " " + std::string(string_member(error, "detail"));
-        }
-    }
-    note("onboardctl: " + said);
-    return answer->status == 404 ? exit_not_found : answer->status == 422 || answer->status == 400 ? exit_wrong_use : exit_failed;
-  }
-  if (json) std::cout << answer->body << '\n';
-  else if (document) show(*document);
-  return exit_good;
-}
-
-std::int64_t number(const Value& in, const char* name) { return codec::int_member(in, name, 0); }
-bool truth(const Value& in, const char* name) {
-  const auto* found = find_member(in, name);
-  return found && found->IsBool() && found->GetBool();
-}
-const Value& part(const Value& in, const char* name) {
-  static const Value none(rapidjson::kObjectType);
-  const auto* found = find_member(in, name);
-  return found ? *found : none;
-}
+using namespace admin;
 
 std::string bar(std::int64_t used, std::int64_t limit) {
   constexpr int width = 20;
@@ -121,40 +73,10 @@ void show_status(const Value& status) {
               << string_member(recent[i], "provider") << "  " << string_member(recent[i], "why") << "\n";
 }
 
-/// Shows what a path of the admin listener says; with `watch` again every second, until Ctrl-C.
-int look(const Context& context, const std::string& path, bool json, bool watch, const std::function<void(const Value&)>& show) {
-  HttpClient client;
-  for (;;) {
-    const auto answer = ask(context, client, path);
-    if (watch && !json && ::isatty(STDOUT_FILENO)) std::cout << "\033[H\033[2J";
-    const int code = finish(answer, json, show);
-    std::cout << std::flush;
-    if (!watch || code != exit_good) return code;
-    std::this_thread::sleep_for(std::chrono::seconds(1));
-  }
-}
-
 }  // namespace
 
 int model_status(const Context& context, bool json, bool watch) {
   return look(context, "/api/admin/llm", json, watch, show_status);
-}
-
-int projections_list(const Context& context, bool json, bool watch) {
-  return look(context, "/api/admin/projections", json, watch, [](const Value& answer) {
-    const auto& all = part(answer, "projections");
-    if (!all.IsArray() || all.Empty()) std::cout << "no projections run: postgres.url is not set\n";
-    else
-      for (const auto& p : all.GetArray()) {
-        const auto* seconds = find_member(p, "lag_seconds");
-        std::cout << std::left << std::setw(16) << string_member(p, "name") << "v" << std::setw(4) << number(p, "version")
-                  << std::setw(10) << string_member(p, "state") << number(p, "lag_events") << " events, " << std::fixed
-                  << std::setprecision(1) << (seconds && seconds->IsNumber() ? seconds->GetDouble() : 0) << " s behind, "
-                  << number(p, "parked") << " parked";
-        if (const auto detail = string_member(p, "detail"); !detail.empty()) std::cout << ": " << detail;
-        std::cout << "\n";
-      }
-  });
 }
 
 int model_set(const Context& context, const std::string& provider, const std::vector<std::string>& changes, bool json) {

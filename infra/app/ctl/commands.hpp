@@ -52,6 +52,18 @@ int model_status(const Context&, bool json, bool watch);
 int model_set(const Context&, const std::string& provider, const std::vector<std::string>& changes, bool json);
 /// The projections of the running server: state, lag. `watch` as above.
 int projections_list(const Context&, bool json, bool watch);
+int projections_parked(const Context&, const std::string& name, bool json);
+struct ProjectionAction {
+  std::string name, verb, reason;
+  std::string key, position;  // of retry (none: all) and skip
+  bool yes = false, json = false;
+};
+/// As POST /api/admin/projections/{name}/{verb}, of the state that is seen now.
+int projections_act(const Context&, const ProjectionAction&);
+/// Begins a rebuild, or goes on watching the one that is under way, until it is live, compared, or waits for somebody.
+int projections_rebuild(const Context&, const ProjectionAction&, bool compare_only, bool no_swap);
+/// Builds the projection's tables as of `until` (RFC 3339; empty: now) in `schema`, beside the live ones. Resumed by the same call.
+int replay(const Context&, const std::string& projection, const std::string& schema, const std::string& until);
 /// `mode`: on, off, auto; empty: says how it is.
 int queue(const Context&, const std::string& mode, bool json);
 

@@ -266,7 +266,7 @@ result<void> App::Parts::start_read_models() {
                    c().source(replica ? "postgres.replica_url" : "postgres.url") + ": " + made.error().message());
   }
   read_models = std::move(*made);
-  if (has(Role::projections)) read_models->start();
+  read_models->start(has(Role::projections));
   return {};
 }
 
@@ -333,9 +333,17 @@ result<void> App::Parts::start_runtime() {
 result<void> App::Parts::start_http() {
   access_log = http::make_access_log(request_sink(options.data));
   projections::Queries& queries = read_models ? read_models->queries() : no_read_models;
-  http::HttpPorts ports{
-      runtime->gateway(),          queries,          *secrets,           *log, *metrics, system_clock(), system_random(),
-      [this] { return health(); }, access_log.get(), model_changes.get()};
+  http::HttpPorts ports{runtime->gateway(),
+                        queries,
+                        *secrets,
+                        *log,
+                        *metrics,
+                        system_clock(),
+                        system_random(),
+                        [this] { return health(); },
+                        access_log.get(),
+                        model_changes.get(),
+                        read_models ? &read_models->control() : nullptr};
   auto started = http::start_http(http_options(c(), operator_key), ports);
   if (!started) return tl::unexpected(started.error());
   http = std::move(*started);
@@ -398,7 +406,10 @@ result<std::unique_ptr<App>> App::start(AppOptions options) {
   if (p.has(Role::api)) {
     if (auto done = p.start_http(); !done) return tl::unexpected(done.error());
   }
-  if (auto written = write_running(p.options.data, ::getpid(), p.c(), p.listen, p.admin_listen); !written)
+  // Beside it another process may serve: the file is the server's.
+  if (auto written =
+          !p.has(Role::api) ? result<void>() : write_running(p.options.data, ::getpid(), p.c(), p.listen, p.admin_listen);
+      !written)
     return tl::unexpected(written.error());
   if (p.has(Role::api))
     p.server_log->info("ready: http://{} (admin: {})", p.listen, p.admin_listen.empty() ? "none" : "http://" + p.admin_listen);
@@ -411,7 +422,7 @@ App::~App() {
   if (p.http) p.http->stop();
   p.runtime.reset();
   if (p.read_models) p.read_models->stop();
-  remove_running(p.options.data);
+  if (p.has(Role::api)) remove_running(p.options.data);
   p.server_log->info("stopped");
 }
 

@@ -1,4 +1,5 @@
-// What a turn costs in the read models: CPU of the runner and of all of PostgreSQL, beside COPY of the resulting rows.
+// What a turn costs in the read models: CPU of the runner and of all of PostgreSQL, beside COPY of the resulting rows; then all
+// projections rebuilt beside the live tables.
 //   bench_projections [sessions] [turns a session] [events a batch]      (ONBOARD_TEST_POSTGRES_URL names the server)
 #include <fmt/core.h>
 #include <sys/resource.h>
@@ -26,6 +27,17 @@ double own_cpu_seconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
+/// Of this process, in MiB: now, and at most so far.
+std::pair<long, long> resident_mib() {
+  std::ifstream file("/proc/self/status");
+  long now = 0, most = 0;
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("VmRSS:", 0) == 0) now = std::stol(line.substr(6)) / 1024;
+    if (line.rfind("VmHWM:", 0) == 0) most = std::stol(line.substr(6)) / 1024;
+  }
+  return {now, most};
+}
+
 /// The server process, its children, and those that ended.
 double server_cpu_seconds(int postmaster) {
   double ticks = 0;
@@ -41,6 +53,45 @@ double server_cpu_seconds(int postmaster) {
     if (pid == postmaster) ticks += std::stod(fields[13]) + std::stod(fields[14]);
   }
   return ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+void rebuild(History& history, Database& database, int postmaster, double copied) {
+  Following following(history, database.url());
+  ONBOARDING_ASSERT(following.caught_up(), "the live tables are caught up with");
+  const auto memory = resident_mib();
+  const double own = own_cpu_seconds(), server = server_cpu_seconds(postmaster);
+  const auto began = std::chrono::steady_clock::now();
+  std::size_t builds = 0;
+  for (const auto& status : following.models.queries().projections()) {
+    projections::Action action;
+    action.projection = status.name;
+    action.verb = "rebuild";
+    action.swap = "never";
+    std::promise<bool> begun;
+    following.models.control().act(action,
+                                   [&](const result<projections::Outcome>& outcome) { begun.set_value(outcome.has_value()); });
+    ONBOARDING_ASSERT(begun.get_future().get(), "a rebuild begins");
+    ++builds;
+  }
+  const std::string wanted = std::to_string(history.told.size() * builds);
+  while (database.value("SELECT coalesce(sum(sequence), 0) FROM projection_checkpoints JOIN projection_generations USING "
+                        "(projection, generation) "
+                        "WHERE state = 'building'") != wanted) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  const double filled = seconds_since(began);
+  const double own_used = own_cpu_seconds() - own, server_used = server_cpu_seconds(postmaster) - server;
+  const bool equal = eventually([&] {
+    return database.value("SELECT count(*) FROM projection_generations WHERE phase = 'ready' AND report ->> 'equal' = 'true'") ==
+           std::to_string(builds);
+  });
+  const auto after = resident_mib();
+  fmt::print(
+      "rebuild: {:.0f} events/s, {:.3f} s, {:.1f} times as long as COPY; CPU runner {:.3f} s + PostgreSQL {:.3f} s; compared: "
+      "{}, {:.3f} s; "
+      "resident {} MiB before, {} after, {} at most\n",
+      static_cast<double>(history.told.size()) / filled, filled, filled / copied, own_used, server_used,
+      equal ? "equal" : "DIFFERENT", seconds_since(began) - filled, memory.first, after.first, after.second);
 }
 
 void run(std::size_t sessions, std::size_t turns, std::size_t batch_events) {
@@ -107,6 +158,7 @@ void run(std::size_t sessions, std::size_t turns, std::size_t batch_events) {
       server_used / all_turns * 1e6, (own_used + server_used) / events * 1e6, decoding / all_turns * 1e6);
   fmt::print("COPY of the {:.0f} rows: {:.3f} s, CPU {:.3f} s ({:.1f} us per turn); the runner took {:.1f} times as long\n", rows,
              copied, copied_cpu, copied_cpu / all_turns * 1e6, wall / copied);
+  rebuild(history, database, postmaster, copied);
 }
 
 }  // namespace

@@ -71,15 +71,20 @@ struct Following {
   projections::ReadModels& models;
 };
 
-/// A runner without a thread: a test takes its steps.
+/// A runner without a thread and without leases: a test takes its steps.
 struct Stepping {
   Stepping(History& history, const std::string& url, projections::RunnerOptions options = {},
            std::vector<std::unique_ptr<projections::Projection>> all = projections::make_all_projections())
       : owned(std::move(all)),
         progress(names(), history.log, system_clock(), nullptr),
         pool(*projections::connection_string(url), options_for(url), nullptr),
-        writer(pool, pointers(), options_for(url)),
-        runner(pointers(), history.log, history.keys, writer, progress, options, nullptr, nullptr) {}
+        books(pointers(), history.log.log_id(), history.log.partitions()),
+        writer(pool, books, options_for(url),
+               [] {
+                 return projections::Assignment{0, 0, 1,
+                                                [](const projections::GenerationRow& row) { return row.state != "replay"; }};
+               }),
+        runner(history.log, history.keys, writer, &progress, options, nullptr, nullptr) {}
 
   /// Steps until there is nothing left; how many steps failed on the way.
   int run_to_end() {
@@ -107,6 +112,7 @@ struct Stepping {
   std::vector<std::unique_ptr<projections::Projection>> owned;
   projections::Progress progress;
   projections::Pool pool;
+  projections::Generations books;
   projections::PostgresWriter writer;
   projections::Runner runner;
 };

@@ -156,9 +156,11 @@ class History {
   void live(std::size_t sessions, std::size_t steps) {
     std::vector<Session> all;
     for (std::size_t i = 0; i < sessions; ++i) {
-      all.push_back(start({"person-" + std::to_string(i % (sessions * 2 / 3 + 1)) + "@ex\"am\\ple.org", i % 2 == 0},
+      // Nobody of an earlier call: who is erased here is told in all of their sessions.
+      all.push_back(start({"person-" + std::to_string(people_ + i % (sessions * 2 / 3 + 1)) + "@ex\"am\\ple.org", i % 2 == 0},
                           i % 3 == 0 ? "pro" : "free"));
     }
+    people_ += sessions;
     for (std::size_t i = 0; i < steps; ++i) {
       Session& session = all[random_() % all.size()];
       if (session.erased) continue;
@@ -217,6 +219,7 @@ class History {
     return used;
   }
   std::mt19937_64 random_;
+  std::size_t people_ = 0;
 };
 
 }  // namespace onboarding::testing

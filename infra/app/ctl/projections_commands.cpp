@@ -1,0 +1,240 @@
+// projections …: how far the read models are, and what operators do to them, over the running server's admin listener.
+#include <pwd.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <iomanip>
+#include <iostream>
+#include <thread>
+
+#include "infra/app/ctl/admin_client.hpp"
+#include "infra/app/ctl/commands.hpp"
+#include "infra/app/ctl/progress.hpp"
+
+namespace onboarding::app {
+namespace {
+
+using codec::find_member;
+using codec::string_member;
+using namespace admin;
+
+constexpr const char* all = "/api/admin/projections";
+
+std::string path_of(const std::string& name) {
+  std::string path = all;
+  path.push_back('/');
+  return path.append(name);
+}
+
+bool good_name(const std::string& name) {
+  return !name.empty() && name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") == std::string::npos;
+}
+
+std::string who() {
+  const passwd* user = ::getpwuid(::geteuid());
+  return user == nullptr ? "operator" : user->pw_name;
+}
+
+void show_projection(const Value& p) {
+  std::cout << std::left << std::setw(14) << string_member(p, "name") << "v" << std::setw(3) << number(p, "version")
+            << std::setw(9) << string_member(p, "state") << std::right << std::setw(9) << number(p, "lag_events") << " events "
+            << std::fixed << std::setprecision(1) << std::setw(7) << real(p, "lag_seconds") << " s behind " << std::setw(8)
+            << std::setprecision(0) << real(p, "events_per_second") << "/s  " << number(p, "parked") << " parked";
+  if (const auto detail = string_member(p, "detail"); !detail.empty()) std::cout << "  " << detail;
+  std::cout << "\n";
+  if (const auto* stalled = find_member(p, "stalled"); stalled && stalled->IsArray())
+    for (const auto& of : stalled->GetArray())
+      std::cout << "    stalled at " << string_member(of, "position") << " since " << string_member(of, "stalled_since") << ", "
+                << number(of, "lag_events") << " events behind\n";
+  for (const auto& g : part(p, "generations").GetArray()) {
+    const auto events = number(g, "events"), of = number(g, "of_events");
+    std::cout << "    generation " << number(g, "generation") << " (v" << number(g, "version")
+              << "): " << string_member(g, "state");
+    if (const auto phase = string_member(g, "phase"); !phase.empty()) std::cout << ", " << phase;
+    std::cout << ", " << events << " of " << of << " events";
+    if (string_member(g, "state") == "building" && events < of)
+      std::cout << ", " << std::setprecision(0) << real(g, "events_per_second") << "/s, " << real(g, "eta_seconds") << " s left";
+    if (const auto parked = number(g, "parked"); parked > 0) std::cout << ", " << parked << " parked";
+    if (const auto detail = string_member(g, "detail"); !detail.empty()) std::cout << ": " << detail;
+    std::cout << "\n";
+  }
+}
+
+void show_comparison(const Value& found) {
+  if (number(found, "other_version") != 0)
+    std::cout << "not compared: the live tables were of version " << number(found, "other_version") << "\n";
+  for (const auto& table : part(found, "tables").GetArray()) {
+    const bool same = string_member(table, "live_checksum") == string_member(table, "rebuilt_checksum") &&
+                      number(table, "live_rows") == number(table, "rebuilt_rows");
+    std::cout << std::left << std::setw(26) << string_member(table, "table") << std::right << std::setw(12)
+              << number(table, "live_rows") << " rows live " << std::setw(12) << number(table, "rebuilt_rows") << " rebuilt  "
+              << (same ? "equal" : "DIFFERENT") << "\n";
+    for (const auto& line : part(table, "differences").GetArray())
+      std::cout << "    " << std::string_view(line.GetString(), line.GetStringLength()) << "\n";
+  }
+}
+
+/// The projection's status, or why there is none: its exit code is in `code` then.
+std::optional<rapidjson::Document> status_of(const Context& context, HttpClient& client, const std::string& name, int& code) {
+  const auto answer = ask(context, client, path_of(name));
+  std::optional<rapidjson::Document> status;
+  code = finish(answer, false, [&](const Value&) {
+    if (auto parsed = codec::parse_json(answer->body)) status = std::move(*parsed);
+  });
+  return status;
+}
+
+const Value* building_of(const Value& status) {
+  for (const auto& g : part(status, "generations").GetArray())
+    if (string_member(g, "state") == "building") return &g;
+  return nullptr;
+}
+
+std::string body_of(const ProjectionAction& action, std::optional<std::int64_t> revision, const std::string& swap) {
+  rapidjson::StringBuffer buffer;
+  codec::JsonWriter w(buffer);
+  const auto member = [&](const char* name, const std::string& value) {
+    if (value.empty()) return;
+    codec::write_key(w, name);
+    codec::write_string(w, value);
+  };
+  w.StartObject();
+  member("actor", who());
+  member("reason", action.reason);
+  member("key", action.key);
+  member("position", action.position);
+  member("swap", swap);
+  if (revision) {
+    codec::write_key(w, "revision");
+    w.Int64(*revision);
+  }
+  w.EndObject();
+  return std::string(codec::written(buffer));
+}
+
+/// Follows a build until it is live, gone, or waits for somebody.
+int watch_build(const Context& context, HttpClient& client, const std::string& name, std::int64_t generation, bool json) {
+  note("rebuilding " + name + " beside the live tables, as generation " + std::to_string(generation) +
+       "; Ctrl-C ends the watching, not the rebuild (onboardctl projections cancel " + name + " does)");
+  std::optional<Progress> progress;
+  for (;;) {
+    int code = exit_good;
+    const auto status = status_of(context, client, name, code);
+    if (!status) return code;
+    const Value* building = building_of(*status);
+    if (building && number(*building, "generation") == generation && string_member(*building, "phase") == "filling") {
+      const auto events = static_cast<std::uint64_t>(number(*building, "events"));
+      if (!progress) progress.emplace("events", events);
+      progress->show(events, static_cast<std::uint64_t>(number(*building, "of_events")));
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+      continue;
+    }
+    progress.reset();
+    const Value& last = part(*status, "last_comparison");
+    const bool compared = number(last, "generation") == generation;
+    const bool live = number(*status, "generation") == generation;
+    const bool equal = compared && truth(part(last, "found"), "equal");
+    if (json) {
+      rapidjson::StringBuffer buffer;
+      codec::JsonWriter w(buffer);
+      status->Accept(w);
+      std::cout << codec::written(buffer) << "\n";
+    } else if (compared) {
+      show_comparison(part(last, "found"));
+    }
+    if (live) {
+      note("generation " + std::to_string(generation) + " is live; back again: onboardctl projections rollback " + name);
+      return exit_good;
+    }
+    if (building) {
+      note(equal
+               ? "equal; it waits and follows: make it live with onboardctl projections rebuild " + name + " --yes, or cancel it"
+               : "the live tables differ; take the rebuilt ones with onboardctl projections rebuild " + name +
+                     " --yes, or cancel");
+      return equal ? exit_good : exit_failed;
+    }
+    if (!compared) {
+      note("the rebuild was cancelled");
+      return exit_failed;
+    }
+    note(equal ? "equal" : "the live tables differ from what the log says");
+    return equal ? exit_good : exit_failed;
+  }
+}
+
+}  // namespace
+
+int projections_list(const Context& context, bool json, bool watch) {
+  return look(context, all, json, watch, [](const Value& answer) {
+    const auto& projections = part(answer, "projections");
+    if (!projections.IsArray() || projections.Empty()) std::cout << "no projections run: postgres.url is not set\n";
+    else
+      for (const auto& p : projections.GetArray()) show_projection(p);
+  });
+}
+
+int projections_parked(const Context& context, const std::string& name, bool json) {
+  if (!good_name(name)) return complain({Errc::not_found, "there is no projection " + name});
+  return look(context, path_of(name) + "/parked", json, false, [](const Value& answer) {
+    const auto& parked = part(answer, "parked");
+    if (parked.Empty()) note("nothing is parked");
+    for (const auto& row : parked.GetArray())
+      std::cout << string_member(row, "key") << "  " << string_member(row, "position") << "  " << number(row, "waiting_events")
+                << " events wait since " << string_member(row, "parked_at") << "  " << string_member(row, "error") << "\n";
+  });
+}
+
+int projections_act(const Context& context, const ProjectionAction& action) {
+  if (!good_name(action.name)) return complain({Errc::not_found, "there is no projection " + action.name});
+  HttpClient client;
+  int code = exit_good;
+  const auto status = status_of(context, client, action.name, code);
+  if (!status) return code;
+  const bool of_parked = action.verb == "retry" || action.verb == "skip";
+  if (action.verb == "reset" && !action.yes) {
+    note("reset empties the live tables of " + action.name + " and fills them again: readers see that. `projections rebuild " +
+         action.name + "` does it unseen. With --yes it is done.");
+    return exit_wrong_use;
+  }
+  const std::string body = body_of(action, of_parked ? std::nullopt : std::optional(number(*status, "revision")), "");
+  return finish(ask(context, client, path_of(action.name) + "/" + action.verb, body, "POST"), action.json,
+                [&](const Value& answer) {
+                  if (of_parked)
+                    std::cout << number(answer, "released_events") << " events and " << number(answer, "released_keys")
+                              << " keys are free, " << number(answer, "still_parked") << " keys are still parked\n";
+                  else std::cout << action.name << ": " << action.verb << " is done\n";
+                });
+}
+
+int projections_rebuild(const Context& context, const ProjectionAction& action, bool compare_only, bool no_swap) {
+  if (!good_name(action.name)) return complain({Errc::not_found, "there is no projection " + action.name});
+  HttpClient client;
+  int code = exit_good;
+  auto status = status_of(context, client, action.name, code);
+  if (!status) return code;
+  const Value* building = building_of(*status);
+  const bool asks = action.yes || compare_only || no_swap;
+  if (!building || asks || string_member(*building, "phase") != "filling") {
+    const char* swap = compare_only ? "compare_only" : no_swap ? "never" : action.yes ? "always" : "if_equal";
+    const auto answer =
+        ask(context, client, path_of(action.name) + "/rebuild", body_of(action, number(*status, "revision"), swap), "POST");
+    if (code = finish(answer, false, [](const Value&) {}); code != exit_good) return code;
+    if (building == nullptr) {
+      // What the server tells is half a second old at most.
+      for (int i = 0; i < 100; ++i) {
+        status = status_of(context, client, action.name, code);
+        if (!status) return code;
+        building = building_of(*status);
+        if (building) break;
+        if (const auto& last = part(*status, "last_comparison");
+            number(*status, "revision") > 0 && number(last, "generation") > 0 && i > 10)
+          break;
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      }
+    }
+  }
+  const auto generation = building ? number(*building, "generation") : number(part(*status, "last_comparison"), "generation");
+  return watch_build(context, client, action.name, generation, action.json);
+}
+
+}  // namespace onboarding::app

@@ -1,0 +1,61 @@
+#include "projections/core/retry.hpp"
+
+namespace onboarding::projections {
+
+namespace {
+
+constexpr std::size_t read_bytes = 8 << 20;
+
+/// The record that holds the event: it may begin some events earlier.
+result<log::Record> record_at(log::EventLog& log, Position position) {
+  for (std::uint64_t back = 0;; back = back * 2 + 1) {
+    const std::uint64_t after = position.sequence - 1 - std::min(back, position.sequence - 1);
+    auto records = log.read_partition(position.partition, after, back + 1, read_bytes);
+    if (!records) return tl::unexpected(records.error());
+    for (log::Record& record : *records) {
+      if (record.first_sequence <= position.sequence && position.sequence <= record.last_sequence()) return std::move(record);
+    }
+    if (after == 0) return failure(Errc::beyond_end, "the log has no event " + to_string(position));
+  }
+}
+
+}  // namespace
+
+std::string key_of(const codec::DecodedEvent& event) {
+  return event.meta && !event.meta->user.empty() ? event.meta->user : "stream/" + event.stream;
+}
+
+result<Retried> retry_parked(const Projection& projection, log::EventLog& log, privacy::KeyStore& keys, const ParkedKey& key,
+                             std::span<const std::uint64_t> waiting, bool skip_first, Fold& fold) {
+  Retried retried{key, key.sequence - 1, {}, skip_first};
+  log::Record record;
+  std::vector<codec::DecodedEvent> events;
+  for (const std::uint64_t sequence : waiting) {
+    if (skip_first && sequence == key.sequence) {
+      retried.up_to = sequence;
+      continue;
+    }
+    if (events.empty() || sequence < record.first_sequence || sequence > record.last_sequence()) {
+      auto found = record_at(log, {key.partition, sequence});
+      if (!found) return tl::unexpected(found.error());
+      record = std::move(*found);
+      auto decoded = codec::decode(record, keys);
+      if (!decoded) {
+        if (decoded.error().code == codec::Errc::key_unreachable) return tl::unexpected(decoded.error());
+        retried.error = decoded.error().message();
+        return retried;
+      }
+      events = std::move(*decoded);
+    }
+    RowOperations operations;
+    if (auto applied = projection.apply(events[sequence - record.first_sequence], operations); !applied) {
+      retried.error = applied.error().message();
+      return retried;
+    }
+    fold.add(std::move(operations));
+    retried.up_to = sequence;
+  }
+  return retried;
+}
+
+}  // namespace onboarding::projections

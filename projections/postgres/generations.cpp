@@ -1,0 +1,456 @@
+#include "projections/postgres/generations.hpp"
+
+#include <algorithm>
+#include <thread>
+
+#include "events/codec/json.hpp"
+#include "events/fault_point.hpp"
+#include "projections/postgres/migrate.hpp"
+
+namespace onboarding::projections {
+
+namespace {
+
+FaultPoint before_change("projection.before_change");
+FaultPoint after_change("projection.after_change");
+FaultPoint in_swap("projection.in_swap");
+
+// Who waits for a table makes every reader behind it wait, too: not long, but again and again.
+constexpr const char* short_patience = "SET LOCAL lock_timeout = '150ms'";
+constexpr int most_tries = 60;
+constexpr std::chrono::milliseconds between_tries{100};
+constexpr std::size_t shown_differences = 10;
+
+bool lost_patience(const std::string& state) {
+  return state == "55P03" || state == "40P01" || state == "40001";  // lock time-out, deadlock, serialization
+}
+
+std::string joined(const std::vector<std::string>& items, const char* separator = ", ") {
+  std::string all;
+  for (const std::string& item : items) all.append(all.empty() ? "" : separator).append(item);
+  return all;
+}
+
+domain::Timestamp time_of(const pqxx::field& microseconds) {
+  return domain::Timestamp(std::chrono::microseconds(microseconds.as<std::int64_t>()));
+}
+
+}  // namespace
+
+Generations::Generations(std::vector<const Projection*> projections, std::string log_id, std::uint32_t partitions)
+    : projections_(std::move(projections)), log_id_(std::move(log_id)), partitions_(partitions) {}
+
+const Projection* Generations::find(std::string_view name) const {
+  for (const Projection* projection : projections_) {
+    if (projection->name() == name) return projection;
+  }
+  return nullptr;
+}
+
+result<void> Generations::prepare(pqxx::connection_base& db) const {
+  if (auto migrated = migrate(db, embedded_migrations()); !migrated) return tl::unexpected(migrated.error());
+  auto owner = guarded([&] {
+    pqxx::work transaction(db);
+    transaction.exec_params0("INSERT INTO projection_log (log_id) VALUES ($1) ON CONFLICT DO NOTHING", log_id_);
+    auto id = transaction.exec1("SELECT log_id FROM projection_log")[0].as<std::string>();
+    transaction.commit();
+    return id;
+  });
+  if (!owner) return tl::unexpected(owner.error());
+  if (*owner != log_id_) return failure(Errc::foreign_log, "its log is " + *owner + ", ours is " + log_id_);
+  return guarded([&] {
+    pqxx::work transaction(db);
+    transaction.exec("LOCK TABLE projection_generations IN SHARE ROW EXCLUSIVE MODE");
+    for (const Projection* projection : projections_) {
+      const std::string& name = projection->name();
+      transaction.exec_params0("INSERT INTO projection_controls (projection) VALUES ($1) ON CONFLICT DO NOTHING", name);
+      transaction.exec_params0(
+          "INSERT INTO projection_generations (projection, generation, version, state, schema_name, layout) "
+          "SELECT $1, 1, $2, 'live', 'projection_' || $1 || '_1', (SELECT max(number) FROM schema_migrations) "
+          "WHERE NOT EXISTS (SELECT FROM projection_generations WHERE projection = $1 AND state = 'live')",
+          name, projection->version());
+    }
+    const auto layout = transaction.exec1("SELECT max(number) FROM schema_migrations")[0].as<int>();
+    for (const GenerationRow& row : read(transaction)) {
+      make_checkpoints(transaction, row.projection, row.number);
+      const auto made = transaction.exec_params1(
+          "SELECT layout FROM projection_generations WHERE projection = $1 AND generation = $2", row.projection, row.number);
+      if ((row.state == "building" || row.state == "previous") && made[0].as<int>() != layout) {
+        give_up(transaction, row, "its tables are older than a migration");
+      }
+    }
+    transaction.commit();
+  });
+}
+
+void Generations::make_checkpoints(pqxx::transaction_base& transaction, const std::string& projection,
+                                   std::uint32_t number) const {
+  transaction.exec_params0(
+      "INSERT INTO projection_checkpoints (log_id, projection, generation, partition) "
+      "SELECT $1, $2, $3, generate_series(0, $4::integer - 1) ON CONFLICT DO NOTHING",
+      log_id_, projection, number, partitions_);
+}
+
+std::vector<GenerationRow> Generations::read(pqxx::transaction_base& transaction) const {
+  std::vector<GenerationRow> rows;
+  for (const auto& row : transaction.exec("SELECT projection, generation, version, state, schema_name, phase, swap, detail, "
+                                          "(extract(epoch FROM until_time) * 1000000)::bigint FROM projection_generations "
+                                          "WHERE state <> 'gone' ORDER BY projection, generation")) {
+    GenerationRow& read = rows.emplace_back();
+    read.projection = row[0].as<std::string>();
+    read.number = row[1].as<std::uint32_t>();
+    read.version = row[2].as<std::uint32_t>();
+    read.state = row[3].as<std::string>();
+    read.schema = row[4].as<std::string>();
+    read.phase = row[5].as<std::string>();
+    read.swap = row[6].as<std::string>();
+    read.detail = row[7].as<std::string>();
+    if (!row[8].is_null()) read.until = time_of(row[8]);
+  }
+  return rows;
+}
+
+std::map<std::string, Controls> Generations::controls(pqxx::transaction_base& transaction) const {
+  std::map<std::string, Controls> all;
+  for (const auto& row : transaction.exec("SELECT projection, revision, paused, because FROM projection_controls")) {
+    all[row[0].as<std::string>()] = {row[1].as<std::uint64_t>(), row[2].as<bool>(), row[3].as<std::string>()};
+  }
+  return all;
+}
+
+std::optional<GenerationRow> Generations::find(pqxx::transaction_base& transaction, const std::string& projection,
+                                               const char* state) const {
+  for (GenerationRow& row : read(transaction)) {
+    if (row.projection == projection && row.state == state) return std::move(row);
+  }
+  return std::nullopt;
+}
+
+GenerationRow Generations::begin(pqxx::transaction_base& transaction, const std::string& projection, const char* state,
+                                 const std::string& swap, const std::string& schema,
+                                 std::optional<domain::Timestamp> until) const {
+  GenerationRow made;
+  made.projection = projection;
+  made.version = find(projection)->version();
+  made.state = state;
+  made.phase = "filling";
+  made.swap = swap;
+  made.until = until;
+  made.number =
+      transaction.exec_params1("SELECT max(generation) + 1 FROM projection_generations WHERE projection = $1", projection)[0]
+          .as<std::uint32_t>();
+  made.schema = schema.empty() ? "projection_" + projection + "_" + std::to_string(made.number) : schema;
+  transaction.exec("CREATE SCHEMA IF NOT EXISTS " + transaction.quote_name(made.schema));
+  for (const Table& table : find(projection)->tables()) copy_table(transaction, table.name, made.schema);
+  transaction.exec_params0(
+      "INSERT INTO projection_generations (projection, generation, version, state, schema_name, layout, phase, swap, until_time) "
+      "SELECT $1, $2, $3, $4, $5, (SELECT max(number) FROM schema_migrations), $6, $7, timestamptz 'epoch' + $8 * interval '1 "
+      "us'",
+      projection, made.number, made.version, state, made.schema, made.phase, swap,
+      until ? std::optional(std::to_string(until->time_since_epoch().count())) : std::nullopt);
+  make_checkpoints(transaction, projection, made.number);
+  return made;
+}
+
+// LIKE takes columns, defaults, checks and comments over, and would name the indexes anew: those, partitions, settings and
+// grants are made from the catalog.
+void Generations::copy_table(pqxx::transaction_base& transaction, const std::string& table, const std::string& schema) const {
+  const std::string live = "public." + table, copy = transaction.quote_name(schema) + "." + table;
+  const auto of = transaction.exec1(
+      "SELECT coalesce(' PARTITION BY ' || pg_get_partkeydef(oid), ''), "
+      "coalesce(' WITH (' || array_to_string(reloptions, ', ') || ')', '') FROM pg_class WHERE oid = '" +
+      live + "'::regclass");
+  transaction.exec("CREATE TABLE " + copy + " (LIKE " + live + " INCLUDING ALL EXCLUDING INDEXES)" + of[0].as<std::string>() +
+                   of[1].as<std::string>());
+  for (const auto& row : transaction.exec("SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = '" +
+                                          live + "'::regclass AND contype IN ('p', 'u', 'x')")) {
+    transaction.exec("ALTER TABLE " + copy + " ADD CONSTRAINT " + transaction.quote_name(row[0].as<std::string>()) + " " +
+                     row[1].as<std::string>());
+  }
+  for (const auto& row : transaction.exec("SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = '" + live +
+                                          "'::regclass AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)")) {
+    auto definition = row[0].as<std::string>();
+    for (const std::string& on : {" ON ONLY " + live + " ", " ON " + live + " "}) {
+      if (const auto at = definition.find(on); at != std::string::npos) definition.replace(at, on.size(), " ON " + copy + " ");
+    }
+    transaction.exec(definition);
+  }
+  for (const auto& row : transaction.exec("SELECT c.relname, pg_get_expr(c.relpartbound, c.oid), "
+                                          "coalesce(' WITH (' || array_to_string(c.reloptions, ', ') || ')', '') "
+                                          "FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = '" +
+                                          live + "'::regclass ORDER BY c.relname")) {
+    transaction.exec("CREATE TABLE " + transaction.quote_name(schema) + "." + transaction.quote_name(row[0].as<std::string>()) +
+                     " PARTITION OF " + copy + " " + row[1].as<std::string>() + row[2].as<std::string>());
+  }
+  for (const auto& row : transaction.exec(
+           "SELECT a.privilege_type, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END "
+           "FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = '" +
+           live + "'::regclass AND a.grantee <> c.relowner")) {
+    transaction.exec("GRANT " + row[0].as<std::string>() + " ON " + copy + " TO " + row[1].as<std::string>());
+  }
+}
+
+/// Qualified: the table itself, then its partitions.
+std::vector<std::string> Generations::with_children(pqxx::transaction_base& transaction, const std::string& schema,
+                                                    const std::string& table) const {
+  const std::string parent = transaction.quote_name(schema) + "." + table;
+  std::vector<std::string> all;
+  if (transaction.exec_params1("SELECT to_regclass($1) IS NULL", parent)[0].as<bool>()) return all;
+  all.push_back(parent);
+  for (const auto& row :
+       transaction.exec_params("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = $1::regclass "
+                               "ORDER BY 1",
+                               parent)) {
+    all.push_back(row[0].as<std::string>());
+  }
+  return all;
+}
+
+void Generations::give_up(pqxx::transaction_base& transaction, const GenerationRow& row, const std::string& detail) const {
+  transaction.exec("DROP SCHEMA IF EXISTS " + transaction.quote_name(row.schema) + " CASCADE");
+  transaction.exec_params0(
+      "UPDATE projection_generations SET state = 'gone', detail = $3, changed_at = now() WHERE projection = $1 AND generation = "
+      "$2",
+      row.projection, row.number, detail);
+  for (const char* table : {"projection_parked_keys", "projection_checkpoints"}) {
+    transaction.exec_params0(std::string("DELETE FROM ") + table + " WHERE projection = $1 AND generation = $2", row.projection,
+                             row.number);
+  }
+}
+
+void Generations::raise_fences(pqxx::transaction_base& transaction, const std::string& projection) const {
+  transaction.exec_params(
+      "SELECT FROM projection_checkpoints WHERE log_id = $1 AND projection = $2 ORDER BY generation, partition FOR UPDATE",
+      log_id_, projection);
+  transaction.exec_params0("UPDATE projection_checkpoints SET fence = fence + 1 WHERE log_id = $1 AND projection = $2", log_id_,
+                           projection);
+}
+
+result<void> Generations::swap(pqxx::transaction_base& transaction, const GenerationRow& live,
+                               const GenerationRow& incoming) const {
+  const std::string& name = live.projection;
+  const auto& tables = find(name)->tables();
+  raise_fences(transaction, name);
+  if (live.version == incoming.version || incoming.state == "previous") {
+    const auto behind = transaction.exec_params1(
+        "SELECT count(*) FROM projection_checkpoints a JOIN projection_checkpoints b USING (log_id, projection, partition) "
+        "WHERE log_id = $1 AND projection = $2 AND a.generation = $3 AND b.generation = $4 AND b.sequence < a.sequence",
+        log_id_, name, live.number, incoming.number);
+    if (behind[0].as<int>() > 0)
+      return failure(Errc::not_possible, "generation " + std::to_string(incoming.number) + " is behind the live one");
+  }
+  for (const Table& table : tables) {
+    if (with_children(transaction, incoming.schema, table.name).empty())
+      return failure(Errc::not_possible, "generation " + std::to_string(incoming.number) + " has no table " + table.name);
+  }
+
+  // What reads the tables is bound to them, not to their names. Readers lock a view before its tables: so do we.
+  transaction.exec("SET LOCAL search_path = pg_catalog");
+  std::vector<std::string> names, views, definitions;
+  for (const Table& table : tables) names.push_back("'public." + table.name + "'::regclass");
+  for (const auto& row : transaction.exec(
+           "SELECT DISTINCT format('%I.%I', n.nspname, v.relname), format('CREATE OR REPLACE VIEW %I.%I%s AS %s', n.nspname, "
+           "v.relname, ' WITH (' || array_to_string(v.reloptions, ', ') || ')', pg_get_viewdef(v.oid)) "
+           "FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class v ON v.oid = r.ev_class AND v.relkind = 'v' "
+           "JOIN pg_namespace n ON n.oid = v.relnamespace "
+           "WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid IN (" +
+           joined(names) + ") ORDER BY 1")) {
+    views.push_back(row[0].as<std::string>());
+    definitions.push_back(row[1].as<std::string>());
+  }
+  transaction.exec("SET LOCAL search_path = DEFAULT");
+  if (!views.empty()) transaction.exec("LOCK TABLE " + joined(views) + " IN ACCESS EXCLUSIVE MODE");
+  std::vector<std::string> leaving, coming;
+  for (const Table& table : tables) {
+    const auto move = [&](std::vector<std::string>&& from, std::vector<std::string>& to) {
+      to.insert(to.end(), from.begin(), from.end());
+    };
+    move(with_children(transaction, "public", table.name), leaving);
+    move(with_children(transaction, incoming.schema, table.name), coming);
+  }
+  transaction.exec("LOCK TABLE " + joined(leaving) + " IN ACCESS EXCLUSIVE MODE");
+  if (in_swap.hit()) return failure(Errc::unavailable, "fault point");
+
+  for (const GenerationRow& row : read(transaction)) {
+    if (row.projection == name && row.state == "previous" && row.number != incoming.number) {
+      give_up(transaction, row, "generation " + std::to_string(incoming.number) + " went live");
+    }
+  }
+  transaction.exec("CREATE SCHEMA IF NOT EXISTS " + transaction.quote_name(live.schema));
+  for (const std::string& table : leaving)
+    transaction.exec("ALTER TABLE " + table + " SET SCHEMA " + transaction.quote_name(live.schema));
+  for (const std::string& table : coming) transaction.exec("ALTER TABLE " + table + " SET SCHEMA public");
+  for (const std::string& definition : definitions) transaction.exec(definition);
+
+  const auto becomes = [&](std::uint32_t number, const char* state) {
+    transaction.exec_params0(
+        "UPDATE projection_generations SET state = $3, phase = '', changed_at = now(), layout = (SELECT max(number) FROM "
+        "schema_migrations) "
+        "WHERE projection = $1 AND generation = $2",
+        name, number, state);
+  };
+  becomes(incoming.number, "gone");  // there is one of each state at any time
+  becomes(live.number, "previous");
+  becomes(incoming.number, "live");
+  return {};
+}
+
+void Generations::reset(pqxx::transaction_base& transaction, const GenerationRow& live) const {
+  raise_fences(transaction, live.projection);
+  std::vector<std::string> tables;
+  for (const Table& table : find(live.projection)->tables()) tables.push_back("public." + table.name);
+  transaction.exec("TRUNCATE " + joined(tables));
+  transaction.exec_params0("DELETE FROM projection_parked_keys WHERE log_id = $1 AND projection = $2 AND generation = $3",
+                           log_id_, live.projection, live.number);
+  transaction.exec_params0(
+      "UPDATE projection_checkpoints SET sequence = 0, resume_token = '' WHERE log_id = $1 AND projection = $2 AND generation = "
+      "$3",
+      log_id_, live.projection, live.number);
+  transaction.exec_params0("UPDATE projection_generations SET version = $3 WHERE projection = $1 AND generation = $2",
+                           live.projection, live.number, find(live.projection)->version());
+}
+
+result<void> Generations::change(Pool& pool, const Wish& wish, const Change& what) const {
+  if (find(wish.projection) == nullptr) return failure(Errc::not_found, "there is no projection " + wish.projection);
+  for (int attempt = 1;; ++attempt) {
+    auto lease = pool.acquire();
+    if (!lease) return tl::unexpected(lease.error());
+    auto outcome = guarded([&]() -> result<void> {
+      try {
+        pqxx::work transaction((*lease)->db);
+        transaction.exec(short_patience);
+        const auto seen =
+            transaction
+                .exec_params1("SELECT revision FROM projection_controls WHERE projection = $1 FOR UPDATE", wish.projection)[0]
+                .as<std::uint64_t>();
+        if (wish.revision && *wish.revision != seen)
+          return failure(Errc::changed,
+                         "revision " + std::to_string(*wish.revision) + " was seen, it is " + std::to_string(seen) + " now");
+        std::string detail = "{}";
+        if (auto done = what(transaction, detail); !done) return done;
+        transaction.exec_params0("UPDATE projection_controls SET revision = revision + 1 WHERE projection = $1", wish.projection);
+        transaction.exec_params0(
+            "INSERT INTO projection_audit (projection, version, action, actor, reason, detail) VALUES ($1, $2, $3, $4, $5, "
+            "$6::jsonb)",
+            wish.projection, find(wish.projection)->version(), wish.action, wish.actor, wish.reason, detail);
+        if (before_change.hit()) return failure(Errc::unavailable, "fault point");
+        transaction.commit();
+        if (after_change.hit()) return failure(Errc::unavailable, "fault point");
+        return {};
+      } catch (const pqxx::sql_error& error) {
+        if (!lost_patience(error.sqlstate())) throw;
+        return failure(Errc::fenced, "others use the tables");
+      }
+    });
+    if (!outcome) lease->broken();
+    auto done = outcome ? std::move(*outcome) : result<void>(tl::unexpected(outcome.error()));
+    if (done || done.error().code != Errc::fenced) return done;
+    if (attempt == most_tries) return failure(Errc::unavailable, "others used the tables for too long; try again");
+    std::this_thread::sleep_for(between_tries);
+  }
+}
+
+result<Generations::Comparison> Generations::compare(Pool& pool, const GenerationRow& live, const GenerationRow& other) const {
+  auto lease = pool.acquire();
+  if (!lease) return tl::unexpected(lease.error());
+  auto compared = guarded([&] {
+    Comparison comparison;
+    pqxx::transaction<pqxx::repeatable_read, pqxx::readwrite_policy::read_only> snapshot((*lease)->db);
+    snapshot.exec("SET LOCAL statement_timeout = 0");
+    const auto apart = snapshot.exec_params1(
+        "SELECT count(*) FROM projection_checkpoints a JOIN projection_checkpoints b USING (log_id, projection, partition) "
+        "WHERE log_id = $1 AND projection = $2 AND a.generation = $3 AND b.generation = $4 AND a.sequence <> b.sequence",
+        log_id_, live.projection, live.number, other.number);
+    comparison.comparable = apart[0].as<int>() == 0;
+    if (!comparison.comparable) return comparison;
+
+    rapidjson::StringBuffer buffer;
+    codec::JsonWriter w(buffer);
+    comparison.equal = true;
+    const auto table_report = [&](const std::string& name, const std::string& a, const std::string& b,
+                                  const std::vector<Column>& columns) {
+      std::vector<std::string> plain, in_a, in_b, keys, order;
+      for (const Column& column : columns) {
+        const std::string quoted = snapshot.quote_name(column.name);
+        plain.push_back(quoted);
+        in_a.push_back("a." + quoted);
+        in_b.push_back("b." + quoted);
+        if (column.combine != Combine::key) continue;
+        keys.push_back("a." + quoted + " = b." + quoted);
+        order.push_back("coalesce(a." + quoted + ", b." + quoted + ")");
+      }
+      const auto sum = [&](const std::string& table) {
+        const auto row = snapshot.exec1("SELECT count(*), coalesce(sum(hash_record_extended(ROW(" + joined(plain) +
+                                        "), 0)::numeric), 0) FROM " + table + " AS t");
+        return std::pair(row[0].as<std::int64_t>(), row[1].as<std::string>());
+      };
+      const auto mine = sum(a), theirs = sum(b);
+      w.StartObject();
+      codec::write_key(w, "table");
+      codec::write_string(w, name);
+      codec::write_key(w, "live_rows");
+      w.Int64(mine.first);
+      codec::write_key(w, "rebuilt_rows");
+      w.Int64(theirs.first);
+      codec::write_key(w, "live_checksum");
+      codec::write_string(w, mine.second);
+      codec::write_key(w, "rebuilt_checksum");
+      codec::write_string(w, theirs.second);
+      codec::write_key(w, "differences");
+      w.StartArray();
+      if (mine != theirs) {
+        comparison.equal = false;
+        const std::string on = joined(keys, " AND ");
+        for (const auto& row : snapshot.exec("SELECT " + joined(in_a) + ", " + joined(in_b) + ", a." + plain[0] + " IS NULL, b." +
+                                             plain[0] + " IS NULL FROM " + a + " a FULL JOIN " + b + " b ON " + on + " WHERE (" +
+                                             joined(in_a) + ") IS DISTINCT FROM (" + joined(in_b) + ") ORDER BY " +
+                                             joined(order) + " LIMIT " + std::to_string(shown_differences))) {
+          // Texts may be somebody's: that they differ is said, not what they are.
+          const auto width = static_cast<int>(columns.size());
+          const bool not_live = row[2 * width].as<bool>(), not_rebuilt = row[2 * width + 1].as<bool>();
+          std::string line;
+          for (int i = 0; i < width && columns[static_cast<std::size_t>(i)].combine == Combine::key; ++i) {
+            line += (i > 0 ? ", " : "") + columns[static_cast<std::size_t>(i)].name + " " +
+                    row[not_live ? width + i : i].as<std::string>("");
+          }
+          line += not_live ? ": only in the rebuilt table" : not_rebuilt ? ": only in the live table" : ":";
+          for (int i = 0; i < width && !not_live && !not_rebuilt; ++i) {
+            const auto mine_is = row[i].as<std::string>("NULL"), theirs_is = row[width + i].as<std::string>("NULL");
+            const Column& column = columns[static_cast<std::size_t>(i)];
+            if (mine_is == theirs_is) continue;
+            line += " " + column.name +
+                    (column.type == "text" || column.type == "jsonb" ? " differs;" : " " + mine_is + " → " + theirs_is + ";");
+          }
+          codec::write_string(w, line);
+        }
+      }
+      w.EndArray();
+      w.EndObject();
+    };
+    w.StartObject();
+    codec::write_key(w, "tables");
+    w.StartArray();
+    for (const Table& table : find(live.projection)->tables()) {
+      table_report(table.name, "public." + table.name, snapshot.quote_name(other.schema) + "." + table.name, table.columns);
+    }
+    const auto parked = [&](const GenerationRow& of) {
+      return "(SELECT * FROM projection_parked_keys WHERE projection = " + snapshot.quote(of.projection) +
+             " AND generation = " + std::to_string(of.number) + ")";
+    };
+    table_report("parked keys", parked(live), parked(other),
+                 {{"partition", "integer", Combine::key},
+                  {"parked_key", "text", Combine::key},
+                  {"sequence", "bigint"},
+                  {"error", "text"}});
+    w.EndArray();
+    codec::write_key(w, "equal");
+    w.Bool(comparison.equal);
+    w.EndObject();
+    comparison.report = std::string(codec::written(buffer));
+    return comparison;
+  });
+  if (!compared) lease->broken();
+  return compared;
+}
+
+}  // namespace onboarding::projections

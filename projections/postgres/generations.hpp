@@ -1,0 +1,98 @@
+// The books of generations in PostgreSQL, and what can be done with them: make a set of tables like the live one, compare the
+// two, let them change places in one transaction, give one up (ADR 0703). Private to projections/postgres.
+//
+// Whoever changes something locks the projection's row in projection_controls first, its checkpoints next (that stops the
+// runners between two batches, and the raised fence tells them), tables last. Runners lock checkpoints, then tables; readers
+// only tables. So nobody waits in a circle; whoever needs a table for itself waits a moment only (lock_timeout), lets go of
+// everything and tries again.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <pqxx/pqxx>
+#include <string>
+#include <vector>
+
+#include "projections/core/projection.hpp"
+#include "projections/postgres/pool.hpp"
+
+namespace onboarding::projections {
+
+struct GenerationRow {
+  std::string projection;
+  std::uint32_t number = 1, version = 1;
+  std::string state;   // live, building, previous, replay
+  std::string schema;  // its own; the live one's tables are in public
+  std::string phase, swap, detail;
+  std::optional<domain::Timestamp> until;
+
+  std::string at() const { return state == "live" ? "public" : schema; }
+};
+
+struct Controls {
+  std::uint64_t revision = 1;
+  bool paused = false;
+  std::string because;
+};
+
+/// Who does something, why, and what they saw before (nullopt: whatever there is now).
+struct Wish {
+  std::string projection, action, actor, reason;
+  std::optional<std::uint64_t> revision;
+};
+
+class Generations {
+ public:
+  Generations(std::vector<const Projection*>, std::string log_id, std::uint32_t partitions);
+
+  const std::vector<const Projection*>& projections() const { return projections_; }
+  const std::string& log_id() const { return log_id_; }
+  std::uint32_t partitions() const { return partitions_; }
+  const Projection* find(std::string_view name) const;
+
+  /// Migrates, refuses the database of another log, makes each projection's first generation, and gives up generations whose
+  /// tables are older than a migration. Errc::foreign_log, bad_migration, unavailable.
+  result<void> prepare(pqxx::connection_base&) const;
+
+  // ---- in the caller's transaction; these throw what libpqxx throws
+  std::vector<GenerationRow> read(pqxx::transaction_base&) const;  // all but those that are gone
+  std::map<std::string, Controls> controls(pqxx::transaction_base&) const;
+  std::optional<GenerationRow> find(pqxx::transaction_base&, const std::string& projection, const char* state) const;
+  /// A new set of tables like the live one, and checkpoints at 0.
+  GenerationRow begin(pqxx::transaction_base&, const std::string& projection, const char* state, const std::string& swap,
+                      const std::string& schema = {}, std::optional<domain::Timestamp> until = {}) const;
+  /// Its tables are gone; its line stays for the record.
+  void give_up(pqxx::transaction_base&, const GenerationRow&, const std::string& detail) const;
+  /// `incoming` and the live one change places; a generation that was `previous` is given up. Views are made to read the new
+  /// tables. Errc::not_possible when it is not as far as the live one, or lacks a table.
+  result<void> swap(pqxx::transaction_base&, const GenerationRow& live, const GenerationRow& incoming) const;
+  /// Empties the tables of the live generation and begins at the log's beginning.
+  void reset(pqxx::transaction_base&, const GenerationRow& live) const;
+  /// Runners' batches in hand are refused, and they look anew.
+  void raise_fences(pqxx::transaction_base&, const std::string& projection) const;
+
+  /// Carries out `what` as one change of a projection: under its lock, compared with the revision that was seen, noted in the
+  /// audit. Errc::changed with the revision found. `detail` is JSON.
+  using Change = std::function<result<void>(pqxx::transaction_base&, std::string& detail)>;
+  result<void> change(Pool&, const Wish&, const Change& what) const;
+
+  struct Comparison {
+    bool comparable = false;  // both are at the same positions
+    bool equal = false;
+    std::string report;  // JSON
+  };
+  /// Rows, checksums, and where they differ the first differing keys, of one snapshot.
+  result<Comparison> compare(Pool&, const GenerationRow& live, const GenerationRow& other) const;
+
+ private:
+  void copy_table(pqxx::transaction_base&, const std::string& table, const std::string& schema) const;
+  std::vector<std::string> with_children(pqxx::transaction_base&, const std::string& schema, const std::string& table) const;
+  void make_checkpoints(pqxx::transaction_base&, const std::string& projection, std::uint32_t number) const;
+
+  const std::vector<const Projection*> projections_;
+  const std::string log_id_;
+  const std::uint32_t partitions_;
+};
+
+}  // namespace onboarding::projections

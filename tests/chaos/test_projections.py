@@ -1,0 +1,134 @@
+"""Projections in processes of their own, killed and taken over from; rebuilds killed at each of their steps; and the commands
+that operators use for it. Afterwards the live tables are those that a rebuild makes."""
+import contextlib
+import json
+import subprocess
+import unittest
+
+from harness import Database, Server, clean_environment, wait_until
+
+NAMES = ["profile", "sessions", "conversation", "usage", "flows"]
+STEPS = ["projection.before_change", "projection.after_change", "projection.in_swap", "projection.before_commit", "projection.after_commit"]
+
+
+class RoleServer(Server):
+    """A server that leaves the projections to processes beside it."""
+
+    def command(self) -> list[str]:
+        return super().command() + ["--roles", "api,sessions,jobs"]
+
+    def beside(self, environment: dict[str, str] | None = None) -> subprocess.Popen:
+        command = [part if part != "api,sessions,jobs" else "projections" for part in self.command()]
+        with open(self.folder / "beside.log", "ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=clean_environment() | (environment or {}))
+
+
+class Projections(unittest.TestCase):
+    def setUp(self) -> None:
+        self.database = Database()
+        self.addCleanup(self.database.close)
+
+    def serve(self, kind=Server) -> Server:
+        server = kind(postgres_url=self.database.url)
+        self.addCleanup(server.close)
+        return server.start()
+
+    def live(self, server: Server, name: str) -> int:
+        with contextlib.suppress(OSError):
+            for projection in server.request("GET", "/api/admin/projections", admin=True).json()["projections"]:
+                if projection["name"] == name:
+                    return projection["generation"]
+        return 0
+
+    def talk(self, server: Server, people: int) -> list:
+        sessions = [server.begin() for _ in range(people)]
+        for session in sessions:
+            session.told("My name is Ada Lovelace")
+            session.told("ada@analytical.example")
+        return sessions
+
+    def equal(self, server: Server) -> None:
+        for name in NAMES:
+            done = server.ctl("projections", "rebuild", name, "--compare-only", "--json", check=False)
+            self.assertEqual(done.returncode, 0, f"{name}: {done.stdout} {done.stderr}")
+            self.assertTrue(json.loads(done.stdout)["last_comparison"]["found"]["equal"])
+
+    def test_processes_share_the_partitions_and_take_over_from_a_killed_one(self):
+        server = self.serve(RoleServer)
+        one, other = server.beside(), server.beside()
+        self.addCleanup(lambda: [p.kill() for p in (one, other)])
+        shares = "SELECT coalesce(string_agg(n::text, ' '), '') FROM (SELECT count(*) AS n FROM projection_leases GROUP BY worker) AS w"
+        wait_until(lambda: self.database.query("SELECT to_regclass('projection_leases') IS NOT NULL") == "t", "the tables are there")
+        wait_until(lambda: self.database.query(shares) == "12 12", "both have their half")
+        for session in self.talk(server, 6):
+            self.assertEqual(session.profile(session.state()["position"]).status, 200)
+        one.kill()
+        one.wait()
+        for session in self.talk(server, 6):
+            answer = wait_until(lambda: (a := session.profile(session.state()["position"])).status == 200 and a, "the other one takes over")
+            self.assertIn("Ada Lovelace", answer.body.decode())
+        self.assertEqual(self.database.query(shares), "24")
+        self.equal(server)
+        other.terminate()
+        self.assertEqual(other.wait(60), 0)
+        self.assertEqual(self.database.query("SELECT count(*) FROM projection_leases"), "0")
+
+    def test_a_rebuild_that_is_killed_at_any_step_goes_on_and_leaves_the_same_tables(self):
+        server = self.serve()
+        self.talk(server, 5)
+        for step in STEPS:
+            with self.subTest(step=step):
+                before = self.live(server, "sessions")
+                server.kill()
+                server.start({"ONBOARD_FAULT": f"{step}=crash@2"})
+                wait_until(lambda: server.process.poll() is not None or self.live(server, "sessions"), "the projections are known")
+                server.ctl("projections", "rebuild", "sessions", check=False)
+                if server.process.poll() is None and self.live(server, "sessions") == before:
+                    server.ctl("projections", "rebuild", "sessions", check=False)
+                if server.process.poll() is None:
+                    server.kill()
+                server.start()
+                wait_until(lambda: self.live(server, "sessions"), "the projections are known")
+                if self.live(server, "sessions") == before:
+                    server.ctl("projections", "rebuild", "sessions")
+                self.assertGreater(self.live(server, "sessions"), before)
+                self.talk(server, 1)
+        self.equal(server)
+        self.assertEqual(self.database.query("SELECT count(*) FROM projection_generations WHERE state = 'live'"), str(len(NAMES)))
+
+    def test_an_operator_sees_and_does_it_all_at_a_terminal(self):
+        server = self.serve()
+        session = self.talk(server, 3)[0]
+        self.assertEqual(session.profile(session.state()["position"]).status, 200)
+        wait_until(lambda: self.live(server, "usage"), "the projections are known")
+        self.assertIn("running", server.ctl("projections", "list").stdout)
+        self.assertIn("is live", server.ctl("projections", "rebuild", "usage").stderr)
+        server.ctl("projections", "rollback", "usage", "--reason", "only a test")
+        self.assertEqual(self.database.query("SELECT reason FROM projection_audit WHERE action = 'rollback'"), "only a test")
+        server.ctl("projections", "pause", "usage")
+        wait_until(lambda: "paused" in server.ctl("projections", "list").stdout, "it is paused")
+        for wrong, code in (("pause", 1), ("rebuild", 1)):
+            self.assertEqual(server.ctl("projections", wrong, "usage", check=False).returncode, code)
+        server.ctl("projections", "resume", "usage")
+        self.assertEqual(server.ctl("projections", "reset", "usage", check=False).returncode, 2)
+        self.assertEqual(server.ctl("projections", "pause", "nothing", check=False).returncode, 3)
+        self.assertIn("nothing is parked", server.ctl("projections", "parked", "usage").stderr)
+        self.assertEqual(server.ctl("projections", "retry", "usage", "usr_nobody", check=False).returncode, 3)
+        self.assertEqual(server.request("POST", "/api/admin/projections/usage/pause", {}, admin=True).status, 422)
+        self.assertEqual(server.request("POST", "/api/admin/projections/usage/pause", {"revision": 1}, admin=True).status, 409)
+
+        # As of then: the view before the second half was said.
+        until = self.database.query("SELECT to_char(max(updated_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM onboarding_sessions")
+        before = self.database.query("SELECT sum(total_messages_count) FROM onboarding_sessions")
+        position = session.told("It's called Analytical Engines") and session.state()["position"]
+        self.assertEqual(session.profile(position).status, 200)
+        self.assertEqual(server.ctl("replay", "--projection", "sessions", "--into", "public", "--until", until, check=False).returncode, 2)
+        server.ctl("replay", "--projection", "sessions", "--into", "as_of", "--until", until)
+        self.assertEqual(self.database.query("SELECT sum(total_messages_count) FROM as_of.onboarding_sessions"), before)
+        self.assertNotEqual(self.database.query("SELECT sum(total_messages_count) FROM onboarding_sessions"), before)
+        server.ctl("replay", "--projection", "sessions", "--into", "as_of", "--until", until)
+        self.equal(server)
+
+
+if __name__ == "__main__":
+    unittest.main()

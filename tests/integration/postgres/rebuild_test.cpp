@@ -1,0 +1,452 @@
+// Generations: rebuilt beside the live tables, compared, changed places, rolled back; parked events retried and skipped; paused,
+// reset; several processes at once. Against the same independent fold as the read models.
+#include <gtest/gtest.h>
+#include <spdlog/spdlog.h>
+
+#include "events/fault_point.hpp"
+#include "tests/integration/postgres/following.hpp"
+
+namespace onboarding::testing {
+namespace {
+
+using projections::Errc;
+
+/// A projection with another version, and a weak spot: what some people say is poison to it.
+class Odd : public projections::Projection {
+ public:
+  Odd(std::unique_ptr<projections::Projection> inner, std::uint32_t newer, std::shared_ptr<std::atomic<bool>> poisoned)
+      : inner_(std::move(inner)), newer_(newer), poisoned_(std::move(poisoned)) {}
+  const std::string& name() const override { return inner_->name(); }
+  std::uint32_t version() const override { return inner_->version() + newer_; }
+  const std::vector<projections::Table>& tables() const override { return inner_->tables(); }
+  result<void> apply(const codec::DecodedEvent& event, projections::RowOperations& out) const override {
+    const auto* said = std::get_if<domain::MessageReceived>(&event.recorded.event);
+    if (*poisoned_ && said != nullptr && said->text.text == "poison") return failure(Errc::poison, "as the test wants");
+    return inner_->apply(event, out);
+  }
+
+ private:
+  std::unique_ptr<projections::Projection> inner_;
+  std::uint32_t newer_;
+  std::shared_ptr<std::atomic<bool>> poisoned_;
+};
+
+/// A process as operators see it.
+struct Process {
+  Process(History& history, const std::string& url, std::uint32_t newer = 0, bool follows = true)
+      : made(projections::make_read_models(options(url, newer, poisoned), history.log, history.keys, registry, system_clock())) {
+    (*made)->start(follows);
+  }
+  static projections::PostgresOptions options(const std::string& url, std::uint32_t newer,
+                                              const std::shared_ptr<std::atomic<bool>>& poisoned) {
+    auto options = options_for(url);
+    if (std::getenv("ONBOARDING_TEST_LOG") != nullptr) options.logger = spdlog::default_logger();
+    options.near_events = 100;  // what is further behind is filled by lanes
+    options.projections = [newer, poisoned] {
+      auto all = projections::make_all_projections();
+      for (auto& projection : all) {
+        if (projection->name() == "sessions") projection = std::make_unique<Odd>(std::move(projection), newer, poisoned);
+      }
+      return all;
+    };
+    return options;
+  }
+
+  result<projections::Outcome> act(projections::Action action) {
+    action.actor = "the test";
+    std::promise<result<projections::Outcome>> answer;
+    (*made)->control().act(std::move(action), [&](result<projections::Outcome> got) { answer.set_value(std::move(got)); });
+    return answer.get_future().get();
+  }
+  result<projections::Outcome> act(const std::string& projection, const std::string& verb, const std::string& swap = "if_equal") {
+    projections::Action action;
+    action.projection = projection;
+    action.verb = verb;
+    action.swap = swap;
+    return act(std::move(action));
+  }
+  std::vector<projections::ParkedRow> parked(const std::string& projection) {
+    std::promise<result<std::vector<projections::ParkedRow>>> answer;
+    (*made)->control().parked(projection, [&](auto got) { answer.set_value(std::move(got)); });
+    return answer.get_future().get().value();
+  }
+  projections::ProjectionStatus status(const std::string& projection) {
+    for (auto& status : (*made)->queries().projections()) {
+      if (status.name == projection) return status;
+    }
+    ADD_FAILURE() << "no projection " << projection;
+    return {};
+  }
+  bool caught_up() {
+    return eventually([this] {
+      const auto all = (*made)->queries().projections();
+      return std::all_of(all.begin(), all.end(),
+                         [](const auto& p) { return p.generation > 0 && p.lag_events == 0 && p.state == "running"; });
+    });
+  }
+  bool is_live(const std::string& projection, std::uint32_t generation) {
+    return eventually([&] { return status(projection).generation == generation; });
+  }
+
+  std::shared_ptr<std::atomic<bool>> poisoned = std::make_shared<std::atomic<bool>>(false);
+  prometheus::Registry registry;
+  result<std::unique_ptr<projections::ReadModels>> made;
+};
+
+std::string state_of(const Database& database, const std::string& projection, int generation) {
+  return database.value(
+      "SELECT coalesce(max(state || CASE phase WHEN '' THEN '' ELSE ' ' || phase END), 'none') FROM projection_generations "
+      "WHERE projection = '" +
+      projection + "' AND generation = " + std::to_string(generation));
+}
+
+/// Rows that one of the two tables has and the other has not.
+std::string differing_rows(const Database& database, const std::string& one, const std::string& other) {
+  return database.value("SELECT count(*) FROM ((TABLE " + one + " EXCEPT TABLE " + other + ") UNION ALL (TABLE " + other +
+                        " EXCEPT TABLE " + one + ")) AS d");
+}
+
+const std::vector<std::string> all_projections = {"profile", "sessions", "conversation", "usage", "flows"};
+
+TEST(Rebuild, every_projection_is_rebuilt_beside_the_live_tables_and_rolled_back_while_events_come) {
+  Database database;
+  History history(21);
+  history.live(20, 300);
+  Process process(history, database.url());
+  ASSERT_TRUE(process.caught_up());
+  const std::string indexes =
+      "SELECT string_agg(tablename || '.' || indexname || indexdef, ',' ORDER BY indexname) FROM pg_indexes WHERE schemaname = "
+      "'public'";
+  const std::string settings =
+      "SELECT string_agg(relname || coalesce(reloptions::text, '') || relkind::text, ',' ORDER BY relname) FROM pg_class WHERE "
+      "relnamespace "
+      "= 'public'::regnamespace AND relkind IN ('r', 'p')";
+  const std::string indexes_before = database.value(indexes), settings_before = database.value(settings);
+  for (const auto& projection : all_projections) ASSERT_TRUE(process.act(projection, "rebuild")) << projection;
+  history.live(10, 200);
+  for (const auto& projection : all_projections) ASSERT_TRUE(process.is_live(projection, 2)) << projection;
+  ASSERT_TRUE(process.caught_up());
+  expect_equal(tables_of(database), expected_tables(history));
+  EXPECT_EQ(database.value(indexes), indexes_before);
+  EXPECT_EQ(database.value(settings), settings_before);
+  EXPECT_EQ(database.value("SELECT sum(started) FROM completion_by_day"),
+            database.value("SELECT count(*) FROM onboarding_sessions"));
+
+  // The old one follows, views read the new one.
+  history.live(5, 100);
+  ASSERT_TRUE(process.caught_up());
+  EXPECT_EQ(differing_rows(database, "onboarding_sessions", "projection_sessions_1.onboarding_sessions"), "0");
+  EXPECT_EQ(differing_rows(database, "conversation_messages", "projection_conversation_1.conversation_messages"), "0");
+  EXPECT_EQ(differing_rows(database, "token_usage", "projection_usage_1.token_usage"), "0");
+  EXPECT_EQ(database.value("SELECT sum(started) FROM completion_by_day"),
+            database.value("SELECT count(*) FROM onboarding_sessions"));
+  for (const auto& projection : all_projections) ASSERT_TRUE(process.act(projection, "rollback")) << projection;
+  for (const auto& projection : all_projections) ASSERT_TRUE(process.is_live(projection, 1)) << projection;
+  history.live(3, 50);
+  ASSERT_TRUE(process.caught_up());
+  expect_equal(tables_of(database), expected_tables(history));
+  EXPECT_EQ(database.value("SELECT sum(started) FROM completion_by_day"),
+            database.value("SELECT count(*) FROM onboarding_sessions"));
+  EXPECT_EQ(database.value("SELECT count(*) FROM projection_audit WHERE action = 'rollback' AND actor = 'the test'"), "5");
+}
+
+TEST(Rebuild, an_empty_log_and_a_projection_without_events_are_rebuilt_like_any_other) {
+  Database database;
+  History history(22);
+  Process process(history, database.url());
+  ASSERT_TRUE(process.caught_up());
+  for (const auto& projection : all_projections) ASSERT_TRUE(process.act(projection, "rebuild")) << projection;
+  for (const auto& projection : all_projections) ASSERT_TRUE(process.is_live(projection, 2)) << projection;
+  history.live(3, 20);
+  ASSERT_TRUE(process.caught_up());
+  expect_equal(tables_of(database), expected_tables(history));
+}
+
+TEST(Rebuild, readers_see_neither_a_gap_nor_an_error_while_tables_change_places) {
+  Database database;
+  History history(23);
+  history.live(20, 100);
+  Process process(history, database.url());
+  ASSERT_TRUE(process.caught_up());
+  const std::string sessions = database.value("SELECT count(*) FROM onboarding_sessions");
+  std::atomic<bool> done{false};
+  std::atomic<int> reads{0};
+  std::string wrong;
+  std::thread reader([&] {
+    pqxx::connection connection(database.url());
+    connection.prepare("table", "SELECT count(*) FROM onboarding_sessions");
+    connection.prepare("view", "SELECT sum(started) FROM completion_by_day");
+    while (!done && wrong.empty()) {
+      for (const char* name : {"table", "view"}) {
+        try {
+          pqxx::nontransaction session(connection);
+          const auto seen = session.exec_prepared1(name)[0].as<std::string>("none");
+          if (seen != sessions) wrong = std::string(name) + " saw " + seen;
+          ++reads;
+        } catch (const std::exception& error) { wrong = error.what(); }
+      }
+    }
+  });
+  ASSERT_TRUE(process.act("sessions", "rebuild"));
+  EXPECT_TRUE(process.is_live("sessions", 2));
+  for (const std::uint32_t generation : {1U, 2U, 1U}) {
+    EXPECT_TRUE(process.act("sessions", "rollback"));
+    EXPECT_TRUE(process.is_live("sessions", generation));
+  }
+  done = true;
+  reader.join();
+  EXPECT_EQ(wrong, "");
+  EXPECT_GT(reads, 10);
+}
+
+TEST(Rebuild, a_difference_is_told_and_waits_for_an_operator_who_may_take_the_rebuilt_one) {
+  Database database;
+  History history(24);
+  history.live(10, 100);
+  Process process(history, database.url());
+  ASSERT_TRUE(process.caught_up());
+  const std::string session = database.value("SELECT min(session_id) FROM onboarding_sessions");
+  database.value("UPDATE onboarding_sessions SET total_messages_count = 777 WHERE session_id = '" + session + "' RETURNING 1");
+  database.value("DELETE FROM session_analytics WHERE session_id = '" + session + "' RETURNING 1");
+  ASSERT_TRUE(process.act("sessions", "rebuild"));
+  ASSERT_TRUE(eventually([&] { return state_of(database, "sessions", 2) == "building ready"; }));
+  const std::string report =
+      database.value("SELECT report FROM projection_generations WHERE projection = 'sessions' AND generation = 2");
+  EXPECT_NE(report.find("session_id " + session + ": total_messages_count 777 → "), std::string::npos) << report;
+  EXPECT_NE(report.find("session_id " + session + ": only in the rebuilt table"), std::string::npos) << report;
+  EXPECT_EQ(process.status("sessions").generation, 1U);
+  ASSERT_TRUE(process.act("sessions", "rebuild", "always"));
+  ASSERT_TRUE(process.is_live("sessions", 2));
+  expect_equal(tables_of(database), expected_tables(history));
+}
+
+TEST(Rebuild, what_is_only_compared_or_cancelled_leaves_nothing_behind) {
+  Database database;
+  History history(25);
+  history.live(10, 100);
+  Process process(history, database.url());
+  ASSERT_TRUE(process.caught_up());
+  ASSERT_TRUE(process.act("sessions", "rebuild", "compare_only"));
+  ASSERT_TRUE(eventually([&] { return state_of(database, "sessions", 2) == "gone filling"; }));
+  EXPECT_EQ(database.value("SELECT detail FROM projection_generations WHERE projection = 'sessions' AND generation = 2"),
+            "compared: equal");
+  ASSERT_TRUE(process.act("sessions", "rebuild", "never"));
+  ASSERT_TRUE(eventually([&] { return state_of(database, "sessions", 3) == "building ready"; }));
+  ASSERT_TRUE(process.act("sessions", "cancel"));
+  EXPECT_EQ(process.act("sessions", "cancel").error().code, Errc::not_possible);
+  EXPECT_EQ(database.value("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'projection_%'"), "0");
+  EXPECT_EQ(database.value("SELECT count(*) FROM projection_checkpoints WHERE generation > 1"), "0");
+  history.live(3, 30);
+  ASSERT_TRUE(process.caught_up());
+  expect_equal(tables_of(database), expected_tables(history));
+}
+
+TEST(Rebuild, failures_at_every_step_are_got_over) {
+  Database database;
+  History history(26);
+  history.live(15, 150);
+  Process process(history, database.url());
+  ASSERT_TRUE(process.caught_up());
+  FaultPoint::arm(
+      "projection.before_change=error@2,projection.after_change=error@2,projection.in_swap=error@1,projection.before_commit="
+      "error@3,"
+      "projection.after_commit=error@5");
+  const auto rebuild = [&](const std::string& projection) {
+    return eventually([&] {  // an operator asks again when it failed, and is told when it had not
+      const auto status = process.status(projection);
+      return status.generation == 2 || !status.others.empty() || (process.act(projection, "rebuild"), false);
+    });
+  };
+  EXPECT_TRUE(rebuild("sessions"));
+  EXPECT_TRUE(rebuild("conversation"));
+  history.live(5, 50);
+  EXPECT_TRUE(process.is_live("sessions", 2));
+  EXPECT_TRUE(process.is_live("conversation", 2));
+  FaultPoint::arm("");
+  ASSERT_TRUE(process.caught_up());
+  expect_equal(tables_of(database), expected_tables(history));
+}
+
+TEST(Rebuild, a_newer_version_is_built_by_itself_while_the_old_tables_serve) {
+  Database database;
+  History history(27);
+  history.live(10, 100);
+  {
+    Process old(history, database.url());
+    ASSERT_TRUE(old.caught_up());
+  }
+  const std::string sessions = database.value("SELECT count(*) FROM onboarding_sessions");
+  history.live(5, 50);
+  Process newer(history, database.url(), 1);
+  ASSERT_TRUE(newer.is_live("sessions", 2));
+  ASSERT_TRUE(newer.caught_up());
+  expect_equal(tables_of(database), expected_tables(history));
+  EXPECT_EQ(database.value("SELECT count(*) FROM projection_sessions_1.onboarding_sessions"), sessions);
+  // The old tables are not this program's to follow.
+  EXPECT_EQ(newer.act("sessions", "rollback").error().code, Errc::not_possible);
+}
+
+TEST(Rebuild, two_processes_share_the_partitions_and_the_rebuild_and_one_takes_over_from_the_other) {
+  Database database;
+  History history(28);
+  history.live(20, 200);
+  Process one(history, database.url());
+  ASSERT_TRUE(one.caught_up());
+  {
+    Process other(history, database.url());
+    EXPECT_TRUE(eventually([&] {
+      return database.value(
+                 "SELECT coalesce(string_agg(n::text, ' '), '') FROM (SELECT count(*) n FROM projection_leases GROUP BY worker) "
+                 "w") == "2 2";
+    }));
+    EXPECT_TRUE(one.act("sessions", "rebuild"));
+    EXPECT_TRUE(other.act("conversation", "rebuild"));
+    history.live(10, 200);
+    EXPECT_TRUE(one.is_live("sessions", 2));
+    EXPECT_TRUE(one.is_live("conversation", 2));
+    EXPECT_TRUE(other.caught_up());
+    EXPECT_TRUE(one.caught_up());
+    expect_equal(tables_of(database), expected_tables(history));
+  }
+  history.live(5, 50);
+  EXPECT_TRUE(one.caught_up());
+  EXPECT_EQ(database.value("SELECT string_agg(n::text, ' ') FROM (SELECT count(*) n FROM projection_leases GROUP BY worker) w"),
+            "4");
+  expect_equal(tables_of(database), expected_tables(history));
+}
+
+TEST(Rebuild, a_process_that_only_answers_knows_how_far_the_others_are) {
+  Database database;
+  History history(29);
+  Process worker(history, database.url());
+  Process answers(history, database.url(), 0, false);
+  ASSERT_TRUE(answers.caught_up());
+  auto session = history.start({"a", true});
+  std::promise<bool> reached;
+  (*answers.made)->queries().wait_for({history.last, 30'000, "sessions"}, [&](bool yes, projections::Lag) {
+    reached.set_value(yes);
+  });
+  EXPECT_TRUE(reached.get_future().get());
+  EXPECT_EQ(database.value("SELECT count(*) FROM onboarding_sessions"), "1");
+  EXPECT_TRUE(answers.act("sessions", "pause"));
+  history.turn(session, "hello");
+  EXPECT_TRUE(
+      eventually([&] { return answers.status("sessions").state == "paused" && answers.status("sessions").lag_events > 0; }));
+  EXPECT_TRUE(answers.act("sessions", "resume"));
+  EXPECT_TRUE(answers.caught_up());
+}
+
+TEST(Operators, who_saw_an_older_state_changes_nothing) {
+  Database database;
+  History history(30);
+  Process process(history, database.url());
+  ASSERT_TRUE(process.caught_up());
+  projections::Action pause;
+  pause.projection = "usage";
+  pause.verb = "pause";
+  pause.reason = "looking at it";
+  pause.revision = process.status("usage").revision;
+  ASSERT_TRUE(process.act(pause));
+  const auto second = process.act(pause);
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code, Errc::changed);
+  EXPECT_EQ(database.value("SELECT string_agg(actor || ' ' || action || ' ' || reason, ',') FROM projection_audit"),
+            "the test pause looking at it");
+  pause.projection = "nothing";
+  EXPECT_EQ(process.act(pause).error().code, Errc::not_found);
+}
+
+TEST(Operators, a_paused_projection_stands_still_over_a_restart_while_the_others_go_on) {
+  Database database;
+  History history(31);
+  history.live(5, 50);
+  {
+    Process process(history, database.url());
+    ASSERT_TRUE(process.caught_up());
+    ASSERT_TRUE(process.act("usage", "pause"));
+  }
+  const std::string usage = database.value("SELECT coalesce(sum(calls), 0) FROM token_usage");
+  history.live(5, 50);
+  Process process(history, database.url());
+  ASSERT_TRUE(
+      eventually([&] { return process.status("sessions").lag_events == 0 && process.status("usage").state == "paused"; }));
+  EXPECT_EQ(database.value("SELECT coalesce(sum(calls), 0) FROM token_usage"), usage);
+  EXPECT_GT(process.status("usage").lag_events, 0U);
+  EXPECT_EQ(process.act("usage", "rebuild").error().code, Errc::not_possible);
+  ASSERT_TRUE(process.act("usage", "resume"));
+  ASSERT_TRUE(process.caught_up());
+  ASSERT_TRUE(process.act("profile", "reset"));
+  ASSERT_TRUE(process.act("conversation", "restart"));
+  ASSERT_TRUE(eventually([&] { return tables_of(database) == expected_tables(history); }));
+  EXPECT_TRUE(process.caught_up());
+}
+
+TEST(Parking, one_key_or_all_are_retried_in_order_and_a_rebuild_parks_and_skips_the_same) {
+  Database database;
+  History history(32);
+  auto a = history.start({"a", true}), b = history.start({"b", true}), c = history.start({"c", true});
+  for (auto* session : {&a, &b}) history.turn(*session, "poison");
+  for (auto* session : {&a, &b, &c}) history.turn(*session, "later");
+  Process process(history, database.url());
+  *process.poisoned = true;
+  ASSERT_TRUE(process.caught_up());
+  ASSERT_TRUE(process.act("sessions", "reset"));
+  ASSERT_TRUE(eventually([&] { return process.parked("sessions").size() == 2; }));
+  ASSERT_TRUE(process.caught_up());
+  EXPECT_EQ(process.status("sessions").parked, 2U);
+
+  // Still poison: it stays parked, and says so.
+  projections::Action retry;
+  retry.projection = "sessions";
+  retry.verb = "retry";
+  const auto in_vain = process.act(retry);
+  ASSERT_TRUE(in_vain) << in_vain.error().message();
+  EXPECT_EQ(in_vain->still_parked, 2U);
+  EXPECT_EQ(in_vain->released_keys, 0U);
+
+  // The same policy in a rebuild: both are equal, parked keys and all.
+  ASSERT_TRUE(process.act("sessions", "rebuild"));
+  ASSERT_TRUE(process.is_live("sessions", 2));
+  ASSERT_EQ(process.parked("sessions").size(), 2U);
+
+  // Skipping needs to know what is skipped.
+  const auto row = process.parked("sessions")[0];
+  projections::Action skip = retry;
+  skip.verb = "skip";
+  skip.key = row.key;
+  skip.position = Position{row.position.partition, row.position.sequence + 1};
+  EXPECT_EQ(process.act(skip).error().code, Errc::changed);
+  skip.position = row.position;
+  const auto skipped = process.act(skip);
+  ASSERT_TRUE(skipped) << skipped.error().message();
+  EXPECT_EQ(skipped->released_keys, 1U);
+  ASSERT_EQ(process.parked("sessions").size(), 1U);
+  ASSERT_TRUE(process.act("sessions", "rebuild"));
+  ASSERT_TRUE(process.is_live("sessions", 3));
+
+  // Repaired: the other one is applied whole.
+  *process.poisoned = false;
+  history.turn(a, "still later");
+  history.turn(b, "still later");
+  ASSERT_TRUE(process.caught_up());
+  retry.key = process.parked("sessions")[0].key;
+  const auto retried = process.act(retry);
+  ASSERT_TRUE(retried) << retried.error().message();
+  EXPECT_EQ(retried->released_keys, 1U);
+  EXPECT_EQ(process.parked("sessions").size(), 0U);
+  EXPECT_EQ(process.act(retry).error().code, Errc::not_found);
+  ASSERT_TRUE(process.caught_up());
+  const std::string whole = a.meta.user == retry.key ? a.id : b.id, lacking = a.meta.user == retry.key ? b.id : a.id;
+  const auto count = [&](const std::string& session) {
+    return database.value("SELECT total_messages_count FROM onboarding_sessions WHERE session_id = '" + session + "'");
+  };
+  EXPECT_EQ(count(whole), "6");
+  EXPECT_EQ(count(lacking), "5");  // the skipped message does not count, the reply to it does
+  // What was skipped stays skipped in a rebuild.
+  ASSERT_TRUE(process.act("sessions", "rebuild"));
+  ASSERT_TRUE(process.is_live("sessions", 4));
+  EXPECT_EQ(count(lacking), "5");
+}
+
+}  // namespace
+}  // namespace onboarding::testing
