@@ -177,9 +177,9 @@ struct ProjectionStatus {
   std::uint64_t revision = 0;  // counts the changes that operators and rebuilds made
   std::uint32_t generation = 0;
   double events_per_second = 0;
-  std::vector<PartitionStatus> partitions;
-  std::vector<GenerationStatus> others;
-  ComparisonStatus last_comparison;
+  std::vector<PartitionStatus> partitions{};
+  std::vector<GenerationStatus> others{};
+  ComparisonStatus last_comparison{};
 };
 struct ReplicaStatus {
   bool configured = false, in_use = false;
