@@ -139,7 +139,9 @@ void Coordinator::lead() {
     const bool waited_for = read && progress_.anybody_waits();
     lock.lock();
     const bool all_ours = ours_.size() == log_.partitions() && together_.size() >= books_.projections().size();
-    changed_.wait_for(lock, waited_for && !all_ours ? impatient : how_.tick, [this] { return stopping_ || look_; });
+    // Of what others follow, only the books tell.
+    const auto pause = all_ours ? how_.tick : waited_for ? impatient : how_.tick / 5;
+    changed_.wait_for(lock, pause, [this] { return stopping_ || look_; });
   }
 }
 

@@ -74,9 +74,11 @@ void rebuild(History& history, Database& database, int postmaster, double copied
     ++builds;
   }
   const std::string wanted = std::to_string(history.told.size() * builds);
-  while (database.value("SELECT coalesce(sum(sequence), 0) FROM projection_checkpoints JOIN projection_generations USING "
-                        "(projection, generation) "
-                        "WHERE state = 'building'") != wanted) {
+  pqxx::connection looking(database.url());
+  while (pqxx::nontransaction(looking)
+             .exec1("SELECT coalesce(sum(sequence), 0) FROM projection_checkpoints JOIN projection_generations "
+                    "USING (projection, generation) WHERE state = 'building'")[0]
+             .as<std::string>() != wanted) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   const double filled = seconds_since(began);

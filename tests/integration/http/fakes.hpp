@@ -12,6 +12,7 @@
 #include "events/clock.hpp"
 #include "events/log/event_log.hpp"
 #include "events/privacy/secrets.hpp"
+#include "projections/control.hpp"
 #include "projections/queries.hpp"
 
 namespace onboarding::http::testing {
@@ -207,6 +208,20 @@ class FakeGateway final : public Gateway {
   std::map<std::string, Session> sessions_;
   std::map<std::string, std::vector<std::shared_ptr<SessionWatcher>>> watchers_;
   std::vector<std::function<void()>> held_;
+};
+
+/// Does as it is told, unless the revision is not 7.
+class FakeProjections final : public projections::Control {
+ public:
+  void act(projections::Action action, Done<projections::Outcome> done) override {
+    last = action;
+    if (action.revision && *action.revision != 7) return done(failure(projections::Errc::changed, "it is 7 now"));
+    done(projections::Outcome{8, 5, 1, 0, {}});
+  }
+  void parked(std::string, Done<std::vector<projections::ParkedRow>> done) override {
+    done(std::vector<projections::ParkedRow>{{"usr_1", {3, 12}, 4, "as the test wants", "2026-11-21T10:00:00Z"}});
+  }
+  projections::Action last;
 };
 
 class FakeQueries final : public projections::Queries {

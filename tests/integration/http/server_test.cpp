@@ -64,7 +64,8 @@ class HttpServerTest : public ::testing::Test {
     options.version = "test";
     if (change) change(options);
     auto started = start_http(
-        options, HttpPorts{gateway, queries, secrets, log, *registry, system_clock(), system_random(), {}, &lines, &control});
+        options,
+        HttpPorts{gateway, queries, secrets, log, *registry, system_clock(), system_random(), {}, &lines, &control, &operated});
     ASSERT_TRUE(started.has_value()) << started.error().message();
     server = std::move(*started);
   }
@@ -100,6 +101,7 @@ class HttpServerTest : public ::testing::Test {
   FakeQueries queries;
   FakeLog log;
   FakeControl control;
+  FakeProjections operated;
   Lines lines;
   std::unique_ptr<prometheus::Registry> registry;
   std::unique_ptr<HttpServer> server;
@@ -605,8 +607,11 @@ TEST_F(HttpServerTest, the_document_and_the_routes_are_the_same_set) {
   std::size_t documented = 0;
   for (const auto& path : api["paths"].GetObject()) {
     std::string target = path.name.GetString();
-    for (const auto& [name, value] : std::map<std::string, std::string>{
-             {"{session_id}", "ses_x"}, {"{turn_id}", "trn_x"}, {"{user_id}", "u"}, {"{provider}", "openai"}})
+    for (const auto& [name, value] : std::map<std::string, std::string>{{"{session_id}", "ses_x"},
+                                                                        {"{turn_id}", "trn_x"},
+                                                                        {"{user_id}", "u"},
+                                                                        {"{provider}", "openai"},
+                                                                        {"{name}", "usage"}})
       if (const auto at = target.find(name); at != std::string::npos) target.replace(at, name.size(), value);
     for (const auto& method : path.value.GetObject()) {
       ++documented;
@@ -619,7 +624,31 @@ TEST_F(HttpServerTest, the_document_and_the_routes_are_the_same_set) {
       EXPECT_NE(allowed.headers.at("allow").find(verb), std::string::npos) << verb << " " << target;
     }
   }
-  EXPECT_EQ(documented, 30u);
+  EXPECT_EQ(documented, 42u);
+}
+
+TEST_F(HttpServerTest, operators_act_on_projections_as_they_saw_them) {
+  const auto act = [&](const char* verb, const std::string& body) {
+    return ask(request("POST", std::string("/api/admin/projections/usage/") + verb, body, bearer(operator_key)), true);
+  };
+  const auto done = act("rebuild", R"({"revision":7,"swap":"always","reason":"wrong counts","actor":"ann"})");
+  EXPECT_EQ(done.status, 202);
+  EXPECT_EQ(done.headers.at("location"), "/api/admin/projections/usage");
+  EXPECT_EQ(json(done)["revision"].GetInt(), 8);
+  EXPECT_EQ(operated.last.projection + operated.last.verb + operated.last.swap + operated.last.reason + operated.last.actor,
+            "usagerebuildalwayswrong countsann");
+  EXPECT_EQ(act("pause", R"({"revision":6})").status, 409);
+  EXPECT_EQ(act("pause", "{}").status, 422);
+  EXPECT_EQ(act("rebuild", R"({"revision":7,"swap":"perhaps"})").status, 422);
+  EXPECT_EQ(act("pause", R"({"revision":7,"swap":"always"})").status, 422);
+  EXPECT_EQ(act("skip", R"({"key":"usr_1"})").status, 422);
+  EXPECT_EQ(act("retry", R"({"key":"usr_1","position":"nowhere"})").status, 422);
+  EXPECT_EQ(json(act("skip", R"({"key":"usr_1","position":"3:12"})"))["released_events"].GetInt(), 5);
+  EXPECT_EQ(operated.last.position, (Position{3, 12}));
+  EXPECT_EQ(ask(request("POST", "/api/admin/projections/usage/pause", R"({"revision":7})"), true).status, 401);
+  EXPECT_EQ(ask(request("GET", "/api/admin/projections/nothing", {}, bearer(operator_key)), true).status, 404);
+  const auto parked = json(ask(request("GET", "/api/admin/projections/usage/parked", {}, bearer(operator_key)), true));
+  EXPECT_STREQ(parked["parked"][0]["position"].GetString(), "3:12");
 }
 
 TEST_F(HttpServerTest, the_throttle_answers_429_with_when_to_come_back_and_spares_the_operator) {
