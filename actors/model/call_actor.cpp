@@ -12,15 +12,18 @@
 namespace onboarding::model {
 
 using CallResultPtr = std::shared_ptr<CallResult>;
+using FoundPtr = std::shared_ptr<FaqVectors::Found>;
 
 }  // namespace onboarding::model
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::CallResultPtr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(onboarding::model::FoundPtr)
 
 namespace onboarding::model {
 namespace {
 
 using call_done_atom = caf::atom_constant<caf::atom("calldone")>;
+using looked_up_atom = caf::atom_constant<caf::atom("lookedup")>;
 using retry_atom = caf::atom_constant<caf::atom("callretry")>;
 
 // Within one activation: enough for a bad answer and two providers that are down, few enough for somebody who waits.
@@ -86,7 +89,7 @@ OutcomePtr offline_outcome(const CallContext& context, const ExtractionRequest& 
 
 namespace {
 
-OutcomePtr cached(domain::ModelAnswer answer) {
+std::shared_ptr<ExtractionOutcome> cached(domain::ModelAnswer answer) {
   auto outcome = std::make_shared<ExtractionOutcome>();
   outcome->answer = std::move(answer);
   outcome->source = "cache";
@@ -133,6 +136,7 @@ caf::behavior CallActor::make_behavior() {
         lost.was_sent = true;
         on_result(std::move(lost));
       },
+      [this](looked_up_atom, const FoundPtr& found) { on_looked_up(std::move(*found)); },
       [this](retry_atom) { ask_for_lease(); },
   };
 }
@@ -150,7 +154,37 @@ void CallActor::begin(RequestPtr request) {
     context_->metrics->looked_up(kept ? "exact" : "miss");
     if (kept) return conclude(cached(std::move(*kept)));
   }
-  ask_for_lease();
+  if (context_->faq_vectors) look_up_by_meaning();
+  else ask_for_lease();
+}
+
+const std::shared_ptr<CallActor::ReturnAddress>& CallActor::own_address() {
+  if (!address_) {
+    address_ = std::make_shared<ReturnAddress>();
+    address_->actor = caf::actor_cast<caf::actor>(this);
+  }
+  return address_;
+}
+
+void CallActor::look_up_by_meaning() {
+  context_->faq_vectors->find(*request_, clock().now(), [address = own_address()](FaqVectors::Found found) {
+    std::lock_guard lock(address->mutex);
+    if (address->actor)
+      caf::anon_send(address->actor, looked_up_atom::value, std::make_shared<FaqVectors::Found>(std::move(found)));
+  });
+}
+
+void CallActor::on_looked_up(FaqVectors::Found found) {
+  if (found.call) {
+    context_->metrics->called(*found.call, found.call->model, -1);
+    context_->metrics->looked_up(found.answer ? "embedding" : "embedding_miss");
+    calls_.push_back(std::move(*found.call));
+  }
+  if (!found.answer) return ask_for_lease();
+  context_->cache->count_semantic_hit();
+  auto outcome = cached(std::move(*found.answer));
+  outcome->calls = std::move(calls_);
+  conclude(std::move(outcome));
 }
 
 void CallActor::ask_for_lease() {
@@ -166,7 +200,7 @@ void CallActor::ask_for_lease() {
   wanted.turn = key_of(request_->turn_id);
   wanted.flow = key_of(request_->flow->name);
   wanted.script = script_of(request_->message);
-  wanted.again = !calls_.empty();
+  wanted.again = attempts_ > 0;
   wanted.arrived = request_->arrived.time_since_epoch().count();
   wanted.further = static_cast<std::uint32_t>(std::max<std::size_t>(request_->missing.size(), 1) - 1);
   request(supervisor_, caf::infinite, lease_atom::value, wanted)
@@ -182,11 +216,7 @@ void CallActor::on_grant(const LeaseGrant& grant) {
   only_ = 0;
   if (grant.status != LeaseStatus::granted) return conclude_offline(reason_of(grant.status));
   call_ = {grant.id, grant.provider, context_->clock->now(), clock().now()};
-  if (!address_) {
-    address_ = std::make_shared<ReturnAddress>();
-    address_->actor = caf::actor_cast<caf::actor>(this);
-  }
-  auto done = [address = address_, lease = grant.id](CallResult result) {
+  auto done = [address = own_address(), lease = grant.id](CallResult result) {
     std::lock_guard lock(address->mutex);
     if (address->actor)
       caf::anon_send(address->actor, call_done_atom::value, lease, std::make_shared<CallResult>(std::move(result)));
@@ -297,7 +327,7 @@ void CallActor::remedy(const CallResult& result, std::uint32_t provider) {
 void CallActor::record(const CallResult& result) {
   const auto& settings = context_->providers[call_.provider];
   domain::LlmCall call;
-  call.attempt = static_cast<std::uint32_t>(calls_.size() + 1);
+  call.attempt = static_cast<std::uint32_t>(++attempts_);
   call.provider = settings.name;
   call.model = result.served_model.empty() ? context_->models[plan_][call_.provider] : result.served_model;
   call.prompt_version = kPromptVersion;
@@ -320,12 +350,12 @@ void CallActor::record(const CallResult& result) {
 // provider's budget, nor when this provider is out of the question or is asked for something else.
 void CallActor::try_next(CallError error) {
   if (clock().now() >= deadline_) return conclude_offline("deadline");
-  if (calls_.size() >= kMaxAttempts || error == CallError::cancelled) return conclude_offline("no_provider");
+  if (attempts_ >= kMaxAttempts || error == CallError::cancelled) return conclude_offline("no_provider");
   const auto todo = remedy_of(error);
   const auto all = static_cast<ProviderSet>((std::uint64_t{1} << context_->providers.size()) - 1);
   const bool others = (all & ~(avoid_ | exclude_)) != 0;
   if (others || todo != Remedy::move_on || error == CallError::bad_request || only_ != 0) return ask_for_lease();
-  delayed_send(this, kBackoff * (1 << (calls_.size() - 1)), retry_atom::value);
+  delayed_send(this, kBackoff * (1 << (attempts_ - 1)), retry_atom::value);
 }
 
 void CallActor::conclude_offline(const char* failure) {

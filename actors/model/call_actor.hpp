@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "actors/model/cache/answer_cache.hpp"
+#include "actors/model/cache/faq_vectors.hpp"
 #include "actors/model/metrics.hpp"
 #include "actors/model/reply_reader.hpp"
 #include "actors/model/supervisor.hpp"
@@ -46,6 +47,7 @@ struct CallContext {
   std::vector<std::vector<std::string>> models;             // of each such plan, of each provider
   CostOf cost;                                              // may be empty
   std::shared_ptr<AnswerCache> cache;                       // never null
+  std::shared_ptr<FaqVectors> faq_vectors;                  // null: off
   std::shared_ptr<ModelMetrics> metrics;
   std::shared_ptr<LiveCalls> live = std::make_shared<LiveCalls>();
 };
@@ -100,6 +102,9 @@ class CallActor : public caf::event_based_actor {
   };
 
   void begin(RequestPtr);
+  const std::shared_ptr<ReturnAddress>& own_address();
+  void look_up_by_meaning();
+  void on_looked_up(FaqVectors::Found);
   TextSink open_stream();
   void close_stream();
   void ask_for_lease();
@@ -119,7 +124,7 @@ class CallActor : public caf::event_based_actor {
   RequestPtr request_;
   std::shared_ptr<const Prompt> prompt_;
   Instant deadline_;
-  std::shared_ptr<ReturnAddress> address_;  // none before the first call
+  std::shared_ptr<ReturnAddress> address_;  // none before the first call of any kind
   Call call_;                               // the one in flight; lease 0: none
   ProviderSet avoid_ = 0, exclude_ = 0;
   ProviderSet only_ = 0;  // the next attempt goes there, if it can; 0: anywhere
@@ -128,7 +133,8 @@ class CallActor : public caf::event_based_actor {
   std::shared_ptr<Stream> stream_;  // of the call in flight, where somebody watches
   bool shown_ = false;              // a call before it showed text
   std::vector<domain::LlmCall> calls_;
-  std::string cache_key_;  // empty: the answer is not kept
+  std::size_t attempts_ = 0;  // of the calls: those that asked for an answer
+  std::string cache_key_;     // empty: the answer is not kept
 };
 
 }  // namespace onboarding::model

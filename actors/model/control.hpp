@@ -14,7 +14,7 @@ class Control {
   using Done = std::function<void(result<ModelStatusPtr>)>;
 
   /// As it is now. `done` exactly once, on an actor's thread; it must not block. Errors: std::errc::invalid_argument, the detail
-  /// names what is wrong; std::errc::timed_out when the supervisor is too busy or ends.
+  /// names what is wrong; std::errc::no_such_device: there is no such provider; std::errc::timed_out when the supervisor is too busy or ends.
   virtual void status(Done) = 0;
   virtual void change(ProviderChange, Done) = 0;
   virtual void set_queue_mode(QueueMode, Done) = 0;

@@ -35,7 +35,8 @@ class ModelMetrics {
   void decided(std::string_view what, std::string_view provider);
   /// onboarding_model_wait_actual_over_promised: how honest the forecasts were.
   void waited(double actual_over_promised);
-  /// onboarding_model_cache_total{result}: "faq" and "exact" hits, "miss" of what might have been kept.
+  /// onboarding_model_cache_total{result}: "faq", "exact" and "embedding" hits, "miss" of what might have been kept, "embedding_miss" of
+  /// what was looked up by meaning.
   void looked_up(std::string_view result);
   void in_flight(std::string_view provider, std::int64_t calls);  // onboarding_model_in_flight
   void queue_depth(std::int64_t waiting);                         // onboarding_model_queue_depth

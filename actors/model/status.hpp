@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "actors/model/day_use.hpp"
 #include "actors/model/provider.hpp"
 #include "actors/model/shares/share_store.hpp"
 #include "events/clock.hpp"
@@ -32,7 +33,7 @@ struct ProviderStatus {
   std::string name, model;
   bool enabled = false;
   bool healthy = true;                   // breaker closed
-  std::string breaker = "closed";        // "closed", "open", "probing", "ramping"
+  std::string breaker = "closed";        // "closed", "open", "probing", "ramping", or "suspected" of hanging
   std::int64_t breaker_opens_in_ms = 0;  // until a probe may go
   std::int64_t held_ms = 0;              // the provider said wait: for this long
   std::string last_error;                // class of the newest failure; empty: none yet
@@ -51,6 +52,7 @@ struct PlanStatus {
 };
 struct CacheStatus {
   std::int64_t entries = 0, bytes = 0, hits_exact = 0, hits_semantic = 0, misses = 0;
+  std::int64_t embeddings_nanodollars = 0;  // of finding by meaning, since the start
 };
 
 enum class QueueMode { automatic, on, off };
@@ -139,6 +141,17 @@ struct CacheSettings {
   std::size_t max_bytes = 16 << 20;  // the longest unused gives way
 };
 
+/// Of finding a FAQ's question by meaning (actors/model/cache/faq_vectors).
+struct EmbeddingSettings {
+  ProviderSettings provider;  // whose name and model tell the price; its limits are those of the embedding model
+  std::uint32_t dimensions = 256;
+  float threshold = 0.8f;                    // least cosine of a hit
+  std::chrono::milliseconds timeout{1'000};  // of the call for a question; the FAQ's own has the provider's
+  std::string price_version;
+};
+
+class Embedder;
+
 struct SupervisorOptions {
   std::vector<ProviderSettings> providers;               // enabled ones, with limits and weights
   std::vector<std::shared_ptr<ProviderClient>> clients;  // same order
@@ -146,10 +159,15 @@ struct SupervisorOptions {
   QueueSettings queue;
   std::shared_ptr<QueueBoard> board;  // may be null
   CacheSettings cache;
-  ShareStore* shares = nullptr;  // null: every limit is this server's own. Outlives the supervisor
-  std::string server_id;         // its name in the books, the same after a restart
+  EmbeddingSettings embeddings;
+  std::shared_ptr<Embedder> embedder;  // null: questions are not looked up by meaning
+  ShareStore* shares = nullptr;        // null: every limit is this server's own. Outlives the supervisor
+  std::string server_id;               // its name in the books, the same after a restart
   ShareRules share_rules;
-  CostOf cost;  // may be empty: then no spend is counted, and no provider is cheaper than another
+  CostOf cost;                  // may be empty: then no spend is counted, and no provider is cheaper than another
+  DayUse day_use;               // as it was kept by the process before
+  bool day_use_is_last = true;  // nothing was used after that
+  KeepDayUse keep_day_use;      // may be empty: a restart forgets what the day has used
   bool offline_enabled = true;
   std::vector<std::string> fallback_order;  // empty: by weight
   const Clock* clock = nullptr;

@@ -12,6 +12,7 @@
 #include "actors/model/policy/lease_desk.hpp"
 #include "actors/model/shares/share_holder.hpp"
 #include "events/domain/assertion.hpp"
+#include "events/pricing/pricing.hpp"
 
 namespace onboarding::model {
 
@@ -33,10 +34,12 @@ struct ShareAddress {
   std::mutex mutex;
   caf::actor actor;
 };
+constexpr std::chrono::seconds kKeepEvery{10};
 constexpr std::chrono::seconds kShareLook{1};
 constexpr std::uint64_t kLooksARenewal = 5;
 
 using tick_atom = caf::atom_constant<caf::atom("mdltick")>;
+using keep_atom = caf::atom_constant<caf::atom("mdlkeep")>;
 using look_at_shares_atom = caf::atom_constant<caf::atom("mdlshares")>;
 using share_answer_atom = caf::atom_constant<caf::atom("mdlshare")>;
 
@@ -84,8 +87,16 @@ class Supervisor : public caf::event_based_actor {
     c.plans = places_of(options.plans);
     c.models = models_of(desk_, options.plans.size());
     c.cost = std::move(options.cost);
+    wall_ = options.clock;
+    keep_day_use_ = std::move(options.keep_day_use);
+    desk_.restore(options.day_use, !options.day_use_is_last, epoch_seconds(), clock().now());
     c.metrics = std::make_shared<ModelMetrics>(options.metrics);
     c.cache = std::make_shared<AnswerCache>(options.cache, *options.clock);
+    if (options.embedder) {
+      options.embeddings.price_version = pricing::price_version();
+      c.faq_vectors = std::make_shared<FaqVectors>(std::move(options.embeddings), std::move(options.embedder), c.cost,
+                                                   *options.clock, clock().now());
+    }
     c.providers = std::move(options.providers);
     context_ = std::make_shared<const CallContext>(std::move(c));
     if (instant && context_->providers.empty() && context_->offline_enabled)
@@ -97,6 +108,7 @@ class Supervisor : public caf::event_based_actor {
     const auto workers = std::max<std::size_t>(2, system().scheduler().num_workers());
     for (std::size_t i = 0; i < workers; ++i) offline_.push_back(spawn<caf::linked>(offline_worker, context_));
     if (shares_) look_at_shares();
+    if (keep_day_use_) delayed_send(this, kKeepEvery, keep_atom::value);
     advance();
     return {
         [this](extract_atom, RequestPtr request) { return pass_on(std::move(request)); },
@@ -121,6 +133,10 @@ class Supervisor : public caf::event_based_actor {
           advance();
         },
         [this](look_at_shares_atom) { look_at_shares(); },
+        [this](keep_atom) {
+          delayed_send(this, kKeepEvery, keep_atom::value);
+          if (desk_.day_use_changed()) keep_day_use(false);
+        },
         [this](share_answer_atom, const ShareAnswerPtr& answer) {
           holder_.take(answer->answer, answer->asked_at);
           apply_shares();
@@ -131,6 +147,8 @@ class Supervisor : public caf::event_based_actor {
   const char* name() const override { return "model supervisor"; }
 
   void on_exit() override {
+    if (keep_day_use_) keep_day_use(true);
+    keep_day_use_ = nullptr;
     if (share_address_) {
       const std::lock_guard lock(share_address_->mutex);
       share_address_->actor = nullptr;
@@ -151,6 +169,14 @@ class Supervisor : public caf::event_based_actor {
     caf::actor actor;
     std::uint32_t provider = 0;
   };
+
+  // ---- limits a day
+
+  std::int64_t epoch_seconds() const {
+    return wall_ ? std::chrono::duration_cast<std::chrono::seconds>(wall_->now().time_since_epoch()).count() : 0;
+  }
+
+  void keep_day_use(bool last) { keep_day_use_(desk_.day_use(epoch_seconds(), clock().now()), last); }
 
   // ---- limits that several servers share
 
@@ -227,6 +253,7 @@ class Supervisor : public caf::event_based_actor {
   void advance() {
     const auto round = desk_.advance(clock().now());
     for (const auto& [ticket, grant] : round.decisions) decide(ticket, grant);
+    if (keep_day_use_ && desk_.day_use_moved()) keep_day_use(false);
     for (const auto lease : round.expired) {
       const auto held = holders_.find(lease);
       const auto [holder, provider] = held->second;
@@ -298,11 +325,14 @@ class Supervisor : public caf::event_based_actor {
     auto s = std::make_shared<ModelStatus>(desk_.status(clock().now()));
     s->offline_enabled = context_->offline_enabled;
     s->cache = context_->cache->status();
+    if (context_->faq_vectors) s->cache.embeddings_nanodollars = context_->faq_vectors->spent_nanodollars();
     s->recent.assign(recent_.begin(), recent_.end());
     return s;
   }
 
   LeaseDesk desk_;
+  const Clock* wall_ = nullptr;
+  KeepDayUse keep_day_use_;
   std::shared_ptr<QueueBoard> board_;
   ShareStore* const shares_;
   const std::string server_id_;

@@ -805,7 +805,8 @@ class SessionActor : public caf::event_based_actor {
     TurnAnswer answer{snapshot(), turn_id, true, 0, 0};
     const std::uint32_t place = std::max(1u, place_in_queue(turn_id));
     answer.position_in_queue = std::max(1u, ahead.position) + place - 1;
-    const auto eta = ahead.eta + environment_->instruments.usual_turn() * place;
+    // What it waits for budget ends with its answer.
+    const auto eta = ahead.eta + environment_->instruments.usual_turn() * (ahead.position > 0 ? place - 1 : place);
     answer.eta_seconds =
         static_cast<std::uint32_t>(std::max<std::int64_t>(1, std::chrono::ceil<std::chrono::seconds>(eta).count()));
     return answer;

@@ -54,6 +54,7 @@ void write_cache(JsonWriter& w, const model::CacheStatus& cache) {
   write_member(w, "hits_semantic", cache.hits_semantic);
   write_member(w, "misses", cache.misses);
   const auto hits = cache.hits_exact + cache.hits_semantic;
+  write_member(w, "embeddings_nanodollars", cache.embeddings_nanodollars);
   write_member(w, "hit_rate", share(hits, hits + cache.misses));
   w.EndObject();
 }
@@ -91,6 +92,8 @@ model::Control::Done answer_with_status(const Responder& responder) {
   return [responder](const result<model::ModelStatusPtr>& status) {
     if (status) return responder->send(status_response(**status));
     if (status.error().code == std::errc::invalid_argument) return responder->fail(Errc::invalid, status.error().detail);
+    if (status.error().code == std::errc::no_such_device)
+      return responder->fail(Errc::not_found, "There is no such provider; a provider without an API key cannot be switched on.");
     responder->fail(Errc::overloaded);
   };
 }
@@ -123,13 +126,7 @@ void patch_llm(Api& api, const Responder& responder) {
   change.output_tokens_per_minute = limit_of<std::uint64_t>(*body, "output_tokens_per_minute");
   change.spend_per_day_nanodollars = limit_of<std::uint64_t>(*body, "spend_per_day_nanodollars");
   if (!body->valid()) return responder->fail(body->problem());
-  api.ports.model->status([&api, responder, change](const result<model::ModelStatusPtr>& status) {
-    if (!status) return responder->fail(Errc::overloaded);
-    const auto& known = (*status)->providers;
-    if (std::none_of(known.begin(), known.end(), [&](const auto& p) { return p.name == change.name; }))
-      return responder->fail(Errc::not_found, "There is no such provider; a provider without an API key cannot be switched on.");
-    api.ports.model->change(change, answer_with_status(responder));
-  });
+  api.ports.model->change(std::move(change), answer_with_status(responder));
 }
 
 void put_queue_mode(Api& api, const Responder& responder) {

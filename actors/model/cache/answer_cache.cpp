@@ -15,10 +15,29 @@ std::string_view language(std::string_view locale) { return locale.substr(0, loc
 
 }  // namespace
 
+bool has_faq_for(const ExtractionRequest& request) {
+  return request.flow && !request.flow->faq.empty() && language(request.locale) == language(request.flow->locale);
+}
+
+std::string asked_field(const ExtractionRequest& request) {
+  return !request.asked.empty() ? request.asked.front() : !request.missing.empty() ? request.missing.front() : std::string();
+}
+
+domain::ModelAnswer faq_answer(const ExtractionRequest& request, const std::string& answer) {
+  domain::ModelAnswer out;
+  out.reply = answer;
+  // The question that was open stays open.
+  const auto asked = asked_field(request);
+  const bool open = std::find(request.missing.begin(), request.missing.end(), asked) != request.missing.end();
+  if (const auto* field = request.flow->find(asked); field != nullptr && open) {
+    out.reply += " " + field->prompt;
+    out.asks = {asked};
+  }
+  return out;
+}
+
 std::optional<domain::ModelAnswer> AnswerCache::from_faq(const ExtractionRequest& request) {
-  if (!settings_.enabled || !request.flow || request.flow->faq.empty() ||
-      language(request.locale) != language(request.flow->locale))
-    return std::nullopt;
+  if (!settings_.enabled || !has_faq_for(request)) return std::nullopt;
   std::shared_ptr<const FaqIndex> index;
   {
     const std::lock_guard lock(mutex_);
@@ -27,24 +46,15 @@ std::optional<domain::ModelAnswer> AnswerCache::from_faq(const ExtractionRequest
     if (!kept) kept = std::make_shared<const FaqIndex>(request.flow);
     index = kept;
   }
-  const std::string asked = !request.asked.empty()     ? request.asked.front()
-                            : !request.missing.empty() ? request.missing.front()
-                                                       : std::string();
-  const auto* answer = index->find(request.message, asked);
+  const auto* answer = index->find(request.message, asked_field(request));
   if (answer == nullptr) return std::nullopt;
-  {
-    const std::lock_guard lock(mutex_);
-    ++counted_.hits_semantic;
-  }
-  domain::ModelAnswer out;
-  out.reply = *answer;
-  // The question that was open stays open.
-  const bool open = std::find(request.missing.begin(), request.missing.end(), asked) != request.missing.end();
-  if (const auto* field = request.flow->find(asked); field != nullptr && open) {
-    out.reply += " " + field->prompt;
-    out.asks = {asked};
-  }
-  return out;
+  count_semantic_hit();
+  return faq_answer(request, *answer);
+}
+
+void AnswerCache::count_semantic_hit() {
+  const std::lock_guard lock(mutex_);
+  ++counted_.hits_semantic;
 }
 
 std::string AnswerCache::key(const ExtractionRequest& request, const Prompt& prompt) const {

@@ -18,6 +18,13 @@
 
 namespace onboarding::model {
 
+/// Whether the request's flow has a FAQ in its language.
+bool has_faq_for(const ExtractionRequest&);
+/// What was asked for, or is next; may be empty.
+std::string asked_field(const ExtractionRequest&);
+/// The FAQ's answer, which goes on with the question that is open.
+domain::ModelAnswer faq_answer(const ExtractionRequest&, const std::string& answer);
+
 class AnswerCache {
  public:
   AnswerCache(CacheSettings settings, const Clock& clock) : settings_(settings), clock_(clock) {}
@@ -30,6 +37,8 @@ class AnswerCache {
   /// An answer with a value in it is not kept.
   void keep(const std::string& key, const domain::ModelAnswer&);
 
+  /// Found by meaning, elsewhere.
+  void count_semantic_hit();
   CacheStatus status() const;
 
  private:

@@ -1,7 +1,7 @@
 #include "actors/model/cache/faq.hpp"
 
 #include <algorithm>
-#include <set>
+#include <iterator>
 #include <vector>
 
 #include "actors/model/offline/text.hpp"
@@ -33,6 +33,21 @@ bool is_interjection(std::string_view w) {
 bool is_negation(std::string_view w) {
   return is_one_of(w, {"not", "no", "never", "without", "nobody", "none", "cannot", "nothing", "n't"}) ||
          (w.size() > 3 && w.substr(w.size() - 3) == "n't");
+}
+
+/// What one asks about, in the form that stem() and synonym() give it: another one is another question.
+bool is_thing(std::string_view w) {
+  return is_one_of(
+      w, {"who",      "whom",    "when",    "where",   "which",       "long",   "many",     "much",     "often",    "name",
+          "email",    "company", "role",    "team",    "size",        "goal",   "phone",    "number",   "password", "age",
+          "birthday", "birth",   "date",    "salary",  "revenue",     "income", "card",     "bank",     "account",  "passport",
+          "photo",    "picture", "data",    "info",    "information", "answer", "boss",     "manager",  "friend",   "family",
+          "home",     "street",  "city",    "country", "gender",      "sex",    "religion", "delivery", "price",    "cost",
+          "pay",      "free",    "money",   "sell",    "share",       "delete", "remove",   "erase",    "keep",     "store",
+          "save",     "sav",     "see",     "read",    "use",         "us",     "change",   "skip",     "stop",     "cancel",
+          "finish",   "start",   "later",   "human",   "robot",       "person", "real",     "law",      "legal",    "safe",
+          "secure",   "private", "privacy", "spam",    "newsletter",  "call",   "write",    "contact",  "question", "step",
+          "minute",   "work",    "live",    "product", "service"});
 }
 
 /// Words of one meaning here, by one name.
@@ -84,12 +99,13 @@ void add_words(std::string_view label, std::multiset<std::string>& words) {
 
 }  // namespace
 
-std::string question_form(std::string_view message, std::string_view about) {
+std::optional<Question> read_question(std::string_view message, std::string_view about) {
   if (message.size() > max_question_bytes) return {};
   const auto text = offline::read_text(message);
   if (!text.question) return {};
-  std::multiset<std::string> words;  // a word said twice may be a value the second time: "Can I change it later? May"
-  std::string persons;
+  Question question;
+  auto& words = question.words;  // a word said twice may be a value the second time: "Can I change it later? May"
+  auto& persons = question.persons;
   int negations = 0;
   bool only_filler = true, may_be_value = false;  // of the words since the last punctuation
   for (std::size_t i = 0; i <= text.size(); ++i) {
@@ -102,6 +118,9 @@ std::string question_form(std::string_view message, std::string_view about) {
     const auto& token = text.tokens[i];
     if (token.kind != TokenKind::word) return {};
     const auto& w = token.lower;
+    question.one_sentence = question.one_sentence && (i == 0 || !token.starts_sentence);
+    question.open =
+        question.open || is_one_of(w, {"why", "what", "how", "who", "whom", "whose", "when", "where", "which", "what's"});
     only_filler = only_filler && is_filler(w);
     may_be_value = may_be_value || !is_interjection(w);
     if (is_negation(w)) {
@@ -117,11 +136,29 @@ std::string question_form(std::string_view message, std::string_view about) {
     } else if (!is_filler(w)) {
       const auto word = std::string(synonym(stem(std::string(synonym(w)))));
       if (word != "address" && !is_filler(word)) words.insert(word);
+      if (token.capitalised && !token.starts_sentence && !text.all_lower) question.names.insert(word);
     }
   }
   if (words.empty() || (words.size() == 1 && persons.empty())) return {};
-  std::string form = persons + (negations % 2 ? "not:" : ":");
-  for (const auto& word : words) form += " " + word;
+  question.negated = negations % 2 != 0;
+  return question;
+}
+
+bool may_mean_the_same(const Question& asked, const Question& known) {
+  const auto things = [](const Question& q) {
+    std::set<std::string> found = q.names;
+    std::copy_if(q.words.begin(), q.words.end(), std::inserter(found, found.end()), is_thing);
+    return found;
+  };
+  return asked.one_sentence && asked.open == known.open && asked.negated == known.negated && asked.persons == known.persons &&
+         things(asked) == things(known);
+}
+
+std::string question_form(std::string_view message, std::string_view about) {
+  const auto question = read_question(message, about);
+  if (!question) return {};
+  std::string form = question->persons + (question->negated ? "not:" : ":");
+  for (const auto& word : question->words) form += " " + word;
   return form;
 }
 

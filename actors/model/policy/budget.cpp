@@ -151,6 +151,22 @@ std::int64_t RateLimit::used(Instant now) {
   return used_;
 }
 
+std::vector<std::pair<std::chrono::nanoseconds, std::int64_t>> RateLimit::history(Instant now) {
+  advance(now);
+  std::vector<std::pair<std::chrono::nanoseconds, std::int64_t>> all;
+  for (auto i = newest_ - kSlots + 1; i <= newest_; ++i)
+    if (slot(i) != 0) all.emplace_back(last_ - slot_begin(i), slot(i));
+  return all;
+}
+
+void RateLimit::restore(std::chrono::nanoseconds age, std::int64_t amount, Instant now) {
+  advance(now);
+  const auto index = slot_of(last_ - std::max(age, std::chrono::nanoseconds(0)));
+  if (index <= newest_ - kSlots) return;
+  slot(index) += amount;
+  used_ += amount;
+}
+
 double RateLimit::available(std::chrono::nanoseconds ahead, Instant now) {
   advance(now);
   if (capacity_ <= 0) return static_cast<double>(limit_ - used_);
@@ -307,6 +323,14 @@ std::vector<Budget::Use> Budget::use(Instant now) {
   for (std::size_t d = 0; d < kDimensions; ++d)
     if (auto& rate = limits_[d].rate) all.push_back({to_string(static_cast<Dimension>(d)), rate->limit(), rate->used(now)});
   if (max_concurrent_ > 0) all.push_back({"max_concurrent", max_concurrent_, in_flight_});
+  return all;
+}
+
+std::vector<std::pair<std::string_view, RateLimit*>> Budget::days() {
+  std::vector<std::pair<std::string_view, RateLimit*>> all;
+  for (std::size_t d = 0; d < kDimensions; ++d)
+    if (auto& rate = limits_[d].rate; rate && window_of(static_cast<Dimension>(d)) != kMinute)
+      all.emplace_back(to_string(static_cast<Dimension>(d)), &*rate);
   return all;
 }
 

@@ -18,6 +18,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "actors/model/policy/lease.hpp"
@@ -45,6 +46,9 @@ class RateLimit {
   void change(std::int64_t limit, Instant now);
 
   std::int64_t used(Instant now);  // in the window
+  /// How long ago how much of it was used, oldest first; and the way back, after a restart.
+  std::vector<std::pair<std::chrono::nanoseconds, std::int64_t>> history(Instant now);
+  void restore(std::chrono::nanoseconds age, std::int64_t amount, Instant now);
   std::int64_t limit() const { return limit_; }
   /// How much it will have admitted by then, at full use: for forecasts.
   double available(std::chrono::nanoseconds ahead, Instant now);
@@ -145,6 +149,8 @@ class Budget {
     std::int64_t limit = 0, used = 0;
   };
   std::vector<Use> use(Instant now);
+  /// The limits a day that there are; what was taken of them stays what it is.
+  std::vector<std::pair<std::string_view, RateLimit*>> days();
   /// How many calls of this cost and latency it will have admitted by then, at full use: for forecasts.
   double calls_within(std::chrono::nanoseconds ahead, const Cost&, std::chrono::nanoseconds latency, Instant now);
 

@@ -11,6 +11,11 @@ namespace {
 // What a limit a minute may keep somebody waiting, debts at a start included.
 constexpr std::chrono::minutes kSoon{5};
 constexpr std::chrono::milliseconds kFirstHold{1'000}, kLongestHold{60'000};
+constexpr std::chrono::seconds kKeptTogether{900};
+// So many calls that are overdue, and no answer meanwhile, make a provider suspected of hanging.
+constexpr std::size_t kSuspicious = 2;
+constexpr std::chrono::seconds kLeastOverdue{5};
+constexpr double kOverdueLatencies = 4;
 // Before anything was learned of a provider.
 constexpr std::chrono::milliseconds kSupposedLatency{1'000};
 constexpr double kSupposedOutput = 100;
@@ -75,6 +80,30 @@ ProviderSet LeaseDesk::usable(Instant now) const {
   return set;
 }
 
+// While it hangs, new calls would wait for their time-out, too: they go to others, where there are any. It is given calls again when its
+// overdue calls have ended: by an answer, or by their time-outs, which the breaker counts.
+void LeaseDesk::suspect(std::uint32_t p, Instant now) {
+  auto& desk = desks_[p];
+  std::size_t overdue = 0;
+  for (const auto& [since, id] : desk.calls_since) {
+    const auto& latency = lanes_[leases_.at(id).lane].latency_ms;
+    const auto usual = std::chrono::duration<double, std::milli>(latency.known() ? kOverdueLatencies * latency.upper(1) : 0);
+    const auto most =
+        std::max(std::chrono::nanoseconds(kLeastOverdue), std::chrono::duration_cast<std::chrono::nanoseconds>(usual));
+    if (now - since < most || now - desk.answered_at < most || ++overdue == kSuspicious) break;
+  }
+  if (std::exchange(desk.suspected, overdue >= kSuspicious) == desk.suspected) return;
+  tell(desk.suspected ? "suspected" : "trusted", p,
+       desk.suspected ? "calls are overdue and none is answered: new ones go elsewhere" : "no calls are overdue any more");
+}
+
+ProviderSet LeaseDesk::trusted(ProviderSet allowed) const {
+  auto set = allowed;
+  for (std::uint32_t p = 0; p < desks_.size(); ++p)
+    if (desks_[p].suspected) set &= ~(ProviderSet{1} << p);
+  return set != 0 ? set : allowed;
+}
+
 LeaseDesk::Ticket LeaseDesk::ask(const LeaseRequest& request, Instant now) {
   const auto ticket = next_ticket_++;
   asked_input_.learn(request.input_tokens);
@@ -110,6 +139,7 @@ void LeaseDesk::leave(Ticket ticket, LeaseStatus status, Instant now) {
 LeaseDesk::Round LeaseDesk::advance(Instant now) {
   Round round;
   expire(now, round);
+  for (std::uint32_t p = 0; p < desks_.size(); ++p) suspect(p, now);
   queue_.age(now);
   serve_queue(now, round);
   for (const auto ticket : came_)
@@ -169,7 +199,7 @@ void LeaseDesk::serve_queue(Instant now, Round& round) {
 // A window that holds few calls would stay unused by half a call on average, if it always had to be the next one's turn.
 std::size_t LeaseDesk::fitting(const FairQueue::ClassKey& key, const std::vector<Ticket>& first, LaneSet blocked, Instant now) {
   if (first.size() == 1 || queue_.at(first.front()).overtaken >= kMostOvertaken) return 0;
-  const auto allowed = usable(now) & ~key.exclude;
+  const auto allowed = trusted(usable(now) & ~key.exclude);
   std::size_t best = 0;
   double best_left = -1;
   for (std::uint32_t p = 0; p < desks_.size(); ++p) {
@@ -203,7 +233,7 @@ bool LeaseDesk::hopeless(const LeaseRequest& request, ProviderSet allowed, Insta
 bool LeaseDesk::serve(Ticket ticket, LaneSet& blocked, Instant now, Round& round) {
   auto& e = queue_.at(ticket);
   const auto& request = e.request;
-  const ProviderSet allowed = usable(now) & ~request.exclude;
+  const ProviderSet allowed = trusted(usable(now) & ~request.exclude);
   if (allowed == 0) return leave(ticket, LeaseStatus::no_provider, now), true;
   auto& plan = plans_[request.plan];
   if (plan.tokens && !plan.tokens->admits(request.input_tokens + request.output_tokens, now))
@@ -280,9 +310,19 @@ LeaseGrant LeaseDesk::grant(std::uint32_t lane_index, Ticket ticket, Instant now
     lease.plan_tokens = tokens->clamp(request.input_tokens + request.output_tokens);
     tokens->take(lease.plan_tokens, now);
   }
+  // Whatever has no limit counts, too, if only a little: it is kept at times.
+  auto part = 1e-9;
+  for (const auto& [name, rate] : lane.budget.days())
+    part = std::max(
+        part, (name == to_string(Dimension::requests_per_day) ? 1.0 : static_cast<double>(lease.reservation.cost.nanodollars)) /
+                  static_cast<double>(rate->limit()));
+  if (const auto& tokens = plans_[request.plan].tokens)
+    part = std::max(part, static_cast<double>(lease.plan_tokens) / static_cast<double>(tokens->limit()));
+  day_taken_ += part;
   if (lease.probe) tell("probe", lane.provider, "the breaker's time is over");
   expiries_.emplace(lease.expires, id);
   running_.insert(lease.turn);
+  desk.calls_since.emplace(now, id);
   leases_.emplace(id, std::move(lease));
   ++desk.calls;
   ++desk.in_flight;
@@ -298,6 +338,7 @@ void LeaseDesk::settle(LeaseId id, const Settlement& s, Instant now) {
   expiries_.erase({lease.expires, id});
   running_.erase(running_.find(lease.turn));
   auto& lane = lanes_[lease.lane];
+  desks_[lane.provider].calls_since.erase({lease.reservation.taken_at, id});
   --desks_[lane.provider].in_flight;
   const bool refused = s.error != CallError::none && s.error != CallError::timeout && s.error != CallError::connection &&
                        s.error != CallError::truncated && s.error != CallError::cancelled && s.error != CallError::invalid_answer;
@@ -348,6 +389,7 @@ void LeaseDesk::judge(std::uint32_t p, const Lease& lease, const Settlement& s, 
   switch (s.error) {
     case CallError::none:
       desk.hold = {};
+      desk.answered_at = now;
       if (desk.breaker.succeeded(now, lease.probe)) tell("breaker_closed", p, "the probe succeeded: ramping up");
       return;
     case CallError::rate_limited:
@@ -496,6 +538,42 @@ void LeaseDesk::apply_limits(Lane& lane, Instant now) {
   lane.budget.change(s, now);
 }
 
+void LeaseDesk::each_day(const std::function<void(const std::string& name, RateLimit&)>& visit) {
+  for (auto& lane : lanes_)
+    for (const auto& [name, rate] : lane.budget.days()) visit(limit_name(settings_[lane.provider], lane.model, name), *rate);
+  for (std::uint32_t p = 0; p < desks_.size(); ++p) visit(settings_[p].name + "/spent", desks_[p].spent);
+  for (auto& plan : plans_)
+    if (plan.tokens) visit("plan/" + plan.settings.name, *plan.tokens);
+}
+
+DayUse LeaseDesk::day_use(std::int64_t epoch_now, Instant now) {
+  DayUse all;
+  each_day([&](const std::string& name, RateLimit& rate) {
+    auto& entry = all.of[name];
+    std::int64_t began = 0;  // a file's worth: what was used within kKeptTogether counts as used at the end of it
+    for (const auto& [age, amount] : rate.history(now)) {
+      const auto at = epoch_now - std::chrono::duration_cast<std::chrono::seconds>(age).count();
+      if (entry.used.empty() || at - began >= kKeptTogether.count()) entry.used.emplace_back(began = at, 0);
+      entry.used.back().first = at;
+      entry.used.back().second += amount;
+    }
+    if (rate.limit() != kNoLimit)
+      entry.margin = std::max<std::int64_t>(1, static_cast<std::int64_t>(kDayMargin * static_cast<double>(rate.limit())));
+  });
+  day_taken_ = 0;
+  return all;
+}
+
+void LeaseDesk::restore(const DayUse& kept, bool margin, std::int64_t epoch_now, Instant now) {
+  each_day([&](const std::string& name, RateLimit& rate) {
+    const auto found = kept.of.find(name);
+    if (found == kept.of.end()) return;
+    const auto& [used, more] = found->second;
+    for (const auto& [at, amount] : used) rate.restore(std::chrono::seconds(epoch_now - at), amount, now);
+    if (margin && !used.empty()) rate.restore(std::chrono::seconds(epoch_now - used.back().first), more, now);
+  });
+}
+
 std::vector<std::pair<std::uint32_t, std::string>> LeaseDesk::models() const {
   std::vector<std::pair<std::uint32_t, std::string>> all;
   for (const auto& lane : lanes_) all.emplace_back(lane.provider, lane.model);
@@ -599,7 +677,7 @@ ModelStatus LeaseDesk::status(Instant now) {
     s.model = settings_[p].model;
     s.enabled = settings_[p].enabled;
     s.healthy = d.breaker.closed();
-    s.breaker = d.breaker.state(now);
+    s.breaker = d.suspected && s.healthy ? "suspected" : d.breaker.state(now);
     if (!s.healthy) s.breaker_opens_in_ms = milliseconds_until(d.breaker.open_until(), now);
     s.last_error = d.last_error;
     s.weight = settings_[p].weight;

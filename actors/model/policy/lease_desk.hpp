@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "actors/model/day_use.hpp"
 #include "actors/model/policy/breaker.hpp"
 #include "actors/model/policy/budget.hpp"
 #include "actors/model/policy/estimates.hpp"
@@ -91,6 +92,16 @@ class LeaseDesk {
   void set_prices(std::uint32_t provider, std::string_view model, std::int64_t input_nanodollars,
                   std::int64_t output_nanodollars);
 
+  /// What was used of the limits a day, and of plans' tokens; `epoch_now`: the second that is now. Each comes with a margin of
+  /// kDayMargin of its limit: as long as it is kept anew whenever day_use_moved(), no more is used between two.
+  DayUse day_use(std::int64_t epoch_now, Instant now);
+  /// What was kept, after a restart. With `margin` it was not the last word: the margins count as used.
+  void restore(const DayUse&, bool margin, std::int64_t epoch_now, Instant now);
+  /// Part of a limit a day that was taken since it was last told: half of the margin is time to keep it.
+  bool day_use_moved() const { return day_taken_ >= kDayMargin / 2; }
+  bool day_use_changed() const { return day_taken_ > 0; }
+  static constexpr double kDayMargin = 0.01;
+
   /// Whether any provider is enabled and would be tried now.
   bool any_usable(Instant now) const { return usable(now) != 0; }
   bool queueing() const { return queue_mode_.queueing(); }
@@ -128,13 +139,17 @@ class LeaseDesk {
     std::int64_t input_price = 0, output_price = 0;  // nano-dollars of 1,000 tokens
     bool starved = false;                            // it has no share of one of its limits
   };
+  static constexpr std::int64_t kNoLimit = std::int64_t{1} << 62;
   struct PerProvider {
     Breaker breaker;
     std::chrono::milliseconds hold{0};  // after the last of several 429s in a row
     Instant held_since{};
+    std::set<std::pair<Instant, LeaseId>> calls_since;  // in flight
+    Instant answered_at{};                              // the newest answer
+    bool suspected = false;                             // of hanging
     std::string last_error;
     std::int64_t calls = 0, failures = 0, rate_limited = 0, held_back = 0, in_flight = 0;
-    RateLimit spent{std::int64_t{1} << 62, std::chrono::hours(24), 0, Instant{}};  // the last 24 hours, whatever the limit
+    RateLimit spent{kNoLimit, std::chrono::hours(24), 0, Instant{}};  // the last 24 hours, whatever the limit
   };
   struct PerPlan {
     PlanSettings settings;
@@ -157,6 +172,9 @@ class LeaseDesk {
   std::uint32_t add_lane(std::uint32_t provider, const std::string& model, Instant start);
   void apply_limits(Lane&, Instant now);
   ProviderSet usable(Instant now) const;
+  void suspect(std::uint32_t provider, Instant now);
+  /// Without those that are suspected of hanging, unless nobody else is left.
+  ProviderSet trusted(ProviderSet allowed) const;
   Cost estimate(const Lane&, const LeaseRequest&) const;
   Cost usual_cost(const Lane&) const;
   Instant admits_at(Lane&, const LeaseRequest&, Instant now);
@@ -174,6 +192,7 @@ class LeaseDesk {
   std::chrono::nanoseconds forecast(const FairQueue::Ahead&, std::uint32_t plan, Instant now);
   QueuePlace place_of(const FairQueue::Ahead&, std::uint32_t plan, Instant now);
   void weigh(Instant now);
+  void each_day(const std::function<void(const std::string& name, RateLimit&)>&);
   void tell(std::string_view what, std::optional<std::uint32_t> provider, std::string why, bool alert = false);
 
   std::vector<ProviderSettings> settings_;
@@ -188,7 +207,8 @@ class LeaseDesk {
   Estimates estimates_;
   Moments asked_input_, asked_cap_;
   std::size_t max_waiting_;
-  AllowedOf allowed_;  // empty: every limit is this server's own
+  double day_taken_ = 0;  // the greatest part of a limit a day, summed over calls
+  AllowedOf allowed_;     // empty: every limit is this server's own
   Ticket next_ticket_ = 1;
   LeaseId next_lease_ = 1;
   std::map<LeaseId, Lease> leases_;

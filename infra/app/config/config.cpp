@@ -344,6 +344,15 @@ result<std::vector<model::ProviderSettings>> configured_providers(const Configur
   return out;
 }
 
+model::ProviderSettings embedding_settings(const Configuration& c, model::ProviderSettings account) {
+  account.model = c.text("model.embeddings.model");
+  account.requests_per_minute = static_cast<std::uint32_t>(c.integer("model.embeddings.requests_per_minute"));
+  account.tokens_per_minute = static_cast<std::uint64_t>(c.integer("model.embeddings.tokens_per_minute"));
+  account.requests_per_day = account.max_concurrent = 0;
+  account.input_tokens_per_minute = account.output_tokens_per_minute = account.spend_per_day_nanodollars = 0;
+  return account;
+}
+
 result<std::vector<model::PlanSettings>> configured_plans(const Configuration& c) {
   std::vector<model::PlanSettings> plans;
   for (const std::string& text : c.list("model.plans")) {

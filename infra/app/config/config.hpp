@@ -74,6 +74,8 @@ class Configuration {
 /// The providers that have a key, with their limits; `enabled` says whether they are on. Errc::bad_configuration when one is
 /// switched on and has none.
 result<std::vector<model::ProviderSettings>> configured_providers(const Configuration&);
+/// Of the model for embeddings, with its own limits, at that account.
+model::ProviderSettings embedding_settings(const Configuration&, model::ProviderSettings account);
 /// What stands in model.plans. Errc::bad_configuration names the plan and what is wrong with it.
 result<std::vector<model::PlanSettings>> configured_plans(const Configuration&);
 

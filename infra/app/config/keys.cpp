@@ -135,6 +135,15 @@ std::vector<Key> make_keys() {
            "questions are answered from the flow's FAQ, and repeated ones from what a model said"),
       number("model.cache.ttl_seconds", "3600", 1, 1e7, "how long a model's answer is kept"),
       number("model.cache.max_bytes", "16777216", 0, 1e10, "of all that is kept; the longest unused gives way"),
+      text("model.embeddings.enabled", KeyType::boolean, "false",
+           "a question that the FAQ does not have in these words is looked up by meaning, with openai's embeddings; its text "
+           "goes to "
+           "them for that"),
+      text("model.embeddings.model", KeyType::text, "text-embedding-3-small", "of the account in [model.openai]"),
+      number("model.embeddings.dimensions", "256", 8, 3072, "numbers a text; fewer are faster, more tell nearer things apart"),
+      number("model.embeddings.threshold", "0.8", 0, 1, "least cosine of two questions that are taken for one", KeyType::number),
+      number("model.embeddings.requests_per_minute", "500", 1, no_limit, "beyond, questions go to a model"),
+      number("model.embeddings.tokens_per_minute", "200000", 1, no_limit, "beyond, questions go to a model"),
       text("model.offline.enabled", KeyType::boolean, "true", "the extractor that needs no network and no key"),
   };
   for (std::string_view name : model::kProviderNames) add_provider(all, name);

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "actors/model/providers/client.hpp"
+#include "actors/model/providers/embeddings.hpp"
 #include "actors/runtime.hpp"
 #include "actors/session/flow_registry.hpp"
 #include "events/codec/codec.hpp"
@@ -22,6 +23,7 @@
 #include "events/privacy/memory_key_store.hpp"
 #include "events/privacy/sqlite_key_store.hpp"
 #include "http/http_server.hpp"
+#include "infra/app/server/day_use_file.hpp"
 #include "infra/app/server/logging.hpp"
 #include "infra/app/server/model_changes.hpp"
 #include "infra/app/server/no_read_models.hpp"
@@ -134,6 +136,7 @@ struct App::Parts {
   std::unique_ptr<model::CurlLoop> curl;
   std::unique_ptr<model::ShareStore> share_store;
   std::unique_ptr<ModelChanges> model_changes;
+  std::unique_ptr<DayUseFile> day_use;
   std::unique_ptr<Runtime> runtime;
   std::unique_ptr<http::AccessLog> access_log;
   std::unique_ptr<http::HttpServer> http;
@@ -318,7 +321,26 @@ result<void> App::Parts::start_runtime() {
     runtime_options.model.server_id = log->log_id();
   }
   model_changes->apply(*providers, runtime_options.model.queue);
-  if (!providers->empty()) curl = std::make_unique<model::CurlLoop>();
+  if (!providers->empty()) {
+    curl = std::make_unique<model::CurlLoop>();
+    day_use = std::make_unique<DayUseFile>(options.data);
+    runtime_options.model.day_use = day_use->kept();
+    runtime_options.model.day_use_is_last = day_use->was_last();
+    runtime_options.model.keep_day_use = [this](model::DayUse use, bool last) { day_use->keep(std::move(use), last); };
+  }
+  if (c().flag("model.embeddings.enabled")) {
+    const auto openai = std::find_if(providers->begin(), providers->end(), [](const auto& p) { return p.name == "openai"; });
+    if (openai == providers->end())
+      return failure(Errc::bad_configuration, c().source("model.embeddings.enabled") +
+                                                  ": model.embeddings.enabled is true, but model.openai.api_key is not set");
+    auto& embeddings = runtime_options.model.embeddings;
+    embeddings.provider = embedding_settings(c(), *openai);
+    embeddings.dimensions = static_cast<std::uint32_t>(c().integer("model.embeddings.dimensions"));
+    embeddings.threshold = static_cast<float>(c().number("model.embeddings.threshold"));
+    auto embedder = model::make_embedder(embeddings.provider, embeddings.dimensions, *curl);
+    if (!embedder) return failure(Errc::bad_configuration, "model.embeddings: " + embedder.error().message());
+    runtime_options.model.embedder = std::move(*embedder);
+  }
   for (model::ProviderSettings& provider : *providers) {
     auto client = model::make_client(provider, *curl);
     if (!client) return failure(Errc::bad_configuration, "model." + provider.name + ": " + client.error().message());

@@ -1,8 +1,5 @@
 #include "infra/app/server/model_changes.hpp"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <fstream>
 #include <map>
 #include <mutex>
@@ -11,6 +8,7 @@
 
 #include "events/codec/json.hpp"
 #include "infra/app/config/config.hpp"
+#include "infra/app/server/replace_file.hpp"
 
 namespace onboarding::app {
 namespace {
@@ -30,24 +28,6 @@ void each_member(Visit&& visit) {
   visit("input_tokens_per_minute", &ProviderChange::input_tokens_per_minute, &ProviderSettings::input_tokens_per_minute);
   visit("output_tokens_per_minute", &ProviderChange::output_tokens_per_minute, &ProviderSettings::output_tokens_per_minute);
   visit("spend_per_day_nanodollars", &ProviderChange::spend_per_day_nanodollars, &ProviderSettings::spend_per_day_nanodollars);
-}
-
-/// A file is there as a whole or not at all, and after a crash, too.
-result<void> replace_file(const std::filesystem::path& file, const std::string& content) {
-  const auto wrong = [&] {
-    return failure(Errc::bad_data_folder, file.string() + ": " + std::error_code(errno, std::generic_category()).message());
-  };
-  const auto fresh = file.string() + ".new";
-  const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  if (fd < 0) return wrong();
-  const bool written = ::write(fd, content.data(), content.size()) == static_cast<ssize_t>(content.size()) && ::fsync(fd) == 0;
-  ::close(fd);
-  if (!written || ::rename(fresh.c_str(), file.c_str()) != 0) return wrong();
-  const int folder = ::open(file.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder < 0) return wrong();
-  const bool durable = ::fsync(folder) == 0;
-  ::close(folder);
-  return durable ? result<void>{} : wrong();
 }
 
 }  // namespace
@@ -130,7 +110,8 @@ result<std::unique_ptr<ModelChanges>> ModelChanges::load(const std::filesystem::
   return std::unique_ptr<ModelChanges>(new ModelChanges(std::move(kept)));
 }
 
-void ModelChanges::apply(std::vector<model::ProviderSettings>& providers, model::QueueSettings& queue) const {
+void ModelChanges::apply(std::vector<model::ProviderSettings>& providers, model::QueueSettings& queue) {
+  for (const auto& settings : providers) known_.insert(settings.name);
   if (kept_->queue_mode) queue.mode = *kept_->queue_mode;
   for (auto& settings : providers)
     if (const auto found = kept_->providers.find(settings.name); found != kept_->providers.end())
@@ -140,6 +121,8 @@ void ModelChanges::apply(std::vector<model::ProviderSettings>& providers, model:
 }
 
 void ModelChanges::change(ProviderChange change, Done done) {
+  if (!known_.contains(change.name))
+    return done(failure(std::make_error_code(std::errc::no_such_device), "no provider of this name has an API key"));
   // What would be refused must not be written down: it would be in force after the next start.
   if (change.weight.value_or(0) > model::kGreatestWeight)
     return done(failure(std::make_error_code(std::errc::invalid_argument),

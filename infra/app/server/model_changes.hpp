@@ -4,6 +4,8 @@
 
 #include <filesystem>
 #include <memory>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "actors/model/control.hpp"
@@ -15,13 +17,14 @@ class ModelChanges final : public model::Control {
   /// Errc::bad_data_folder when the file is there and cannot be read: what an operator decided is not dropped in silence.
   static result<std::unique_ptr<ModelChanges>> load(const std::filesystem::path& data);
 
-  /// Puts what was changed earlier over the configuration.
-  void apply(std::vector<model::ProviderSettings>&, model::QueueSettings&) const;
+  /// Puts what was changed earlier over the configuration. These are the providers that can be changed.
+  void apply(std::vector<model::ProviderSettings>&, model::QueueSettings&);
   /// The supervisor that runs; must outlive every call.
   void attach(model::Control& running) { running_ = &running; }
 
   void status(Done done) override { running_->status(std::move(done)); }
-  /// Written down first, then carried out: what was answered holds after a kill -9, too.
+  /// Written down first, on the caller's thread (which may be kept by the disk), then carried out: what was answered holds after a
+  /// kill -9, too.
   void change(model::ProviderChange, Done) override;
   void set_queue_mode(model::QueueMode, Done) override;
 
@@ -30,6 +33,7 @@ class ModelChanges final : public model::Control {
   explicit ModelChanges(std::shared_ptr<Kept> kept) : kept_(std::move(kept)) {}
 
   std::shared_ptr<Kept> kept_;
+  std::set<std::string> known_;
   model::Control* running_ = nullptr;
 };
 

@@ -303,6 +303,7 @@ class FakeControl final : public model::Control {
     done(std::make_shared<const model::ModelStatus>(std::move(status)));
   }
   void change(model::ProviderChange change, Done done) override {
+    if (change.name != "openai") return done(failure(std::make_error_code(std::errc::no_such_device)));
     last_change = std::move(change);
     status(std::move(done));
   }

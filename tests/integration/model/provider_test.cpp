@@ -5,6 +5,7 @@
 #include "actors/model/answer.hpp"
 #include "actors/model/prompt.hpp"
 #include "actors/model/providers/client.hpp"
+#include "actors/model/providers/embeddings.hpp"
 #include "actors/model/supervisor.hpp"
 #include "events/clock.hpp"
 #include "tests/integration/model/strict_server.hpp"
@@ -313,6 +314,49 @@ TEST(Supervisor, extracts_over_the_wire_within_the_providers_limits) {
   }
   caf::anon_send_exit(supervisor, caf::exit_reason::user_shutdown);
   server->control(R"({"provider":"openai","limits":{"requests_per_minute":0},"burst_seconds":60})");
+}
+
+Embeddings embed(std::vector<std::string> texts, std::uint32_t dimensions, std::string_view key = "sk-test") {
+  CurlLoop loop;
+  auto settings = server->settings("openai");
+  settings.model = "text-embedding-3-small";
+  settings.api_key = key;
+  auto embedder = make_embedder(settings, dimensions, loop);
+  if (!embedder) throw std::runtime_error(embedder.error().message());
+  std::promise<Embeddings> promise;
+  (*embedder)->embed(std::move(texts), 10s, [&](Embeddings e) { promise.set_value(std::move(e)); });
+  return promise.get_future().get();
+}
+
+TEST(Embeddings, come_one_for_each_text_with_their_usage) {
+  const auto got = embed({"why do you need my e-mail?", "Why do you need my \"e-mail\"?", "how long does it take?"}, 64);
+  ASSERT_EQ(got.call.error, CallError::none) << got.call.detail;
+  ASSERT_EQ(got.vectors.size(), 3u);
+  for (const auto& v : got.vectors) ASSERT_EQ(v.size(), 64u);
+  EXPECT_EQ(got.vectors[0], got.vectors[1]);
+  EXPECT_NE(got.vectors[0], got.vectors[2]);
+  EXPECT_GT(got.call.usage.input_tokens, 10);
+  EXPECT_EQ(got.call.usage.output_tokens, 0);
+}
+
+TEST(Embeddings, that_are_refused_or_broken_are_failures_with_no_vectors) {
+  EXPECT_EQ(embed({""}, 64).call.error, CallError::bad_request);
+  EXPECT_EQ(embed({"x"}, 64, "sk-wrong").call.error, CallError::unauthorised);
+  server->fault("openai", "error500");
+  EXPECT_EQ(embed({"x"}, 64).call.error, CallError::unavailable);
+  server->fault("openai", "none");
+  HttpReply reply;
+  reply.status = 200;
+  for (const char* body : {"", "[]", "{}", R"({"data":[]})", R"({"data":[{"index":0,"embedding":[1]}]})",
+                           R"({"data":[{"index":1,"embedding":[1,0]}]})", R"({"data":[{"index":0,"embedding":[0,0]}]})",
+                           R"({"data":[{"index":0,"embedding":["1",0]}]})", R"({"data":[7]})"}) {
+    reply.body = body;
+    const auto got = read_embeddings(reply, 1, 2);
+    EXPECT_EQ(got.call.error, CallError::invalid_answer) << body;
+    EXPECT_TRUE(got.vectors.empty());
+  }
+  reply.body = R"({"data":[{"index":0,"embedding":[3,4]}]})";
+  EXPECT_EQ(read_embeddings(reply, 1, 2).vectors, (std::vector<std::vector<float>>{{0.6f, 0.8f}}));
 }
 
 }  // namespace

@@ -37,7 +37,16 @@ TEST_F(ModelChangesFile, a_change_is_in_force_after_a_restart_and_one_that_is_re
   auto changes = std::move(*ModelChanges::load(folder));
   NothingRuns running;
   changes->attach(running);
+  std::vector<model::ProviderSettings> providers(1);
+  providers[0].name = "openai";
+  model::QueueSettings queue;
+  changes->apply(providers, queue);
   model::ProviderChange change;
+  change.name = "zed";
+  bool unknown = false;
+  changes->change(change, [&](const auto& status) { unknown = !status && status.error().code == std::errc::no_such_device; });
+  EXPECT_TRUE(unknown);
+  EXPECT_FALSE(std::filesystem::exists(folder / "model-changes.json"));
   change.name = "openai";
   change.weight = 7;
   changes->change(change, [](const auto&) {});

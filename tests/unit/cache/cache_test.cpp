@@ -1,6 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "actors/model/cache/answer_cache.hpp"
+#include "actors/model/cache/faq_vectors.hpp"
 
 namespace onboarding::model {
 namespace {
@@ -202,6 +205,158 @@ TEST(AnswerCache, that_is_off_finds_and_keeps_nothing) {
   AnswerCache cache({false}, clock);
   EXPECT_FALSE(cache.from_faq(asking("why do you need that?")));
   EXPECT_EQ(cache.key(asking("Who are you guys?"), prompt()), "");
+}
+
+// A stand-in for an embedding model: words in a vector, so it knows neither order nor meaning, and finds alike what differs by one word.
+class BagOfWords final : public Embedder {
+ public:
+  static constexpr std::uint32_t kDimensions = 512;
+  void embed(std::vector<std::string> texts, std::chrono::milliseconds, std::function<void(Embeddings)> done) override {
+    ++calls;
+    Embeddings out;
+    out.call.error = error;
+    out.call.was_sent = true;
+    out.call.usage.input_tokens = 10;
+    for (const auto& text : texts)
+      if (error == CallError::none) out.vectors.push_back(vector_of(text));
+    done(std::move(out));
+  }
+  CallError error = CallError::none;
+  int calls = 0;
+
+ private:
+  static std::vector<float> vector_of(const std::string& text) {
+    std::vector<float> v(kDimensions, 0.0f);
+    std::string word;
+    const auto add = [&] {
+      if (!word.empty()) v[std::hash<std::string>{}(word) % kDimensions] += 1;
+      word.clear();
+    };
+    for (const char c : text) {
+      if (std::isalnum(static_cast<unsigned char>(c))) word += static_cast<char>(std::tolower(c));
+      else if (c != '-' && c != '\'') add();
+    }
+    add();
+    float squares = 0;
+    for (const auto x : v) squares += x * x;
+    for (auto& x : v) x /= std::sqrt(std::max(squares, 1.0f));
+    return v;
+  }
+};
+
+const Instant kStart{std::chrono::seconds(1'000)};
+const Instant kLater = kStart + std::chrono::seconds(60);
+
+struct ByMeaning {
+  explicit ByMeaning(float threshold = 0.6f, std::uint32_t requests_per_minute = 0) {
+    EmbeddingSettings settings;
+    settings.provider.name = "openai";
+    settings.provider.model = "text-embedding-3-small";
+    settings.provider.requests_per_minute = requests_per_minute;
+    settings.dimensions = BagOfWords::kDimensions;
+    settings.threshold = threshold;
+    const auto cost = [](auto, auto, const domain::Usage& u, auto) { return u.input_tokens * 20; };
+    vectors = std::make_shared<FaqVectors>(settings, embedder, cost, clock, kStart);
+  }
+  FaqVectors::Found find(const ExtractionRequest& request, Instant now = kLater) {
+    FaqVectors::Found found;
+    int times = 0;
+    vectors->find(request, now, [&](FaqVectors::Found f) { found = std::move(f), ++times; });
+    EXPECT_EQ(times, 1);
+    return found;
+  }
+  StandingClock clock;
+  std::shared_ptr<BagOfWords> embedder = std::make_shared<BagOfWords>();
+  std::shared_ptr<FaqVectors> vectors;
+};
+
+// What the words of the FAQ do not find, though it is the same question; and what must not be found for it.
+const Pair by_meaning[] = {
+    {"So why exactly do you need my email now, honestly?", "email", "Why do you need my e-mail address?"},
+    {"Honestly, what will you do with my e-mail?", "email", "What will you do with my e-mail?"},
+    {"why on earth do you need my company?", "company", "Why do you need my company?"},
+    {"roughly how long will this take?", "email", "How long will this take?"},
+    {"overall, how many questions are there?", "email", "How many questions are there?"},
+    {"is it possible, can I change my answers later?", "email", "Can I change my answers later?"},
+    {"am I really talking to a real human?", "goal", nullptr},
+    {"on earth, why do you not need my email?", "email", nullptr},
+    {"why on earth do you need my phone?", "email", nullptr},
+    {"why on earth do you need my email and phone?", "email", nullptr},
+    {"why on earth do they need my email?", "email", nullptr},
+    {"why on earth does Google need my email?", "email", nullptr},
+    {"when on earth do you need my email?", "email", nullptr},
+    {"roughly how long will you keep this?", "email", nullptr},
+    {"is it possible, can you change my answers later?", "email", nullptr},
+    {"is it possible, can I delete my answers later?", "email", nullptr},
+};
+
+TEST(FaqVectors, find_what_words_do_not_and_never_what_differs_by_polarity_person_or_thing) {
+  const auto shared = flow();
+  const FaqIndex by_words(shared);
+  ByMeaning meaning;
+  auto warm = asking("Who are you guys?");
+  warm.flow = shared;
+  meaning.find(warm);
+  int wanted = 0, hits = 0, more = 0, must_miss = 0, false_hits = 0, near = 0;
+  const auto try_pair = [&](const Pair& pair, bool in_words) {
+    auto request = asking(pair.message, pair.asked);
+    request.flow = shared;
+    const auto found = meaning.find(request);
+    const auto* right = pair.answered_as == nullptr ? nullptr : answer_of(*shared, pair.answered_as);
+    ASSERT_EQ(right == nullptr, pair.answered_as == nullptr) << "no such question: " << pair.answered_as;
+    const bool hit = found.answer && right && found.answer->reply.find(*right) == 0;
+    (right ? wanted : must_miss)++;
+    hits += hit;
+    more += hit && !in_words && !by_words.find(pair.message, pair.asked);
+    near += found.call.has_value() && !right;
+    false_hits += found.answer && !hit;
+    EXPECT_TRUE(!found.answer || hit) << pair.message << " → " << found.answer->reply;
+  };
+  for (const auto& pair : pairs) try_pair(pair, true);
+  for (const auto& pair : by_meaning) try_pair(pair, false);
+  std::cout << "FAQ by a bag of words: " << hits << " of " << wanted << " found, " << more << " of them not by words; "
+            << false_hits << " of " << must_miss << " near ones found wrongly, " << near << " of which were looked up\n";
+  EXPECT_GE(more, 5);
+  EXPECT_EQ(false_hits, 0);
+  EXPECT_GT(near, 20) << "the guard, and not the lack of a question, keeps them out";
+}
+
+TEST(FaqVectors, embed_the_faq_once_and_tell_what_each_question_cost) {
+  ByMeaning meaning;
+  const auto request = asking("why on earth do you need my company?", "company");
+  const auto first = meaning.find(request);
+  EXPECT_FALSE(first.answer || first.call) << "the FAQ was not embedded yet";
+  EXPECT_EQ(meaning.embedder->calls, 1);
+  const auto second = meaning.find(request);
+  ASSERT_TRUE(second.answer && second.call);
+  EXPECT_EQ(second.answer->asks, std::vector<std::string>{"company"});
+  EXPECT_EQ(second.call->model, "text-embedding-3-small");
+  EXPECT_EQ(second.call->attempt, 0u);
+  EXPECT_EQ(meaning.embedder->calls, 2);
+  EXPECT_EQ(meaning.vectors->spent_nanodollars(), 400);
+  EXPECT_FALSE(meaning.find(asking("I'm Ann", "full_name")).call) << "no question";
+  EXPECT_EQ(meaning.embedder->calls, 2);
+}
+
+TEST(FaqVectors, miss_after_any_failure_and_ask_nobody_for_a_while) {
+  ByMeaning meaning;
+  const auto request = asking("why on earth do you need my company?", "company");
+  meaning.find(request);
+  meaning.embedder->error = CallError::timeout;
+  const auto failed = meaning.find(request);
+  EXPECT_FALSE(failed.answer);
+  EXPECT_EQ(failed.call->error, "timeout");
+  meaning.embedder->error = CallError::none;
+  EXPECT_FALSE(meaning.find(request, kLater + std::chrono::seconds(9)).call);
+  EXPECT_TRUE(meaning.find(request, kLater + std::chrono::seconds(11)).answer);
+}
+
+TEST(FaqVectors, never_wait_for_budget) {
+  ByMeaning meaning(0.6f, 60);
+  const auto request = asking("why on earth do you need my company?", "company");
+  meaning.find(request);
+  EXPECT_FALSE(meaning.find(request).call) << "the second one of a second is beyond one a second";
+  EXPECT_TRUE(meaning.find(request, kLater + std::chrono::seconds(2)).answer);
 }
 
 }  // namespace

@@ -492,5 +492,89 @@ TEST(LeaseDeskProperties, every_ticket_is_decided_once_and_nothing_is_outstandin
   }));
 }
 
+TEST(LeaseDesk, a_provider_that_hangs_gets_no_new_calls_while_another_can_have_them) {
+  LeaseDesk desk({provider("a", 1), provider("b", 1)}, {}, kStart);
+  std::vector<LeaseGrant> hanging;
+  for (int i = 0; i < 4; ++i) {
+    const auto grant = ask_now(desk, wanted());
+    if (grant.provider == 0) hanging.push_back(grant);
+    else desk.settle(grant.id, ended(), kStart + 100ms);
+  }
+  ASSERT_EQ(hanging.size(), 2u);
+  const auto later = kStart + 5s;
+  for (int i = 0; i < 6; ++i) {
+    const auto grant = ask_now(desk, wanted(), later);
+    EXPECT_EQ(grant.provider, 1u);
+    desk.settle(grant.id, ended(), later);
+  }
+  EXPECT_EQ(desk.status(later).providers[0].breaker, "suspected");
+  EXPECT_EQ(desk.in_flight(0), 2) << "nobody took the calls in flight away";
+  desk.settle(hanging[0].id, ended(), later);
+  std::set<std::uint32_t> used;
+  for (int i = 0; i < 4; ++i) used.insert(ask_now(desk, wanted(), later).provider);
+  EXPECT_EQ(used.size(), 2u) << "it answers";
+}
+
+TEST(LeaseDesk, a_lone_provider_that_hangs_is_asked_all_the_same) {
+  LeaseDesk desk({provider("a", 1)}, {}, kStart);
+  ask_now(desk, wanted()), ask_now(desk, wanted());
+  EXPECT_EQ(ask_now(desk, wanted(), kStart + 6s).status, LeaseStatus::granted);
+}
+
+class OverARestart : public testing::Test {
+ protected:
+  static constexpr std::int64_t kEpoch = 1'800'000'000;
+  static LeaseDesk desk(Instant start) {
+    auto s = provider("a", 1);
+    s.model = "m";
+    s.requests_per_day = 1'000;
+    PlanSettings plan;
+    plan.name = "free";
+    plan.tokens_per_day = 100'000;
+    return LeaseDesk({s}, {}, start, LeaseDesk::kMaxWaiting, {plan});
+  }
+  static void use(LeaseDesk& desk, int calls, Instant now) {
+    for (int i = 0; i < calls; ++i) {
+      auto r = wanted(Priority::waiting_client, now + 1s);
+      r.plan = 1;
+      auto s = ended();
+      s.input_tokens = 90, s.output_tokens = 10, s.nanodollars = 7;
+      desk.settle(ask_now(desk, r, now).id, s, now);
+    }
+  }
+};
+
+TEST_F(OverARestart, what_the_day_has_used_is_known_and_leaves_the_window_as_it_came) {
+  auto before = desk(kStart);
+  use(before, 100, kStart);
+  use(before, 200, kStart + 10h);
+  EXPECT_TRUE(before.day_use_moved());
+  const auto kept = before.day_use(kEpoch, kStart + 11h);
+  EXPECT_FALSE(before.day_use_changed());
+  auto after = desk(kStart);  // whose clock begins anew
+  after.restore(kept, false, kEpoch + 60, kStart);
+  const auto status = after.status(kStart);
+  EXPECT_EQ(status.providers[0].limits.at(0).used, 300);
+  EXPECT_EQ(status.providers[0].spent_today_nanodollars, 2'100);
+  EXPECT_EQ(status.plans[1].tokens_today, 30'000);
+  EXPECT_EQ(after.status(kStart + 13h + 30min).providers[0].limits.at(0).used, 200) << "the first hundred are a day old";
+  EXPECT_EQ(after.status(kStart + 23h + 30min).providers[0].limits.at(0).used, 0);
+}
+
+TEST_F(OverARestart, after_a_kill_no_more_is_used_than_the_limit_allows) {
+  auto before = desk(kStart);
+  DayUse kept;
+  int used = 0;
+  for (; used < 990; ++used) {
+    use(before, 1, kStart);
+    if (before.day_use_moved()) kept = before.day_use(kEpoch, kStart);
+  }
+  auto after = desk(kStart);
+  after.restore(kept, true, kEpoch, kStart);
+  const auto known = after.status(kStart).providers[0].limits.at(0).used;
+  EXPECT_GE(known, used);
+  EXPECT_LE(known, used + 1'000 * LeaseDesk::kDayMargin);
+}
+
 }  // namespace
 }  // namespace onboarding::model

@@ -5,6 +5,7 @@
 #include <caf/all.hpp>
 #include <caf/scheduler/test_coordinator.hpp>
 
+#include "actors/model/embedder.hpp"
 #include "actors/model/supervisor.hpp"
 #include "tests/unit/model/request.hpp"
 
@@ -59,6 +60,20 @@ class ScriptedClient final : public ProviderClient {
     else pending.push_back(std::move(done));
   }
   int calls() const { return static_cast<int>(prompts.size()); }
+};
+
+// All texts are alike to it, or it fails.
+class OneVector final : public Embedder {
+ public:
+  void embed(std::vector<std::string> texts, std::chrono::milliseconds, std::function<void(Embeddings)> done) override {
+    Embeddings e;
+    e.call.error = error;
+    e.call.was_sent = true;
+    e.call.usage.input_tokens = 8;
+    if (error == CallError::none) e.vectors.assign(texts.size(), {1.0f, 0.0f});
+    done(std::move(e));
+  }
+  CallError error = CallError::none;
 };
 
 struct Config : caf::actor_system_config {
@@ -701,6 +716,36 @@ TEST_F(Supervisor, traffic_moves_within_a_second_from_a_provider_that_dies_and_c
   EXPECT_EQ(status()->providers[0].breaker, "ramping");
   pass(10s);
   EXPECT_EQ(status()->providers[0].breaker, "closed");
+}
+
+TEST_F(Supervisor, a_question_found_by_meaning_needs_no_model_and_a_failure_to_look_is_only_a_miss) {
+  auto& a = add("a", 1);
+  a.script = [](int) { return good(); };
+  auto embedder = std::make_shared<OneVector>();
+  options_.embedder = embedder;
+  options_.embeddings.dimensions = 2;
+  options_.embeddings.provider.name = "openai";
+  options_.embeddings.provider.model = "text-embedding-3-small";
+  start();
+  auto flow = std::make_shared<domain::Flow>(*small_flow());
+  flow->locale = "en";
+  flow->faq = {{{"Why do you need my e-mail?"}, "To reach you."}};
+  shape_ = [flow](ExtractionRequest& r) { r.flow = flow; };
+  EXPECT_EQ(extract("why on earth do you need my email?")->outcome->source, "a") << "the FAQ is embedded now";
+  const auto found = extract("so why on earth do you need my mail?")->outcome;
+  EXPECT_EQ(found->source, "cache");
+  EXPECT_EQ(found->answer->reply.find("To reach you."), 0u);
+  ASSERT_EQ(found->calls.size(), 1u);
+  EXPECT_EQ(found->calls[0].attempt, 0u);
+  EXPECT_EQ(a.calls(), 1);
+  EXPECT_EQ(status()->cache.hits_semantic, 1);
+  EXPECT_NE(metrics().find(R"(onboarding_model_cache_total{result="embedding"} 1)"), std::string::npos);
+  embedder->error = CallError::connection;
+  const auto missed = extract("honestly, why do you need my email?")->outcome;
+  EXPECT_EQ(missed->source, "a");
+  ASSERT_EQ(missed->calls.size(), 2u);
+  EXPECT_EQ(missed->calls[0].error, "connection");
+  EXPECT_EQ(missed->calls[1].attempt, 1u);
 }
 
 }  // namespace
