@@ -69,10 +69,17 @@ SELECT to_char(day, 'YYYY-MM-DD') AS day, count(*), count(*) FILTER (WHERE statu
   FROM session_facts WHERE created_at > now() - $1 * interval '1 day' GROUP BY GROUPING SETS ((session_facts.day), ()) ORDER BY 1 NULLS FIRST)";
 
 constexpr const char* abandonment_statement = R"(
-SELECT field, count(*) FILTER (WHERE abandoned_here) AS abandoned, count(*) FILTER (WHERE asked) AS asked,
-       count(*) FILTER (WHERE asked AND abandoned_here), (sum(count(*) FILTER (WHERE abandoned_here)) OVER ())::bigint
-  FROM session_fields WHERE (asked OR abandoned_here) AND created_at > now() - $1 * interval '1 day'
- GROUP BY 1 ORDER BY abandoned DESC, asked DESC, field)";
+WITH patterns AS (
+  SELECT asked_fields, filled_fields, abandonment_at_field, count(*) AS sessions
+    FROM session_facts WHERE created_at > now() - $1 * interval '1 day' GROUP BY 1, 2, 3
+), fields AS (
+  SELECT field, coalesce(sum(sessions) FILTER (WHERE abandoned_here), 0)::bigint AS abandoned,
+         coalesce(sum(sessions) FILTER (WHERE asked), 0)::bigint AS asked,
+         coalesce(sum(sessions) FILTER (WHERE asked AND abandoned_here), 0)::bigint AS asked_and_abandoned
+    FROM patterns, LATERAL fields_of(asked_fields, filled_fields, abandonment_at_field) GROUP BY 1
+)
+SELECT field, abandoned, asked, asked_and_abandoned, (sum(abandoned) OVER ())::bigint
+  FROM fields WHERE asked > 0 OR abandoned > 0 ORDER BY abandoned DESC, asked DESC, field)";
 
 constexpr const char* funnel_statement = R"(
 SELECT flow, flow_version, step, name, coalesce(field, ''), sessions, coalesce(share_of_started, 0) FROM funnel ORDER BY 1, 2, 3)";
@@ -226,8 +233,8 @@ void PostgresQueries::ask(std::optional<Position> at_least, Done<T> done, Work w
 
 template <class T, class Work>
 void PostgresQueries::ask_cached(Cached<T>& cached, const char* name, std::uint32_t key, Done<T> done, Work work) {
-  const bool hit = cached.get(key, std::chrono::steady_clock::now(), std::move(done),
-                              [&](Done<T> fetched) { ask<T>(std::nullopt, std::move(fetched), std::move(work)); });
+  const bool hit =
+      cached.get(key, std::move(done), [&](Done<T> fetched) { ask<T>(std::nullopt, std::move(fetched), std::move(work)); });
   if (asked_ != nullptr) asked_->Add({{"query", name}, {"outcome", hit ? "hit" : "miss"}}).Increment();
 }
 

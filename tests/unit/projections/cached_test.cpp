@@ -13,8 +13,9 @@ class CachedAnswers : public ::testing::Test {
  protected:
   /// Asks at this time; `answers` gets what comes.
   bool ask(std::uint32_t key, std::chrono::milliseconds at) {
+    now = Cached<int>::Clock::time_point(at);
     return cached.get(
-        key, Cached<int>::Clock::time_point(at), [this](const result<int>& got) { answers.push_back(got.value_or(-1)); },
+        key, [this](const result<int>& got) { answers.push_back(got.value_or(-1)); },
         [this](Cached<int>::Done done) { fetches.push_back(std::move(done)); });
   }
   void fetched(result<int> value) {
@@ -23,7 +24,8 @@ class CachedAnswers : public ::testing::Test {
     done(std::move(value));
   }
 
-  Cached<int> cached{10s};
+  Cached<int>::Clock::time_point now;
+  Cached<int> cached{10s, [this] { return now; }};
   std::vector<int> answers;
   std::vector<Cached<int>::Done> fetches;
 };
@@ -65,12 +67,22 @@ TEST_F(CachedAnswers, that_failed_are_told_to_who_waits_and_asked_for_again) {
   EXPECT_EQ(answers.back(), 7);
 }
 
+TEST_F(CachedAnswers, that_took_long_are_kept_longer) {
+  ask(1, 1000s);
+  now += 3s;
+  fetched(7);
+  EXPECT_TRUE(ask(1, 1000s + 29s));
+  EXPECT_TRUE(fetches.empty());
+  EXPECT_TRUE(ask(1, 1000s + 30s));
+  EXPECT_EQ(fetches.size(), 1U);
+}
+
 TEST(CachedAnswersOfNoTime, are_always_asked_anew) {
   Cached<int> cached(0s);
   int asked = 0;
   for (int i = 0; i < 3; ++i) {
     EXPECT_FALSE(cached.get(
-        1, {}, [](const result<int>&) {},
+        1, [](const result<int>&) {},
         [&](const Cached<int>::Done& done) {
           ++asked;
           done(asked);
