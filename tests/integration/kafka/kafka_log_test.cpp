@@ -56,15 +56,15 @@ class Broker {
     std::system(("infra/kafka/broker stop " + where()).c_str());
   }
   void start(const std::string& options = "") { output_of("infra/kafka/broker start " + where() + " --throw-away " + options); }
-  void kill() { signal_it(SIGKILL); }
-  void freeze() { signal_it(SIGSTOP); }
-  void thaw() { signal_it(SIGCONT); }
+  void kill(int node = 1) { signal_it(SIGKILL, node); }
+  void freeze(int node = 1) { signal_it(SIGSTOP, node); }
+  void thaw(int node = 1) { signal_it(SIGCONT, node); }
   std::string brokers;
 
  private:
   std::string where() const { return (folder_.path / "kafka").string(); }
-  void signal_it(int signal) {
-    std::ifstream in(folder_.path / "kafka/node-1/pid");
+  void signal_it(int signal, int node) {
+    std::ifstream in(folder_.path / "kafka" / ("node-" + std::to_string(node)) / "pid");
     pid_t pid = 0;
     if (in >> pid) ::kill(pid, signal);
   }
@@ -441,6 +441,39 @@ TEST_F(KafkaLogTest, survives_a_broker_that_is_frozen_killed_and_started_again) 
   told.expect_all_in(*anew);
   EXPECT_EQ(records_in(*anew), told.durable());
   EXPECT_THAT(notes.all(), testing::Not(HasSubstr("FATAL")));
+}
+
+TEST_F(KafkaLogTest, survives_the_death_of_one_broker_of_three_and_of_all_at_once) {
+  Broker cluster("--nodes 3");
+  auto log = KafkaLog::open(options(cluster.brokers)).value();
+  Ledger told;
+  int sent = 0;
+  const auto send = [&](int count) {
+    for (int i = 0; i < count; ++i, ++sent) {
+      told.append(*log, make_append("s" + std::to_string(sent), 0, static_cast<std::uint32_t>(sent) % partitions));
+      std::this_thread::sleep_for(milliseconds(1));
+    }
+  };
+  send(50);
+  cluster.kill(2);
+  send(50);
+  EXPECT_TRUE(comes_true([&] { return told.durable() > 60; })) << "two of three go on";
+  ASSERT_TRUE(told.wait());
+  cluster.start();
+  send(50);
+  for (int node = 1; node <= 3; ++node) cluster.kill(node);
+  cluster.start();
+  ASSERT_TRUE(told.wait());
+  EXPECT_TRUE(comes_true([&] { return log->writable().has_value(); }));
+  send(10);
+  ASSERT_TRUE(told.wait());
+  EXPECT_EQ(told.other, 0u);
+  EXPECT_EQ(told.fenced, 0u);
+  EXPECT_EQ(told.durable() + told.refused, static_cast<std::size_t>(sent));
+  EXPECT_GT(told.durable(), 100u);
+  told.expect_all_in(*log);
+  auto anew = KafkaLog::open(options(cluster.brokers, "anew")).value();
+  told.expect_all_in(*anew);
 }
 
 TEST_F(KafkaLogTest, a_broker_that_never_comes_back_leaves_appends_in_doubt_only_at_the_end) {
