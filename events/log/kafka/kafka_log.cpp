@@ -153,7 +153,7 @@ class Log final : public KafkaLog {
  private:
   struct Partition {
     Partition(std::uint32_t number, const ReadTo& from, RandomSource& random, Streams& streams)
-        : ledger(from.at), owner(number, random, streams), tag(from.tag), checked(from.at.offset < 0) {}
+        : ledger(from.at), owner(number, random, streams, from.at), tag(from.tag), checked(from.at.offset < 0) {}
     Ledger ledger;
     Owner owner;
     std::string tag;                // of the last message read

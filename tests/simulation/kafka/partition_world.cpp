@@ -41,7 +41,8 @@ class World;
 
 /// One process: its reader, its owner, its cache.
 struct Server final : Streams {
-  Server(int number, std::mt19937_64& random) : number(number), random(random), owner(0, this->random, *this) {}
+  Server(int number, std::mt19937_64& random, const Checkpoint& from)
+      : number(number), random(random), ledger(from), owner(0, this->random, *this, from) {}
   result<Place> find(std::string_view stream) override {
     const auto found = fold.versions.find(stream);
     return Place{0, found == fold.versions.end() ? 0 : found->second};
@@ -111,9 +112,8 @@ Server& World::someone() {
 
 void World::start(int number, bool with_cache) {
   if (!with_cache) caches_[number] = {};
-  servers_[number] = std::make_unique<Server>(number, random_);
+  servers_[number] = std::make_unique<Server>(number, random_, caches_[number].at);
   Server& server = *servers_[number];
-  server.ledger = Ledger(caches_[number].at);
   server.fold = caches_[number].fold;
 }
 

@@ -34,8 +34,9 @@ class Owner {
     owning,
     leaving  // handing over: what is under way is carried out, new appends end as Fenced
   };
-  Owner(std::uint32_t partition, RandomSource& random, Streams& streams)
-      : partition_(partition), random_(random), streams_(streams) {}
+  /// `from`: what was read already.
+  Owner(std::uint32_t partition, RandomSource& random, Streams& streams, const Checkpoint& from = {})
+      : partition_(partition), random_(random), streams_(streams), now_(from) {}
 
   // ---- what is asked
   /// Once everything up to now has been read. Nothing when it is owning or claiming already.

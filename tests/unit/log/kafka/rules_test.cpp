@@ -310,6 +310,13 @@ TEST_F(KafkaOwner, loses_a_tie_when_the_other_claim_was_first) {
   EXPECT_EQ(ledger.at().epoch, 2u);
 }
 
+TEST_F(KafkaOwner, that_resumes_claims_the_epoch_after_the_one_it_had_read) {
+  own();
+  Owner resumed(0, numbers, *this, ledger.at());
+  resumed.claim();
+  EXPECT_EQ(resumed.to_send.at(0).epoch, 2u);
+}
+
 TEST_F(KafkaOwner, wins_a_tie_when_its_claim_was_first) {
   owner.claim();
   write(sent()[0]);
