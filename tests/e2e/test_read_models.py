@@ -88,6 +88,18 @@ class ReadModels(WithDatabase):
         health = self.server.request("GET", "/api/metrics/health").json()
         self.assertEqual((health["status"], health["projections"]["sessions"]["parked"]), ("degraded", 1), health)
 
+    def test_tables_and_views_are_the_fold_after_every_projection_was_rebuilt_and_went_live(self):
+        session = self.server.begin(user_id="ann@example.com")
+        session.told("I'm Ann Abbott, ann@example.com")
+        fold.assert_follows(self.server, self.database.url)
+        for projection in fold.PROJECTIONS:
+            self.server.ctl("projections", "rebuild", projection)
+        session.told("I work at Keller Labs")
+        expected = fold.assert_follows(self.server, self.database.url)
+        self.assertEqual(expected["session_analytics"][session.id,]["user_messages"], 2)
+        live = self.database.query("SELECT count(*) FROM projection_generations WHERE state = 'live' AND generation > 1")
+        self.assertEqual(int(live), len(fold.PROJECTIONS))
+
     def every_query_of_the_document_runs(self):
         text = (ROOT / "infra/docs/READ_MODELS.md").read_text()
         documented = set(re.findall(r"^## (\w+)$", text, re.MULTILINE))

@@ -6,10 +6,10 @@ means stands in infra/docs/READ_MODELS.md; prices are read as data, from events/
 import time
 
 from .live import ALL_KEYS, Live
-from .tables import Fold
+from .tables import PROJECTIONS, Fold
 from .views import views_of
 
-__all__ = ["ALL_KEYS", "Fold", "Live", "assert_follows", "difference", "differences", "fold_of"]
+__all__ = ["ALL_KEYS", "PROJECTIONS", "Fold", "Live", "assert_follows", "difference", "differences", "fold_of"]
 
 
 def fold_of(lines, parked=(), without=(), upto=None) -> dict[str, dict]:
