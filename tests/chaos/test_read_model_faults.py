@@ -226,9 +226,17 @@ class Faults(unittest.TestCase):
             for at in (1, 2, 5):
                 self.server.kill()
                 self.server.launch({"ONBOARD_FAULT": f"{point}=crash@{at}"})
+                def died() -> bool:
+                    if not point.endswith("_commit"):  # only who changes projections comes that way
+                        with contextlib.suppress(OSError, http.client.HTTPException):
+                            seen = self.server.request("GET", "/api/admin/projections/sessions", admin=True)
+                            if seen.status == 200:
+                                change = {"revision": seen.json()["revision"], "reason": "a test", "swap": "always"}
+                                self.server.request("POST", "/api/admin/projections/sessions/rebuild", change, admin=True)
+                    return self.server.process.poll() is not None
                 with Talkers(self.server, insist=True):
                     with contextlib.suppress(AssertionError):
-                        wait_until(lambda: self.server.process.poll() is not None, "it dies there", 6 if reached == 0 else 3)
+                        wait_until(died, "it dies there", 10 if reached == 0 else 4, 0.2)
                     if self.server.process.poll() is not None:
                         self.assertEqual(self.server.process.returncode, -signal.SIGKILL)
                         reached += 1
@@ -293,6 +301,36 @@ class Failover(unittest.TestCase):
             psql(self.postgres.url, "SELECT pg_promote()")
             talkers.said(50)
         self.compare()
+
+
+class SharedWork(unittest.TestCase):
+    compare = Faults.compare
+
+    def test_by_processes_that_are_killed_in_turn_is_done_once(self):
+        class WithoutProjections(Server):
+            def command(self) -> list[str]:
+                return [*super().command(), "--roles", "api,sessions"]
+        self.postgres = PrivatePostgres()
+        self.addCleanup(self.postgres.close)
+        self.server = WithoutProjections(postgres_url=self.postgres.url, settings={"sessions.abandon_after_minutes": 0.05})
+        self.addCleanup(self.server.close)
+        self.server.start()
+
+        def work() -> subprocess.Popen:
+            command = [*Server.command(self.server), "--roles", "projections"]
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=clean_environment())
+            self.addCleanup(process.wait)
+            self.addCleanup(process.kill)
+            return process
+        workers = [work(), work()]
+        with Talkers(self.server) as talkers:
+            for n in range(max(4, int(SECONDS / 2))):
+                talkers.said(40)
+                workers[n % 2].kill()
+                workers[n % 2].wait()
+                workers[n % 2] = work()
+        self.compare()
+        self.assertTrue(all(worker.poll() is None for worker in workers))
 
 
 class FullDisk(unittest.TestCase):

@@ -167,9 +167,11 @@ class Doctor(WithDatabase):
         fold.assert_follows(self.server, self.database.url)
         done = self.server.ctl("doctor", "--json", check=False)
         checks = {check["part"]: check for check in json.loads(done.stdout)["checks"]}
-        for part in ("configuration", "data folder", "log", "clock", "keys", "PostgreSQL", "migrations", "read models", "server"):
+        for part in ("configuration", "data folder", "log", "clock", "keys", "PostgreSQL", "migrations", "read models", "server", "projections"):
             self.assertEqual(checks[part]["status"], "ok", checks[part])
         self.assertIn("ready", self.server.ctl("doctor", check=False).stdout)
+        self.server.ctl("projections", "pause", "usage", "--reason", "a test")
+        wait_until(lambda: "paused: usage" in self.server.ctl("doctor", check=False).stdout, "a paused projection is told")
         data = self.server.data
         (data / "operator.key").chmod(0o644)
         self.fails("data folder", "operator.key can be read by others")

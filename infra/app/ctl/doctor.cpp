@@ -15,6 +15,7 @@
 #include "events/log/sqlite/sqlite_log.hpp"
 #include "events/privacy/secrets.hpp"
 #include "events/privacy/sqlite_key_store.hpp"
+#include "infra/app/ctl/admin_client.hpp"
 #include "infra/app/ctl/commands.hpp"
 #include "infra/app/ctl/http_client.hpp"
 #include "projections/postgres/inspect.hpp"
@@ -50,6 +51,7 @@ class Doctor {
     if (configuration_) {
       database();
       server();
+      if (running_ && configuration_->is_set("postgres.url")) projections();
       providers();
     }
     return std::move(findings_);
@@ -66,6 +68,7 @@ class Doctor {
   void keys();
   void database();
   void server();
+  void projections();
   void ports();
   void providers();
 
@@ -239,6 +242,27 @@ void Doctor::server() {
   const std::string status = parsed && parsed->IsObject() ? std::string(codec::string_member(*parsed, "status")) : "unknown";
   found("server", health && health->status == 200 ? Level::ok : Level::warn, url + " is ready, health: " + status,
         health && health->status == 200 ? "" : "curl " + url + "/api/metrics/health says which part");
+}
+
+/// As the running server sees them.
+void Doctor::projections() {
+  HttpClient client;
+  const auto answer = admin::ask(context_, client, "/api/admin/projections");
+  const auto parsed = answer ? codec::parse_json(answer->body) : result<rapidjson::Document>(failure(Errc::not_running));
+  const auto* all = parsed && parsed->IsObject() ? codec::find_member(*parsed, "projections") : nullptr;
+  if (all == nullptr || !all->IsArray())
+    return found("projections", Level::warn, "the server does not tell of them", "is http.admin_listen set?");
+  std::string wrong, paused;
+  for (const auto& projection : all->GetArray()) {
+    const std::string name(codec::string_member(projection, "name")), state(codec::string_member(projection, "state"));
+    if (state == "paused") paused += (paused.empty() ? "" : ", ") + name;
+    else if (state != "running")
+      wrong += (wrong.empty() ? "" : "; ") + name + " " + state + ": " + std::string(codec::string_member(projection, "detail"));
+  }
+  if (!wrong.empty()) return found("projections", Level::fail, wrong, "onboardctl projections list says since when and why");
+  if (!paused.empty())
+    return found("projections", Level::warn, "paused: " + paused, "onboardctl projections resume NAME --reason …");
+  found("projections", Level::ok, "all running");
 }
 
 /// Whether a server could listen.
