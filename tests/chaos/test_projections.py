@@ -115,6 +115,8 @@ class Projections(unittest.TestCase):
         wait_until(lambda: self.live(server, "usage"), "the projections are known")
         self.assertIn("running", server.ctl("projections", "list").stdout)
         self.assertIn("is live", server.ctl("projections", "rebuild", "usage").stderr)
+        self.assertIn("it waits and follows", server.ctl("projections", "rebuild", "profile", "--no-swap").stderr)
+        self.assertIn("is live", server.ctl("projections", "rebuild", "profile", "--yes").stderr)
         server.ctl("projections", "rollback", "usage", "--reason", "only a test")
         self.assertEqual(self.database.query("SELECT reason FROM projection_audit WHERE action = 'rollback'"), "only a test")
         server.ctl("projections", "pause", "usage")

@@ -218,20 +218,17 @@ int projections_rebuild(const Context& context, const ProjectionAction& action, 
     const char* swap = compare_only ? "compare_only" : no_swap ? "never" : action.yes ? "always" : "if_equal";
     const auto answer =
         ask(context, client, path_of(action.name) + "/rebuild", body_of(action, number(*status, "revision"), swap), "POST");
-    if (code = finish(answer, false, [](const Value&) {}); code != exit_good) return code;
-    if (building == nullptr) {
-      // What the server tells is half a second old at most.
-      for (int i = 0; i < 100; ++i) {
-        status = status_of(context, client, action.name, code);
-        if (!status) return code;
-        building = building_of(*status);
-        if (building) break;
-        if (const auto& last = part(*status, "last_comparison");
-            number(*status, "revision") > 0 && number(last, "generation") > 0 && i > 10)
-          break;
-        std::this_thread::sleep_for(std::chrono::milliseconds(100));
-      }
+    std::int64_t revision = 0;
+    code = finish(answer, false, [&](const Value& done) { revision = number(done, "revision"); });
+    if (code != exit_good) return code;
+    // What the server tells is half a second old at most: wait until it knows of this.
+    for (int i = 0; i < 100; ++i) {
+      status = status_of(context, client, action.name, code);
+      if (!status) return code;
+      if (number(*status, "revision") >= revision) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
     }
+    building = building_of(*status);
   }
   const auto generation = building ? number(*building, "generation") : number(part(*status, "last_comparison"), "generation");
   return watch_build(context, client, action.name, generation, action.json);
