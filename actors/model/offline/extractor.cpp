@@ -548,6 +548,8 @@ class Extraction {
       if (const auto begin = role_cue(text_, i); begin > i && slots_.role && !found(slots_.role)) take_role(begin);
       if (const auto begin = company_cue(text_, i); begin > i && slots_.company && !found(slots_.company)) {
         const auto end = company_end(text_, begin, false);
+        const auto* mail = found(slots_.email);
+        if (mail && end > begin && mail->find(text_.between(begin, end)) != std::string::npos) continue;  // "alice at x.com"
         if (end > begin && !is_place(lowered(text_.between(begin, end)))) take_span(slots_.company, begin, end);
       }
     }

@@ -145,7 +145,7 @@ Text read_text(std::string_view message) {
   text.raw = normalise(message);
   const std::string_view s = text.raw;
   bool capital_seen = false, sentence_start = true;
-  for (std::size_t i = 0; i < s.size();) {
+  for (std::size_t i = 0; i < s.size() && text.tokens.size() < max_tokens;) {
     if (space(s[i])) {
       if (s[i] == '\n') {
         text.tokens.push_back({TokenKind::punctuation, i, i + 1, "\n", false, false});

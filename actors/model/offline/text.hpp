@@ -32,6 +32,10 @@ struct Text {
   std::size_t size() const { return tokens.size(); }
 };
 
+/// The rules look from every token at its neighbours, some far away: so many are read, what comes after them is not. More than a
+/// person says in one message, and few enough that no message keeps a thread for more than some milliseconds.
+inline constexpr std::size_t max_tokens = 600;
+
 /// Input is valid UTF-8 of bounded length (the decider has refused all else).
 Text read_text(std::string_view message);
 

@@ -3,6 +3,7 @@
 #include <random>
 
 #include "actors/model/extraction.hpp"
+#include "actors/model/offline/text.hpp"
 
 namespace onboarding::model {
 namespace {
@@ -153,6 +154,18 @@ TEST(OfflineExtractor, survives_any_words_and_never_invents_a_value) {
         EXPECT_NE(message.find(value.substr(0, value.find(' '))), std::string::npos) << message << " → " << value;
       }
     }
+  }
+}
+
+TEST(OfflineExtractor, reads_no_more_of_a_message_than_its_rules_can_bear) {
+  for (const std::string piece : {"(", "\"", "up ", "it's ", "a,", "1", "zoe at ", "not ", "\xF0\x9F\x87\xA7"}) {
+    std::string message = "I'm Zoë Smith. ";
+    while (message.size() + piece.size() <= 16'384) message += piece;
+    EXPECT_LE(offline::read_text(message).size(), offline::max_tokens) << piece;
+    const auto answer = extract_offline(asking(message, Values{}));
+    ASSERT_TRUE(answer) << piece;
+    EXPECT_TRUE(std::any_of(answer->fields.begin(), answer->fields.end(), [](const auto& f) { return f.second == "Zoë Smith"; }))
+        << piece;
   }
 }
 
