@@ -5,6 +5,7 @@
 
 #include <caf/send.hpp>
 
+#include <cerrno>
 #include <charconv>
 #include <limits>
 #include <unordered_set>
@@ -48,12 +49,14 @@ bool note(const std::filesystem::path& folder, const Person& person) {
   return sync_folder(folder) && sync_folder(folder.parent_path());
 }
 
-void take_note_away(const std::filesystem::path& folder, const Person& person) {
-  if (!folder.empty()) ::unlink((folder / note_name(person)).c_str());  // one that stays is only done again
+/// A note that came back would erase what the person says from now on.
+bool take_note_away(const std::filesystem::path& folder, const Person& person) {
+  if (folder.empty()) return true;
+  return (::unlink((folder / note_name(person)).c_str()) == 0 || errno == ENOENT) && sync_folder(folder);
 }
 
 /// Lives in whatever it waits for: a message to the host or a session, a look-up, the key store. When that is dropped because everything
-/// ends, it ends with it; the note stays.
+/// ends, it ends with it; the note stays, and the next start begins it again. After an error it is tried again until it is done.
 class Erasure : public std::enable_shared_from_this<Erasure> {
  public:
   Erasure(EnvironmentPtr environment, caf::actor host, RequestContext context, Person person, Reply<std::uint32_t> reply)
@@ -65,35 +68,44 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
     environment_->callbacks.begin();
   }
   ~Erasure() {
-    if (reply_.open()) end(failure(make_error_code(GatewayErrc::in_doubt), "the server ends"));
+    reply_(failure(make_error_code(GatewayErrc::in_doubt), "the server ends"));
     host_ = nullptr;  // the actor system goes once no callback is under way
     environment_->callbacks.end();
   }
 
+  /// No session of the person begins from here on, until the note is gone.
   void begin() {
-    environment_->options.offload([self = shared_from_this()] {
-      if (!note(self->folder(), self->person_))
-        return self->end(failure(make_error_code(GatewayErrc::not_writable), "an erasure cannot be noted"));
-      (void)after_note.hit();
-      auto forgetting = std::make_shared<Forgetting>(
-          Forgetting{self->person_, [self](std::vector<std::string> in_memory) {
-                       self->environment_->options.offload(
-                           [self, in_memory = std::move(in_memory)]() mutable { self->find(std::move(in_memory)); });
-                     }});
-      self->forgetting_ = forgetting;
-      caf::anon_send(self->host_, forget_atom::value, std::move(forgetting));
-    });
+    auto forgetting = std::make_shared<Forgetting>(Forgetting{person_, attempt()});
+    forgetting_ = forgetting;
+    caf::anon_send(host_, forget_atom::value, std::move(forgetting));
   }
 
  private:
   const std::filesystem::path& folder() const { return environment_->options.erasures; }
 
+  std::function<void(std::vector<std::string>)> attempt() {
+    return [self = shared_from_this()](std::vector<std::string> in_memory) {
+      self->environment_->options.offload([self, in_memory = std::move(in_memory)]() mutable {
+        if (!note(self->folder(), self->person_))
+          return self->fail(failure(make_error_code(GatewayErrc::not_writable), "an erasure cannot be noted"));
+        (void)after_note.hit();
+        self->find(std::move(in_memory));
+      });
+    };
+  }
+
   /// A session that begins is in memory before it is in the log.
   void find(std::vector<std::string> in_memory) {
     if (environment_->stopping.load()) return;
     auto found = streams_of(*environment_->options.log, person_);
-    if (!found) return end(failure(make_error_code(GatewayErrc::not_writable), found.error().detail));
+    if (!found) return fail(failure(make_error_code(GatewayErrc::not_writable), found.error().detail));
+    next_ = 0;
+    left_ = 0;
     user_keys_ = std::move(found->user_keys);
+    for (const log::Record& first : found->first_records) {
+      const auto begun = codec::decode(first, *environment_->options.keys);
+      if (begun && !begun->front().erased) ++left_;
+    }
     const std::unordered_set<std::string> known(found->sessions.begin(), found->sessions.end());
     sessions_ = std::move(found->sessions);
     for (std::string& id : in_memory)
@@ -119,7 +131,7 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
 
   void take_answer(result<std::string> user_key) {
     const bool unknown = !user_key && user_key.error().code == make_error_code(GatewayErrc::unknown_session);
-    if (!user_key && !unknown) return end(tl::make_unexpected(user_key.error()));
+    if (!user_key && !unknown) return fail(tl::make_unexpected(user_key.error()));
     if (user_key) {
       user_keys_.insert(*user_key);
       ++told_;
@@ -132,7 +144,7 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
     (void)before_keys.hit();
     if (user_keys_.empty()) return finish();
     environment_->options.keys->erase(*user_keys_.begin(), [self = shared_from_this()](result<void> erased) {
-      if (!erased) return self->end(failure(make_error_code(GatewayErrc::keys_unreachable), erased.error().detail));
+      if (!erased) return self->fail(failure(make_error_code(GatewayErrc::keys_unreachable), erased.error().detail));
       self->user_keys_.erase(self->user_keys_.begin());
       self->forget_next_key();
     });
@@ -141,15 +153,20 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
   void finish() {
     environment_->options.offload([self = shared_from_this()] {
       (void)after_keys.hit();
-      take_note_away(self->folder(), self->person_);
-      self->end(self->told_);
+      if (!take_note_away(self->folder(), self->person_))
+        return self->fail(failure(make_error_code(GatewayErrc::not_writable), "an erasure's note stays"));
+      if (auto forgetting = self->forgetting_.lock()) caf::anon_send(self->host_, forgotten_atom::value, std::move(forgetting));
+      self->reply_(std::max(self->told_, self->left_));
     });
   }
 
-  /// After an error the note stays: what was begun is finished at the next start.
-  void end(result<std::uint32_t> answer) {
-    if (auto forgetting = forgetting_.lock()) caf::anon_send(host_, forgotten_atom::value, std::move(forgetting));
-    reply_(std::move(answer));
+  /// Whoever asked is told at once; the host begins it again, and lets nobody in until it is done.
+  void fail(result<std::uint32_t> why) {
+    reply_(std::move(why));
+    if (auto forgetting = forgetting_.lock()) {
+      forgetting->begun = attempt();
+      caf::anon_send(host_, failed_atom::value, std::move(forgetting));
+    }
   }
 
   const EnvironmentPtr environment_;
@@ -164,6 +181,7 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
   std::set<std::string> user_keys_;
   std::size_t next_ = 0;
   std::uint32_t told_ = 0;
+  std::uint32_t left_ = 0;  // sessions that could still be read, told earlier or not
 };
 
 }  // namespace
@@ -185,6 +203,7 @@ result<PersonStreams> streams_of(log::EventLog& log, const Person& person) {
       seen.insert(record.stream);
       found.sessions.push_back(record.stream);
       found.user_keys.insert(meta->user);
+      found.first_records.push_back(record);
     }
   }
 }

@@ -16,6 +16,7 @@ namespace onboarding::session {
 struct PersonStreams {
   std::vector<std::string> sessions;  // in the order of their first records
   std::set<std::string> user_keys;
+  std::vector<log::Record> first_records;
 };
 /// Reads the person's partition. Blocking.
 result<PersonStreams> streams_of(log::EventLog&, const Person&);

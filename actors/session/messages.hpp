@@ -70,10 +70,12 @@ struct Job {
 };
 using JobPtr = std::shared_ptr<Job>;
 
-/// While a person is forgotten, none of their sessions begins. `begun` gets the ids of the partition's sessions in memory.
+/// While a person is forgotten, none of their sessions begins: what they say afterwards must not go with what was there. `begun` gets
+/// the ids of those sessions in memory that this person began.
 struct Forgetting {
   Person person;
   std::function<void(std::vector<std::string>)> begun;
+  std::chrono::milliseconds retry_after{100};
 };
 using ForgettingPtr = std::shared_ptr<Forgetting>;
 
@@ -115,7 +117,9 @@ using passivate_atom = caf::atom_constant<caf::atom("passivate")>;    // it woul
 using stay_atom = caf::atom_constant<caf::atom("stay")>;              // it changed its mind
 using gone_atom = caf::atom_constant<caf::atom("gone")>;              // it wrote its last
 using forget_atom = caf::atom_constant<caf::atom("forget")>;          // a person
-using forgotten_atom = caf::atom_constant<caf::atom("forgotten")>;    // it is done, or was given up
+using forgotten_atom = caf::atom_constant<caf::atom("forgotten")>;    // it is done
+using failed_atom = caf::atom_constant<caf::atom("failed")>;          // it is not: begun again after a while, until it is
+using again_atom = caf::atom_constant<caf::atom("again")>;            // begin those that failed
 using poll_atom = caf::atom_constant<caf::atom("poll")>;
 using found_atom = caf::atom_constant<caf::atom("found")>;
 

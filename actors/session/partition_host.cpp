@@ -21,6 +21,8 @@ using Time = caf::actor_clock::time_point;
 constexpr std::chrono::milliseconds quarantine = 60s;
 // A full page of the index is followed by the next one this soon.
 constexpr std::chrono::milliseconds next_page_after = 200ms;
+// An erasure that failed is tried again at least this often.
+constexpr std::chrono::milliseconds last_retry = 30s;
 
 class PartitionHost : public caf::event_based_actor {
  public:
@@ -39,6 +41,8 @@ class PartitionHost : public caf::event_based_actor {
     sessions_.clear();
     uses_.clear();
     waiting_.clear();
+    forgetting_.clear();
+    failed_.clear();
   }
 
  protected:
@@ -58,9 +62,15 @@ class PartitionHost : public caf::event_based_actor {
         [this](gone_atom, const std::string& id) { forget(id); },
         [this](forget_atom, const ForgettingPtr& forgetting) {
           forgetting_.push_back(forgetting);
-          std::vector<std::string> here;
-          for (const auto& [id, entry] : sessions_) here.push_back(id);
-          std::exchange(forgetting->begun, nullptr)(std::move(here));
+          begin_forgetting(*forgetting, sessions_);
+        },
+        [this](failed_atom, const ForgettingPtr& forgetting) {
+          failed_.push_back(forgetting);
+          delayed_send(this, forgetting->retry_after, again_atom::value);
+          forgetting->retry_after = std::min<std::chrono::milliseconds>(forgetting->retry_after * 2, last_retry);
+        },
+        [this](again_atom) {
+          for (const ForgettingPtr& forgetting : std::exchange(failed_, {})) begin_forgetting(*forgetting, sessions_);
         },
         [this](forgotten_atom, const ForgettingPtr& forgetting) { std::erase(forgetting_, forgetting); },
         [this](poll_atom) { look_at_index(); },
@@ -81,8 +91,16 @@ class PartitionHost : public caf::event_based_actor {
     std::vector<JobPtr> stash;
     bool for_the_log = true;  // no client has asked for it
     std::list<const std::string*>::iterator use{};
+    std::string user_key, blinded_user_id;  // who began it while it was here
   };
   using Entries = std::unordered_map<std::string, Entry>;
+
+  static void begin_forgetting(Forgetting& forgetting, const Entries& sessions) {
+    std::vector<std::string> theirs;
+    for (const auto& [id, entry] : sessions)
+      if (forgetting.person.is(entry.user_key, entry.blinded_user_id)) theirs.push_back(id);
+    std::exchange(forgetting.begun, nullptr)(std::move(theirs));
+  }
 
   // ---- requests
 
@@ -94,15 +112,24 @@ class PartitionHost : public caf::event_based_actor {
     const auto found = sessions_.find(job->session_id);
     if (found == sessions_.end()) return bring_up(job->session_id, job);
     Entry& entry = found->second;
+    note_who_begins(entry, *job);
     uses_.splice(uses_.end(), uses_, entry.use);
     if (entry.phase == Phase::reading || entry.phase == Phase::live) {
       send(entry.actor, job_atom::value, job);
-    } else if (entry.stash.size() >= environment_->settings().max_requests_per_session) {
+    } else if (entry.stash.size() >= environment_->settings().max_requests_per_session &&
+               !std::holds_alternative<EraseJob>(job->what)) {
       job->refuse(GatewayErrc::overloaded);
     } else {
       entry.for_the_log = false;
       entry.stash.push_back(job);
     }
+  }
+
+  static void note_who_begins(Entry& entry, const Job& job) {
+    const auto* start = std::get_if<StartJob>(&job.what);
+    if (!start) return;
+    entry.user_key = start->user_key;
+    entry.blinded_user_id = start->blinded_user_id;
   }
 
   // ---- up
@@ -113,6 +140,7 @@ class PartitionHost : public caf::event_based_actor {
     entry.use = uses_.insert(uses_.end(), &added->first);
     make_room();
     if (job) {
+      note_who_begins(entry, *job);
       entry.for_the_log = false;
       entry.stash.push_back(job);
       if (job->certainly_new) {
@@ -301,6 +329,7 @@ class PartitionHost : public caf::event_based_actor {
   std::list<const std::string*> uses_;  // the keys of sessions_, unused longest first
   std::deque<std::string> waiting_;
   std::vector<ForgettingPtr> forgetting_;
+  std::vector<ForgettingPtr> failed_;  // of those
   // Open sessions whose index is of a longer limit than the one in force, until each was looked at; nullopt: not read yet.
   std::optional<std::vector<std::string>> late_;
   std::unordered_map<std::string, Time> quarantined_;  // could not be read lately

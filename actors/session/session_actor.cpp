@@ -194,7 +194,7 @@ class SessionActor : public caf::event_based_actor {
     job->due = now() + settings().request_deadline;
     arm_deadline(job->due);
     if (phase_ == Phase::loading) {
-      if (stash_.size() >= settings().max_requests_per_session) return job->refuse(GatewayErrc::overloaded);
+      if (stash_.size() >= settings().max_requests_per_session && !erases(*job)) return job->refuse(GatewayErrc::overloaded);
       stash_.push_back(job);
       return;
     }
@@ -206,9 +206,12 @@ class SessionActor : public caf::event_based_actor {
     if (auto* read = std::get_if<ReadJob>(&job->what)) return answer_read(*job, *read);
     if (std::holds_alternative<ReadTurnJob>(job->what)) return answer_turn(job);
     if (auto* watch = std::get_if<WatchJob>(&job->what)) return begin_watching(*job, *watch);
-    if (waiting_requests() >= settings().max_requests_per_session) return job->refuse(GatewayErrc::overloaded);
+    if (waiting_requests() >= settings().max_requests_per_session && !erases(*job)) return job->refuse(GatewayErrc::overloaded);
     enqueue({Step::Kind::job, job, {}, ""});
   }
+
+  /// Nobody keeps an erasure out by asking much.
+  static bool erases(const Job& job) { return std::holds_alternative<EraseJob>(job.what); }
 
   std::size_t waiting_requests() const {
     return waiters_.size() +

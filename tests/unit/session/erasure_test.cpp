@@ -84,6 +84,74 @@ TEST_F(Erasing, reaches_a_session_that_is_just_beginning_and_lets_no_other_begin
   EXPECT_EQ(later.only().session.state->status, domain::SessionStatus::active) << "a new life";
 }
 
+TEST_F(Erasing, that_failed_is_tried_again_and_until_then_the_person_begins_nothing_that_it_could_take) {
+  Stage stage;
+  Heard<SessionSnapshot> before;
+  stage.look(stage.started(), before);
+  const std::string key = key_of(stage, before.only().user_key);
+  Heard<std::uint32_t> erased;
+  erase(stage, erased);
+  stage.append(log::Fate::refused);
+  EXPECT_EQ(erased.error(), make_error_code(GatewayErrc::not_writable));
+  Heard<SessionStartedAnswer> meanwhile, later;
+  stage.start(meanwhile);
+  EXPECT_EQ(meanwhile.error(), make_error_code(GatewayErrc::overloaded));
+  stage.pass(std::chrono::milliseconds(100));
+  stage.look_up();
+  stage.append();
+  stage.look_up();
+  EXPECT_FALSE(has_key(stage, before.only(), key));
+  EXPECT_EQ(erased.answers.size(), 1u);
+  stage.start(later);
+  stage.append();
+  EXPECT_EQ(later.only().session.state->status, domain::SessionStatus::active);
+}
+
+TEST_F(Erasing, is_not_stopped_by_how_much_is_asked_of_a_session) {
+  SessionSettings settings;
+  settings.max_requests_per_session = 1;
+  Stage stage(log::make_memory_store(1), settings);
+  StartRequest request;
+  request.user_id = "max";
+  Heard<SessionStartedAnswer> strangers;
+  stage.gateway->start_session(std::move(request), strangers.ear());
+  stage.run();
+  stage.append();
+  Heard<TurnAnswer> waiting, mine;
+  stage.say(strangers.only().session.session_id, "I am Max", waiting);
+  stage.append();
+  stage.say(stage.started(), "I am Zoe", mine);
+  stage.append();
+  Heard<std::uint32_t> erased;
+  erase(stage, erased);
+  stage.append();
+  stage.look_up();
+  EXPECT_EQ(erased.only(), 1u);
+  EXPECT_TRUE(waiting.nothing());
+}
+
+TEST_F(Erasing, asked_for_again_while_a_key_is_left_tells_that_there_was_somebody) {
+  Stage stage;
+  Heard<SessionSnapshot> before;
+  stage.look(stage.started(), before);
+  const std::string key = key_of(stage, before.only().user_key);
+  Heard<std::uint32_t> first, second, third;
+  stage.keys.set_reachable(false);
+  erase(stage, first);
+  stage.append();
+  EXPECT_EQ(first.error(), make_error_code(GatewayErrc::keys_unreachable));
+  stage.keys.set_reachable(true);
+  erase(stage, second);
+  stage.read();
+  stage.look_up();
+  EXPECT_EQ(second.only(), 1u);
+  EXPECT_FALSE(has_key(stage, before.only(), key));
+  erase(stage, third);
+  stage.read();
+  stage.look_up();
+  EXPECT_EQ(third.only(), 0u);
+}
+
 TEST_F(Erasing, of_somebody_unknown_finds_nobody) {
   Stage stage;
   Heard<std::uint32_t> erased;
@@ -130,6 +198,9 @@ TEST_F(Erasing, that_was_cut_off_is_finished_at_the_next_start) {
   }
   Stage stage(store, {}, folder);
   stage.keys.put(user_key, key);
+  Heard<SessionStartedAnswer> too_early;
+  stage.start(too_early);
+  EXPECT_EQ(too_early.error(), make_error_code(GatewayErrc::overloaded)) << "it would go with what was there";
   stage.look_up();
   stage.look_up();
   stage.read();
