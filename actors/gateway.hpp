@@ -140,7 +140,7 @@ class Gateway {
   /// The ids of a person's sessions, oldest first, from the log; those of the erased are among them, and look unknown.
   virtual void sessions_of(PersonSelector, Done<std::vector<std::string>>) = 0;
   /// Forgets a person: each of their sessions is told, then their sealing keys go, and only then `done` gets how many sessions there
-  /// were; 0: none. An erasure that was cut off is finished at the next start, or when it is asked for again.
+  /// were; 0: none. An erasure that failed or was cut off is tried again until it is done, also after a restart.
   virtual void erase_person(RequestContext, PersonSelector, Done<std::uint32_t>) = 0;
 
   /// Stop taking new work; `done` when every accepted request was answered (or refused as draining).
