@@ -156,10 +156,6 @@ class Extraction {
     return false;
   }
 
-  static bool is_one_of(std::string_view w, std::initializer_list<std::string_view> words) {
-    return std::find(words.begin(), words.end(), w) != words.end();
-  }
-
   static bool holds_value(const domain::FieldSpec& spec, const std::string& value, std::string_view wrong) {
     if (const auto parsed = domain::parse_field(spec, wrong); parsed && parsed->canonical == value) return true;
     return wrong.size() >= 2 && find_word(value, wrong) != std::string::npos;
@@ -518,11 +514,10 @@ class Extraction {
     return false;
   }
   bool ends_a_name(std::size_t i) const {
-    static constexpr std::array<std::string_view, 23> after{"from",    "at",  "and", "of",    "with",    "here", "by",      "who",
-                                                            "but",     "the", "i",   "my",    "working", "i'm",  "ceo",     "cto",
-                                                            "founder", "for", "we",  "we're", "in",      "btw",  "speaking"};
     return text_.tokens[i].kind == TokenKind::punctuation || text_.tokens[i].kind == TokenKind::email ||
-           std::find(after.begin(), after.end(), text_.lower(i)) != after.end();
+           is_one_of(text_.lower(i),
+                     {"from",    "at",  "and", "of",  "with",    "here", "by", "who",   "but", "the", "i",       "my",
+                      "working", "i'm", "ceo", "cto", "founder", "for",  "we", "we're", "in",  "btw", "speaking"});
   }
   bool looks_like_role(std::size_t first, std::size_t last) const {
     if (!text_.all_lower && last - first <= 3 && is_given_name_too(text_.lower(first)) && text_.tokens[first].capitalised)
@@ -792,24 +787,19 @@ class Extraction {
   /// "no idea", "not sure", "I don't know": an answer without a value.
   bool only_acknowledges() const {
     return std::all_of(text_.tokens.begin(), text_.tokens.end(), [](const Token& t) {
-      static constexpr std::array<std::string_view, 14> words{"help", "stop",  "cancel", "wrong", "done", "ready",  "first",
-                                                              "next", "later", "me",     "i'm",   "i",    "that's", "it's"};
       return t.kind == TokenKind::punctuation || is_filler(t.lower) || is_yes(t.lower) || is_no(t.lower) ||
-             std::find(words.begin(), words.end(), t.lower) != words.end();
+             is_one_of(t.lower, {"help", "stop", "cancel", "wrong", "done", "ready", "first", "next", "later", "me", "i'm", "i",
+                                 "that's", "it's"});
     });
   }
   /// It says that something known is wrong; where no rule found out what, it must not become the answer to the question.
   bool complains() const {
     return std::any_of(text_.tokens.begin(), text_.tokens.end(), [](const Token& t) {
-      static constexpr std::array<std::string_view, 9> words{"wrong",    "incorrect", "typo",  "mistake", "misspelled",
-                                                             "mistyped", "meant",     "sorry", "oops"};
-      return std::find(words.begin(), words.end(), t.lower) != words.end();
+      return is_one_of(t.lower, {"wrong", "incorrect", "typo", "mistake", "misspelled", "mistyped", "meant", "sorry", "oops"});
     });
   }
   static bool is_legal_form(std::string_view w) {
-    static constexpr std::array<std::string_view, 10> forms{"gmbh", "inc",  "ltd",     "llc", "ag",
-                                                            "plc",  "corp", "limited", "llp", "bv"};
-    return std::find(forms.begin(), forms.end(), w) != forms.end();
+    return is_one_of(w, {"gmbh", "inc", "ltd", "llc", "ag", "plc", "corp", "limited", "llp", "bv"});
   }
   bool evades() const {
     static constexpr std::array<std::string_view, 20> phrases{"let me think",
@@ -944,11 +934,10 @@ class Extraction {
     return {first, last};
   }
   static bool is_lead_in(std::string_view w) {
-    static constexpr std::array<std::string_view, 37> words{
-        "it's", "its",   "it",   "is",   "that's", "that",   "would",   "be",     "i'm",    "im",     "i",    "am",    "this",
-        "my",   "we're", "we",   "are",  "the",    "called", "named",   "call",   "me",     "should", "make", "meant", "mean",
-        "at",   "for",   "from", "just", "simply", "work",   "working", "name's", "that'd", "it'd",   "put"};
-    return std::find(words.begin(), words.end(), w) != words.end();
+    return is_one_of(
+        w, {"it's", "its",   "it",   "is",   "that's", "that",   "would",   "be",     "i'm",    "im",     "i",    "am",    "this",
+            "my",   "we're", "we",   "are",  "the",    "called", "named",   "call",   "me",     "should", "make", "meant", "mean",
+            "at",   "for",   "from", "just", "simply", "work",   "working", "name's", "that'd", "it'd",   "put"});
   }
 
   // ---- the answer

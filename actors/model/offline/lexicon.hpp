@@ -1,9 +1,15 @@
 // The English that the extractor knows: closed word lists, each with the question that it answers.
 #pragma once
 
+#include <algorithm>
+#include <initializer_list>
 #include <string_view>
 
 namespace onboarding::model::offline {
+
+inline bool is_one_of(std::string_view word, std::initializer_list<std::string_view> words) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
 
 bool is_role_noun(std::string_view lower);        // engineer, founder, cto …: the head of a job title
 bool is_role_modifier(std::string_view lower);    // senior, head, vice …: may begin or join a job title

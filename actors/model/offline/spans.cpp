@@ -1,7 +1,6 @@
 #include "actors/model/offline/spans.hpp"
 
 #include <algorithm>
-#include <array>
 
 #include "actors/model/offline/lexicon.hpp"
 
@@ -12,9 +11,6 @@ const std::string& at(const Text& t, std::size_t i) {
   static const std::string none;
   return i < t.size() ? t.lower(i) : none;
 }
-bool any_of(std::string_view w, std::initializer_list<std::string_view> words) {
-  return std::find(words.begin(), words.end(), w) != words.end();
-}
 bool word(const Text& t, std::size_t i) { return i < t.size() && t.tokens[i].kind == TokenKind::word; }
 bool punctuation(const Text& t, std::size_t i) { return i >= t.size() || t.tokens[i].kind == TokenKind::punctuation; }
 bool capital(const Text& t, std::size_t i) {
@@ -24,7 +20,7 @@ bool capital(const Text& t, std::size_t i) {
     if (t.raw[b] >= 'A' && t.raw[b] <= 'Z') return true;
   return false;
 }
-bool i_am(std::string_view w) { return any_of(w, {"i'm", "im", "i’m"}); }
+bool i_am(std::string_view w) { return is_one_of(w, {"i'm", "im", "i’m"}); }
 /// The token behind "i am" / "i'm" / "we are" at i; else i.
 std::size_t behind_i_am(const Text& t, std::size_t i) {
   if (i_am(at(t, i))) return i + 1;
@@ -32,19 +28,19 @@ std::size_t behind_i_am(const Text& t, std::size_t i) {
   return i;
 }
 std::size_t skip_adverbs(const Text& t, std::size_t i) {
-  while (any_of(at(t, i), {"currently", "now", "also", "just", "actually", "really", "basically", "mostly", "mainly", "still",
-                           "technically"}))
+  while (is_one_of(at(t, i), {"currently", "now", "also", "just", "actually", "really", "basically", "mostly", "mainly", "still",
+                              "technically"}))
     ++i;
   return i;
 }
 /// "Dr.", "Sr.": the full stop at i belongs to the word before.
 bool abbreviation_stop(const Text& t, std::size_t i) {
-  return i > 0 && at(t, i) == "." && any_of(at(t, i - 1), {"dr", "sr", "jr", "st", "mr", "mrs", "ms", "prof"}) &&
+  return i > 0 && at(t, i) == "." && is_one_of(at(t, i - 1), {"dr", "sr", "jr", "st", "mr", "mrs", "ms", "prof"}) &&
          i + 1 < t.size() && word(t, i + 1);
 }
 bool particle(std::string_view w) {
-  return any_of(w, {"van", "von", "de", "der", "den", "da", "di", "del", "della", "la",   "le",  "bin", "ibn", "al", "el",
-                    "dos", "das", "do", "ter", "ten", "zu", "af", "y",   "e",     "bint", "abu", "st.", "st",  "du", "des"});
+  return is_one_of(w, {"van", "von", "de", "der", "den", "da", "di", "del", "della", "la",   "le",  "bin", "ibn", "al", "el",
+                       "dos", "das", "do", "ter", "ten", "zu", "af", "y",   "e",     "bint", "abu", "st.", "st",  "du", "des"});
 }
 
 }  // namespace
@@ -55,25 +51,25 @@ std::optional<Cue> name_cue(const Text& t, std::size_t i) {
   const auto& w = at(t, i);
   const bool start =
       i == 0 || punctuation(t, i - 1) || is_filler(at(t, i - 1)) || at(t, i - 1) == "and" || is_correction_word(at(t, i - 1));
-  if (any_of(w, {"call", "calls"}) && at(t, i + 1) == "me") return Cue{i + 2, true};
+  if (is_one_of(w, {"call", "calls"}) && at(t, i + 1) == "me") return Cue{i + 2, true};
   if (w == "i" && at(t, i + 1) == "go" && at(t, i + 2) == "by") return Cue{i + 3, true};
-  if (any_of(w, {"talking", "speaking"}) && at(t, i + 1) == "to" && i > 0 && any_of(at(t, i - 1), {"you're", "are"}))
+  if (is_one_of(w, {"talking", "speaking"}) && at(t, i + 1) == "to" && i > 0 && is_one_of(at(t, i - 1), {"you're", "are"}))
     return Cue{i + 2, true};
-  if (any_of(w, {"nam", "nmae", "naem"}) && i > 0 && at(t, i - 1) == "my" && at(t, i + 1) == "is") return Cue{i + 2, true};
-  if (any_of(w, {"llamo", "heiße", "chiamo", "chamo"}) && i < 2) return Cue{i + 1, true};
-  if (i_am(w) && any_of(at(t, i + 1), {"called", "named"})) return Cue{i + 2, true};
-  if (any_of(w, {"named", "called"}) && i > 0 && at(t, i - 1) == "am") return Cue{i + 1, true};
+  if (is_one_of(w, {"nam", "nmae", "naem"}) && i > 0 && at(t, i - 1) == "my" && at(t, i + 1) == "is") return Cue{i + 2, true};
+  if (is_one_of(w, {"llamo", "heiße", "chiamo", "chamo"}) && i < 2) return Cue{i + 1, true};
+  if (i_am(w) && is_one_of(at(t, i + 1), {"called", "named"})) return Cue{i + 2, true};
+  if (is_one_of(w, {"named", "called"}) && i > 0 && at(t, i - 1) == "am") return Cue{i + 1, true};
   if (w == "name's" || (w == "names" && i > 0 && at(t, i - 1) == "my")) return Cue{i + 1, true};
-  if (w == "name" && i > 0 && any_of(at(t, i - 1), {"my", "full", "the"}) && any_of(at(t, i + 1), {"is", "'s", ":"})) {
+  if (w == "name" && i > 0 && is_one_of(at(t, i - 1), {"my", "full", "the"}) && is_one_of(at(t, i + 1), {"is", "'s", ":"})) {
     if (at(t, i + 2) == "not" ||
-        any_of(at(t, i + 2), {"wrong", "misspelled", "spelled", "spelt", "mistyped", "what", "too", "on", "in"}))
+        is_one_of(at(t, i + 2), {"wrong", "misspelled", "spelled", "spelt", "mistyped", "what", "too", "on", "in"}))
       return std::nullopt;
     return Cue{i + 2, true};
   }
   if (const auto behind = behind_i_am(t, i); behind > i) return Cue{skip_adverbs(t, behind), false};
   if (start && w == "this" && at(t, i + 1) == "is") return Cue{i + 2, false};
   if (w == "me" && at(t, i + 1) == ":" && start) return Cue{i + 2, true};
-  if (any_of(w, {"it's", "its"})) {
+  if (is_one_of(w, {"it's", "its"})) {
     std::size_t k = 0;
     while (k < i && (punctuation(t, k) || is_filler(at(t, k)))) ++k;
     if (k == i) return Cue{i + 1, false};
@@ -99,19 +95,19 @@ std::size_t name_end(const Text& t, std::size_t begin, bool expected) {
     }
     if (sure) {
       if (words == 0 && (is_function_word(w) || (is_filler(w) && !expected)) && w != "may" && w != "will") break;
-      if (words > 0 && any_of(w, {"i", "i'm", "im", "my", "we", "and"})) break;
+      if (words > 0 && is_one_of(w, {"i", "i'm", "im", "my", "we", "and"})) break;
       if (words == 0 && is_state_word(w) && !(expected && i + 1 < t.size() && capital(t, i + 1))) break;
       ++words;
       continue;
     }
-    if (any_of(w, {"speaking", "here"})) break;
+    if (is_one_of(w, {"speaking", "here"})) break;
     // without capitals: anything that is not a word of ordinary speech, and only where a name may stand
     const bool may = t.all_lower || words == 0;
     if (!may || is_function_word(w) || is_state_word(w) || is_role_noun(w) || is_filler(w) || is_number_word(w) ||
         is_people_noun(w))
       break;
     if (words > 0 && !t.all_lower && !expected) break;
-    if (any_of(w, {"llamo", "heiße", "m'appelle", "chiamo", "chamo"})) break;
+    if (is_one_of(w, {"llamo", "heiße", "m'appelle", "chiamo", "chamo"})) break;
     if (words == 0 && !expected && w.size() > 4 && (w.ends_with("ing") || w.ends_with("ed"))) break;
     if (!expected && words >= 3) break;
     ++words;
@@ -126,23 +122,23 @@ std::size_t name_end(const Text& t, std::size_t begin, bool expected) {
 std::size_t role_cue(const Text& t, std::size_t i) {
   const auto article = [&](std::size_t k) {
     const auto before = k;
-    while (any_of(at(t, k), {"a", "an", "the", "their", "our", "one", "of"}) && k - before < 3) ++k;
+    while (is_one_of(at(t, k), {"a", "an", "the", "their", "our", "one", "of"}) && k - before < 3) ++k;
     return k;
   };
   if (const auto behind = behind_i_am(t, i); behind > i) {
     auto k = skip_adverbs(t, behind);
-    if (any_of(at(t, k), {"working", "employed", "acting"}) && at(t, k + 1) == "as") return article(k + 2);
+    if (is_one_of(at(t, k), {"working", "employed", "acting"}) && at(t, k + 1) == "as") return article(k + 2);
     const bool title = (is_role_noun(at(t, k)) || is_role_modifier(at(t, k))) && !is_given_name_too(at(t, k));
     if (article(k) == k && capital(t, k) && !t.all_lower && !title) return i;  // "I'm Dean", "I am Bob Builder"
     return article(k);
   }
-  if (at(t, i) == "as" && any_of(at(t, i + 1), {"a", "an", "the", "their", "our"})) return article(i + 1);
-  if (any_of(at(t, i), {"work", "working", "here", "job", "joined", "works"}) && at(t, i + 1) == "as") return article(i + 2);
-  if (any_of(at(t, i), {"role", "title", "position", "job"}) && any_of(at(t, i + 1), {"is", "'s", ":"}) && i > 0 &&
-      any_of(at(t, i - 1), {"my", "job", "the", "current"}))
+  if (at(t, i) == "as" && is_one_of(at(t, i + 1), {"a", "an", "the", "their", "our"})) return article(i + 1);
+  if (is_one_of(at(t, i), {"work", "working", "here", "job", "joined", "works"}) && at(t, i + 1) == "as") return article(i + 2);
+  if (is_one_of(at(t, i), {"role", "title", "position", "job"}) && is_one_of(at(t, i + 1), {"is", "'s", ":"}) && i > 0 &&
+      is_one_of(at(t, i - 1), {"my", "job", "the", "current"}))
     return article(i + 2);
-  if (any_of(at(t, i), {"being", "become", "became"}) && any_of(at(t, i + 1), {"a", "an", "the"})) return article(i + 1);
-  if (any_of(at(t, i), {"i'm", "and"}) && any_of(at(t, i + 1), {"the", "their", "our"})) return article(i + 1);
+  if (is_one_of(at(t, i), {"being", "become", "became"}) && is_one_of(at(t, i + 1), {"a", "an", "the"})) return article(i + 1);
+  if (is_one_of(at(t, i), {"i'm", "and"}) && is_one_of(at(t, i + 1), {"the", "their", "our"})) return article(i + 1);
   return i;
 }
 
@@ -153,15 +149,16 @@ std::size_t role_end(const Text& t, std::size_t begin) {
     if (abbreviation_stop(t, i)) continue;
     if (t.tokens[i].kind != TokenKind::word && at(t, i) != "&" && at(t, i) != "/") break;
     const auto& w = at(t, i);
-    if (any_of(w, {"at",    "for",   "from",    "with",      "who",         "which",  "that",   "where",   "here",   "working",
-                   "but",   "so",    "looking", "in",        "on",          "we",     "i",      "i'm",     "my",     "based",
-                   "since", "by",    "there",   "we're",     "our",         "trying", "hoping", "because", "is",     "are",
-                   "was",   "right", "now",     "currently", "these",       "too",    "please", "btw",     "myself", "it",
-                   "over",  "named", "called",  "helping",   "responsible", "if",     "to",     "who's",   "within", "then",
-                   "tbh",   "haha",  "lol",     "actually",  "was",         "were",   "just"})) {
-      if (w == "to" && any_of(at(t, i - 1), {"assistant", "secretary", "adviser", "advisor", "aide", "deputy"})) continue;
+    if (is_one_of(w, {"at",    "for",   "from",    "with",      "who",         "which",  "that",   "where",   "here",   "working",
+                      "but",   "so",    "looking", "in",        "on",          "we",     "i",      "i'm",     "my",     "based",
+                      "since", "by",    "there",   "we're",     "our",         "trying", "hoping", "because", "is",     "are",
+                      "was",   "right", "now",     "currently", "these",       "too",    "please", "btw",     "myself", "it",
+                      "over",  "named", "called",  "helping",   "responsible", "if",     "to",     "who's",   "within", "then",
+                      "tbh",   "haha",  "lol",     "actually",  "was",         "were",   "just"})) {
+      if (w == "to" && is_one_of(at(t, i - 1), {"assistant", "secretary", "adviser", "advisor", "aide", "deputy"})) continue;
       if (w == "in" &&
-          any_of(at(t, i - 1), {"lecturer", "professor", "specialist", "consultant", "researcher", "teacher", "expert", "phd"}) &&
+          is_one_of(at(t, i - 1),
+                    {"lecturer", "professor", "specialist", "consultant", "researcher", "teacher", "expert", "phd"}) &&
           capital(t, i + 1))
         continue;
       break;
@@ -170,8 +167,8 @@ std::size_t role_end(const Text& t, std::size_t begin) {
       // "head of growth" goes on; "CEO of Acme" ends: there the company follows
       const auto& noun = at(t, i - 1);
       if (i == begin) break;
-      if (any_of(noun, {"ceo", "cto", "cfo", "coo", "cmo", "cio", "cpo", "founder", "co-founder", "cofounder", "owner",
-                        "co-owner", "president", "partner"}))
+      if (is_one_of(noun, {"ceo", "cto", "cfo", "coo", "cmo", "cio", "cpo", "founder", "co-founder", "cofounder", "owner",
+                           "co-owner", "president", "partner"}))
         break;
       continue;
     }
@@ -181,10 +178,10 @@ std::size_t role_end(const Text& t, std::size_t begin) {
       if (!another && !(i + 2 < t.size() && !noun_seen)) break;
       continue;
     }
-    if (w == "the" && !any_of(at(t, i - 1), {"of", "to"})) break;
+    if (w == "the" && !is_one_of(at(t, i - 1), {"of", "to"})) break;
     noun_seen = noun_seen || is_role_noun(w);
   }
-  while (i > begin && any_of(at(t, i - 1), {"and", "&", "of", "/", "the"})) --i;
+  while (i > begin && is_one_of(at(t, i - 1), {"and", "&", "of", "/", "the"})) --i;
   return i;
 }
 
@@ -193,69 +190,69 @@ std::size_t role_end(const Text& t, std::size_t begin) {
 std::size_t company_cue(const Text& t, std::size_t i) {
   const auto& w = at(t, i);
   const auto value_at = [&](std::size_t k) {
-    if (at(t, k) == "a" && any_of(at(t, k + 1), {"company", "startup", "start-up", "firm", "business", "agency", "studio", "shop",
-                                                 "place", "small", "little"})) {
+    if (at(t, k) == "a" && is_one_of(at(t, k + 1), {"company", "startup", "start-up", "firm", "business", "agency", "studio",
+                                                    "shop", "place", "small", "little"})) {
       for (std::size_t c = k + 1; c < k + 7; ++c)
-        if (any_of(at(t, c), {"called", "named"})) return c + 1;
+        if (is_one_of(at(t, c), {"called", "named"})) return c + 1;
       return i;
     }
-    if (any_of(at(t, k), {"the", "a"}) && any_of(at(t, k + 1), {"company", "startup", "firm"}))
-      return any_of(at(t, k + 2), {"called", "named"}) ? k + 3 : k + 2;
+    if (is_one_of(at(t, k), {"the", "a"}) && is_one_of(at(t, k + 1), {"company", "startup", "firm"}))
+      return is_one_of(at(t, k + 2), {"called", "named"}) ? k + 3 : k + 2;
     return k;
   };
   if (i == 0 && w == "at" && capital(t, 1)) return value_at(1);
-  if (w == "now" && any_of(at(t, i + 1), {"at", "with"}) && capital(t, i + 2)) return value_at(i + 2);
-  if (any_of(w, {"trade", "trading", "known"}) && at(t, i + 1) == "as" && capital(t, i + 2)) return i + 2;
-  if (w == "at" && i > 2 && any_of(at(t, i - 1), {"be", "was", "worked", "were"})) return i;  // used to be at
-  if (any_of(w, {"at", "@", "for", "with", "from"}) && i > 0) {
+  if (w == "now" && is_one_of(at(t, i + 1), {"at", "with"}) && capital(t, i + 2)) return value_at(i + 2);
+  if (is_one_of(w, {"trade", "trading", "known"}) && at(t, i + 1) == "as" && capital(t, i + 2)) return i + 2;
+  if (w == "at" && i > 2 && is_one_of(at(t, i - 1), {"be", "was", "worked", "were"})) return i;  // used to be at
+  if (is_one_of(w, {"at", "@", "for", "with", "from"}) && i > 0) {
     const auto& before = at(t, i - 1);
-    const bool working = any_of(
+    const bool working = is_one_of(
         before, {"work",    "working", "works",   "employed", "job",       "here",        "position",   "role", "am",
                  "i'm",     "im",      "we're",   "intern",   "interning", "freelancing", "consulting", "team", "us",
                  "started", "based",   "calling", "writing",  "people",    "employees",   "live",       "join", "joining"});
     const bool role = is_role_noun(before) || (i > 1 && is_role_noun(at(t, i - 2))) ||
-                      (i > 2 && any_of(at(t, i - 2), {"of"}) && is_role_noun(at(t, i - 3)));
+                      (i > 2 && is_one_of(at(t, i - 2), {"of"}) && is_role_noun(at(t, i - 3)));
     if (w == "from") {
       // "I'm Zoë from Acme", "Zoë O'Brien from Acme here"
       const bool named = word(t, i - 1) && (capital(t, i - 1) || t.all_lower) && !is_function_word(before);
-      if (any_of(before, {"i'm", "im", "am", "we're", "are", "here", "calling", "writing", "us"}) || role || named)
+      if (is_one_of(before, {"i'm", "im", "am", "we're", "are", "here", "calling", "writing", "us"}) || role || named)
         return value_at(i + 1);
       return i;
     }
     if (w == "for" && !(working || role)) return i;
     const bool now =
-        any_of(before, {"currently", "now", "still"}) && (capital(t, i + 1) || (at(t, i + 1) == "the" && capital(t, i + 2)));
+        is_one_of(before, {"currently", "now", "still"}) && (capital(t, i + 1) || (at(t, i + 1) == "the" && capital(t, i + 2)));
     if (w == "with" && now) return value_at(i + 1);
-    if (w == "with" && !any_of(before, {"work", "working", "works", "job", "am", "i'm", "we're"})) return i;
+    if (w == "with" && !is_one_of(before, {"work", "working", "works", "job", "am", "i'm", "we're"})) return i;
     if (w == "at" && before == "me") return i;  // reach me at
     const bool named = (w == "at" || w == "@") && word(t, i - 1) && capital(t, i - 1) && !t.all_lower;
     const bool comma = w == "at" && before == ",";
-    const bool doing = w == "at" && i > 1 && (behind_i_am(t, 0) > 0 || any_of(at(t, 0), {"i"}));
+    const bool doing = w == "at" && i > 1 && (behind_i_am(t, 0) > 0 || is_one_of(at(t, 0), {"i"}));
     const bool number = t.tokens[i - 1].kind == TokenKind::number;
     if (working || role || named || comma || (doing && !number)) return value_at(i + 1);
     return i;
   }
-  if (any_of(w, {"run", "own", "founded", "started", "cofounded", "co-founded", "built", "represent", "representing", "join",
-                 "joined"}) &&
-      i > 0 && any_of(at(t, i - 1), {"i", "we", "who", "and", "also", "recently", "just"}) &&
-      (capital(t, i + 1) || any_of(at(t, i + 1), {"a", "the"})))
+  if (is_one_of(w, {"run", "own", "founded", "started", "cofounded", "co-founded", "built", "represent", "representing", "join",
+                    "joined"}) &&
+      i > 0 && is_one_of(at(t, i - 1), {"i", "we", "who", "and", "also", "recently", "just"}) &&
+      (capital(t, i + 1) || is_one_of(at(t, i + 1), {"a", "the"})))
     return value_at(i + 1);
   if (w == "of" && i > 0 &&
-      any_of(at(t, i - 1), {"founder", "co-founder", "cofounder", "ceo", "cto", "cfo", "coo", "cmo", "owner", "co-owner",
-                            "president", "behalf"}))
+      is_one_of(at(t, i - 1), {"founder", "co-founder", "cofounder", "ceo", "cto", "cfo", "coo", "cmo", "owner", "co-owner",
+                               "president", "behalf"}))
     return value_at(i + 1);
-  if (any_of(w, {"became", "become", "renamed"}) && i > 0) {  // we became Acme SE, we've renamed to Quist Studio
+  if (is_one_of(w, {"became", "become", "renamed"}) && i > 0) {  // we became Acme SE, we've renamed to Quist Studio
     const auto k = at(t, i + 1) == "to" ? i + 2 : i + 1;
-    if (any_of(at(t, i - 1), {"we", "we've", "i've", "have", "company", "just"}) && capital(t, k)) return k;
+    if (is_one_of(at(t, i - 1), {"we", "we've", "i've", "have", "company", "just"}) && capital(t, k)) return k;
   }
-  if (any_of(w, {"called", "named"}) && i > 1 && at(t, i - 2) == "ours") return i + 1;
-  if (any_of(w, {"called", "named"}) && i > 0) {
+  if (is_one_of(w, {"called", "named"}) && i > 1 && at(t, i - 2) == "ours") return i + 1;
+  if (is_one_of(w, {"called", "named"}) && i > 0) {
     for (std::size_t k = i; k > 0 && i - k < 6; --k)
-      if (any_of(at(t, k - 1), {"company", "startup", "start-up", "firm", "business", "agency", "shop", "organisation",
-                                "organization", "bakery", "studio", "consultancy", "employer"}))
+      if (is_one_of(at(t, k - 1), {"company", "startup", "start-up", "firm", "business", "agency", "shop", "organisation",
+                                   "organization", "bakery", "studio", "consultancy", "employer"}))
         return i + 1;
   }
-  if (any_of(w, {"company", "employer", "startup", "firm", "business"}) && i > 0 && any_of(at(t, i - 1), {"my", "our"}) &&
+  if (is_one_of(w, {"company", "employer", "startup", "firm", "business"}) && i > 0 && is_one_of(at(t, i - 1), {"my", "our"}) &&
       at(t, i + 1) == "," && capital(t, i + 2))
     return i + 2;
   if (w == "we're" || (w == "we" && at(t, i + 1) == "are")) {
@@ -273,14 +270,15 @@ std::size_t company_end(const Text& t, std::size_t begin, bool expected) {
   if (t.tokens[begin].kind == TokenKind::url) return begin + 1;
   if (!word(t, begin) && t.tokens[begin].kind != TokenKind::number) return begin;
   const bool cased = !t.all_lower && (capital(t, begin) || (first == "the" && capital(t, begin + 1)));
-  if (any_of(first, {"the", "a", "an"}) && !expected && !(first == "the" && capital(t, begin + 1) && !t.all_lower)) return begin;
-  if (any_of(first,
-             {"i",      "i'm",   "my",    "me",      "we",        "it",       "that",     "this",    "him",   "her",  "them",
-              "you",    "your",  "least", "all",     "home",      "work",     "moment",   "present", "scale", "once", "first",
-              "last",   "any",   "some",  "several", "various",   "many",     "big",      "large",   "small", "now",  "example",
-              "free",   "fun",   "about", "around",  "over",      "nearly",   "almost",   "what",    "who",   "here", "there",
-              "school", "night", "noon",  "random",  "different", "multiple", "no",       "not",     "our",   "his",  "their",
-              "a",      "an",    "years", "myself",  "anyone",    "nobody",   "something"}))
+  if (is_one_of(first, {"the", "a", "an"}) && !expected && !(first == "the" && capital(t, begin + 1) && !t.all_lower))
+    return begin;
+  if (is_one_of(first, {"i",       "i'm",   "my",     "me",        "we",       "it",      "that",   "this",     "him",
+                        "her",     "them",  "you",    "your",      "least",    "all",     "home",   "work",     "moment",
+                        "present", "scale", "once",   "first",     "last",     "any",     "some",   "several",  "various",
+                        "many",    "big",   "large",  "small",     "now",      "example", "free",   "fun",      "about",
+                        "around",  "over",  "nearly", "almost",    "what",     "who",     "here",   "there",    "school",
+                        "night",   "noon",  "random", "different", "multiple", "no",      "not",    "our",      "his",
+                        "their",   "a",     "an",     "years",     "myself",   "anyone",  "nobody", "something"}))
     return begin;
   if (t.tokens[begin].kind == TokenKind::number) {
     const bool name = capital(t, begin + 1) && !t.all_lower;  // "3 Degrees"
@@ -291,13 +289,13 @@ std::size_t company_end(const Text& t, std::size_t begin, bool expected) {
     // a lower-case word in a text that uses capitals: a company only as one word that ends its clause
     if (is_function_word(first) || is_state_word(first) || is_role_noun(first) || is_month(first) || first.size() < 3)
       return begin;
-    if (!(punctuation(t, begin + 1) || any_of(at(t, begin + 1), {"and", "as", "we're", "in", "here"}))) return begin;
+    if (!(punctuation(t, begin + 1) || is_one_of(at(t, begin + 1), {"and", "as", "we're", "in", "here"}))) return begin;
     return begin + 1;
   }
   for (; i < t.size() && i - begin < 7; ++i) {
     const auto& w = at(t, i);
     if (t.tokens[i].kind == TokenKind::number) {
-      if (i == begin || (cased && !any_of(at(t, i + 1), {"people", "employees"}) && !is_people_noun(at(t, i + 1)) &&
+      if (i == begin || (cased && !is_one_of(at(t, i + 1), {"people", "employees"}) && !is_people_noun(at(t, i + 1)) &&
                          punctuation(t, i + 1) && at(t, i - 1) != ","))
         continue;
       break;
@@ -313,22 +311,23 @@ std::size_t company_end(const Text& t, std::size_t begin, bool expected) {
     if (w == "," && is_company_suffix(at(t, i + 1)) && !is_function_word(at(t, i + 1)) && (capital(t, i + 1) || t.all_lower))
       continue;  // Acme, Inc.
     if (!word(t, i)) break;
-    if (i > begin && is_company_suffix(w) && (capital(t, i) || t.all_lower || any_of(w, {"gmbh", "inc", "ltd", "llc", "ag"})) &&
-        w != "as" && w != "se" && w != "co" && w != "spa")
+    if (i > begin && is_company_suffix(w) &&
+        (capital(t, i) || t.all_lower || is_one_of(w, {"gmbh", "inc", "ltd", "llc", "ag"})) && w != "as" && w != "se" &&
+        w != "co" && w != "spa")
       continue;
-    if (any_of(w, {"of", "and", "the", "for", "de", "du", "y", "und", "et"}) && i > begin) {
-      const bool joins = cased && capital(t, i + 1) && !any_of(at(t, i + 1), {"i", "i'm", "we", "we're", "my", "our", "im"});
-      const bool lower_joins = t.all_lower && expected && any_of(w, {"of", "and", "the", "de"}) && word(t, i + 1) &&
+    if (is_one_of(w, {"of", "and", "the", "for", "de", "du", "y", "und", "et"}) && i > begin) {
+      const bool joins = cased && capital(t, i + 1) && !is_one_of(at(t, i + 1), {"i", "i'm", "we", "we're", "my", "our", "im"});
+      const bool lower_joins = t.all_lower && expected && is_one_of(w, {"of", "and", "the", "de"}) && word(t, i + 1) &&
                                !is_function_word(at(t, i + 1)) && !is_role_noun(at(t, i + 1)) &&
-                               !any_of(at(t, i + 1), {"i'm", "we're", "there"});
-      const bool the_next = cased && any_of(w, {"of", "for"}) && at(t, i + 1) == "the" && capital(t, i + 2);
+                               !is_one_of(at(t, i + 1), {"i'm", "we're", "there"});
+      const bool the_next = cased && is_one_of(w, {"of", "for"}) && at(t, i + 1) == "the" && capital(t, i + 2);
       if (joins || lower_joins || the_next) continue;
       break;
     }
     if (i == begin && first == "the") continue;
     if (cased) {
       if (i > begin && !capital(t, i) && !(at(t, begin) == "the" && i == begin + 1)) break;
-      if (i > begin && any_of(w, {"i", "i'm", "im", "we", "we're", "my", "our", "as"})) break;
+      if (i > begin && is_one_of(w, {"i", "i'm", "im", "we", "we're", "my", "our", "as"})) break;
       continue;
     }
     if (i == begin) {
@@ -338,18 +337,18 @@ std::size_t company_end(const Text& t, std::size_t begin, bool expected) {
       continue;
     }
     if (is_function_word(w) || is_role_noun(w)) break;
-    if (any_of(w, {"as", "in", "on", "where", "who", "doing", "located", "btw", "we're", "there", "which", "that's"})) break;
+    if (is_one_of(w, {"as", "in", "on", "where", "who", "doing", "located", "btw", "we're", "there", "which", "that's"})) break;
     if (is_number_word(w) || is_people_noun(w)) break;
     if (!t.all_lower && !expected) break;
   }
-  while (i > begin && (any_of(at(t, i - 1), {"and", "of", "the", "for", "&"}))) --i;
+  while (i > begin && (is_one_of(at(t, i - 1), {"and", "of", "the", "for", "&"}))) --i;
   return i;
 }
 
 bool no_company_phrase(const Text& t) {
   for (std::size_t i = 0; i < t.size(); ++i) {
     const auto& w = at(t, i);
-    if (any_of(w, {"self-employed", "freelancer", "freelance", "freelancing", "solopreneur", "selfemployed"})) return true;
+    if (is_one_of(w, {"self-employed", "freelancer", "freelance", "freelancing", "solopreneur", "selfemployed"})) return true;
     if (w == "self" && at(t, i + 1) == "employed") return true;
     if (w == "for" && at(t, i + 1) == "myself") return true;
     if (w == "my" && at(t, i + 1) == "own" && at(t, i + 2) == "boss") return true;
@@ -361,11 +360,11 @@ bool no_company_phrase(const Text& t) {
 
 std::optional<Span> number_phrase(const Text& t, std::size_t i) {
   while (i < t.size() &&
-         (is_approximation(at(t, i)) || any_of(at(t, i), {"a", "the", "between", "just", "only", "us", "of", "we're", "up", "to",
-                                                          "than", "more", "less", "at", "least", "most"}))) {
-    if (at(t, i) == "a" && !any_of(at(t, i + 1), {"dozen", "hundred", "thousand", "couple", "million", "half"}))
+         (is_approximation(at(t, i)) || is_one_of(at(t, i), {"a", "the", "between", "just", "only", "us", "of", "we're", "up",
+                                                             "to", "than", "more", "less", "at", "least", "most"}))) {
+    if (at(t, i) == "a" && !is_one_of(at(t, i + 1), {"dozen", "hundred", "thousand", "couple", "million", "half"}))
       return std::nullopt;
-    if (any_of(at(t, i), {"a"})) break;
+    if (is_one_of(at(t, i), {"a"})) break;
     ++i;
   }
   const auto number_token = [&](std::size_t k) {
@@ -376,17 +375,17 @@ std::optional<Span> number_phrase(const Text& t, std::size_t i) {
     std::size_t d = 0;
     while (d < w.size() && ((w[d] >= '0' && w[d] <= '9') || w[d] == ',' || w[d] == '.')) ++d;
     const auto rest = std::string_view(w).substr(d);
-    return any_of(rest, {"ish", "-ish", "k", "+"}) ||
+    return is_one_of(rest, {"ish", "-ish", "k", "+"}) ||
            (rest.size() > 1 && rest[0] == '-' && rest.find_first_not_of("0123456789", 1) == std::string_view::npos);
   };
   std::size_t k = i;
-  if (at(t, k) == "a" && any_of(at(t, k + 1), {"dozen", "hundred", "thousand", "couple", "million"})) ++k;
+  if (at(t, k) == "a" && is_one_of(at(t, k + 1), {"dozen", "hundred", "thousand", "couple", "million"})) ++k;
   if (at(t, k) == "half" && at(t, k + 1) == "a" && at(t, k + 2) == "dozen") return Span{k, k + 3};
   if (!number_token(k)) return std::nullopt;
   while (number_token(k) || (at(t, k) == "and" && number_token(k + 1) && is_number_word(at(t, k + 1)) &&
-                             any_of(at(t, k - 1), {"hundred", "thousand"})))
+                             is_one_of(at(t, k - 1), {"hundred", "thousand"})))
     ++k;
-  if (any_of(at(t, k), {"-", "to", "or"}) && number_token(k + 1)) {
+  if (is_one_of(at(t, k), {"-", "to", "or"}) && number_token(k + 1)) {
     k += 2;
     while (number_token(k)) ++k;
   } else if (at(t, k) == "and" && i > 0 && at(t, i - 1) == "between" && number_token(k + 1)) {
@@ -397,53 +396,56 @@ std::optional<Span> number_phrase(const Text& t, std::size_t i) {
 
 int people_weight(const Text& t, Span number) {
   std::size_t after = number.last;
-  if (any_of(at(t, after), {"or", "plus", "-"}) && any_of(at(t, after + 1), {"so", "ish"})) after += 2;
-  if (any_of(at(t, after), {"+", "%"})) {
+  if (is_one_of(at(t, after), {"or", "plus", "-"}) && is_one_of(at(t, after + 1), {"so", "ish"})) after += 2;
+  if (is_one_of(at(t, after), {"+", "%"})) {
     if (at(t, after) == "%") return -1;
     ++after;
   }
   const std::size_t value = number.first;
-  if (value > 1 && any_of(at(t, value - 1), {"that", "it"}) && at(t, value - 2) == "make") return 2;  // make that 45
-  if (value > 0 && any_of(at(t, value - 1), {"at"}) &&
-      !(value > 1 && any_of(at(t, value - 2), {"is", "are", "size", "stands", "team", "currently", "headcount"})))
+  if (value > 1 && is_one_of(at(t, value - 1), {"that", "it"}) && at(t, value - 2) == "make") return 2;  // make that 45
+  if (value > 0 && is_one_of(at(t, value - 1), {"at"}) &&
+      !(value > 1 && is_one_of(at(t, value - 2), {"is", "are", "size", "stands", "team", "currently", "headcount"})))
     return -1;  // at 3
-  if (value > 1 && at(t, value - 1) == "is" && any_of(at(t, value - 2), {"age", "budget", "price", "salary", "rent", "revenue"}))
+  if (value > 1 && at(t, value - 1) == "is" &&
+      is_one_of(at(t, value - 2), {"age", "budget", "price", "salary", "rent", "revenue"}))
     return -1;
-  if (value > 0 && any_of(at(t, value - 1), {"$", "€", "£", "#", "version", "v", "page", "in", "since", "until", "aged", "age",
-                                             "number", "no", "room", "series", "top", "q"}))
+  if (value > 0 && is_one_of(at(t, value - 1), {"$", "€", "£", "#", "version", "v", "page", "in", "since", "until", "aged", "age",
+                                                "number", "no", "room", "series", "top", "q"}))
     return -1;
   if (after < t.size() && is_other_unit(at(t, after))) return -1;
-  if (value > 2 && at(t, value - 1) == "be" && any_of(at(t, value - 2), {"to"}) && any_of(at(t, value - 3), {"used"})) return -1;
-  if (value > 0 && any_of(at(t, value - 1), {"were", "was"}) && value > 1 && punctuation(t, value - 2)) return -1;  // …, were 5
-  if (at(t, after) == "now" || (value > 1 && at(t, value - 1) == "now" && punctuation(t, value - 2))) return 3;     // 19 now
+  if (value > 2 && at(t, value - 1) == "be" && is_one_of(at(t, value - 2), {"to"}) && is_one_of(at(t, value - 3), {"used"}))
+    return -1;
+  if (value > 0 && is_one_of(at(t, value - 1), {"were", "was"}) && value > 1 && punctuation(t, value - 2))
+    return -1;                                                                                                   // …, were 5
+  if (at(t, after) == "now" || (value > 1 && at(t, value - 1) == "now" && punctuation(t, value - 2))) return 3;  // 19 now
   for (std::size_t k = value; k > 0 && value - k < 4; --k) {
     if (punctuation(t, k - 1)) break;
-    if (any_of(at(t, k - 1), {"hire", "hiring", "recruit", "recruiting", "find", "add", "adding", "onboard", "train", "reach",
-                              "another", "extra", "new", "additional", "interview", "grow", "support"}))
+    if (is_one_of(at(t, k - 1), {"hire", "hiring", "recruit", "recruiting", "find", "add", "adding", "onboard", "train", "reach",
+                                 "another", "extra", "new", "additional", "interview", "grow", "support"}))
       return -1;
   }
-  if (at(t, after) == "of" && any_of(at(t, after + 1), {"us", "them"})) return at(t, after + 1) == "us" ? 2 : -1;
+  if (at(t, after) == "of" && is_one_of(at(t, after + 1), {"us", "them"})) return at(t, after + 1) == "us" ? 2 : -1;
   for (std::size_t k = after; k < t.size() && k < after + 4; ++k) {
-    if (punctuation(t, k) || any_of(at(t, k), {"and", "in", "at", "for", "across", "over", "on", "from", "with", "between"}))
+    if (punctuation(t, k) || is_one_of(at(t, k), {"and", "in", "at", "for", "across", "over", "on", "from", "with", "between"}))
       break;
     if (is_people_noun(at(t, k))) return 2;
     if (is_other_unit(at(t, k))) return -1;
   }
-  if (at(t, after) == "in" && any_of(at(t, after + 1), {"total", "all", "the"})) return 2;
+  if (at(t, after) == "in" && is_one_of(at(t, after + 1), {"total", "all", "the"})) return 2;
   // "team of 12", "team size is 40", "headcount: 30", "we're 40", "there are 7"
   std::size_t b = value;
   while (b > 0 && (is_approximation(at(t, b - 1)) ||
-                   any_of(at(t, b - 1), {"just", "only",  "now",   "currently", "a",       "the", "is",    ":",
-                                         "of",   "total", "size",  "at",        "between", "up",  "to",    "than",
-                                         "more", "less",  "about", "has",       "have",    "'s",  "least", "most"}))) {
+                   is_one_of(at(t, b - 1), {"just", "only",  "now",   "currently", "a",       "the", "is",    ":",
+                                            "of",   "total", "size",  "at",        "between", "up",  "to",    "than",
+                                            "more", "less",  "about", "has",       "have",    "'s",  "least", "most"}))) {
     if (at(t, b - 1) == "of" && b > 1 &&
-        any_of(at(t, b - 2), {"team", "company", "group", "staff", "crew", "squad", "total", "startup", "firm"}))
+        is_one_of(at(t, b - 2), {"team", "company", "group", "staff", "crew", "squad", "total", "startup", "firm"}))
       return 2;
     --b;
   }
-  if (b > 0 && any_of(at(t, b - 1), {"headcount", "team", "staff", "employ", "employs", "employees", "team's"})) return 2;
-  if (b > 0 && (any_of(at(t, b - 1), {"we're", "there's", "were"}) ||
-                (any_of(at(t, b - 1), {"are"}) && b > 1 && any_of(at(t, b - 2), {"we", "there"}))))
+  if (b > 0 && is_one_of(at(t, b - 1), {"headcount", "team", "staff", "employ", "employs", "employees", "team's"})) return 2;
+  if (b > 0 && (is_one_of(at(t, b - 1), {"we're", "there's", "were"}) ||
+                (is_one_of(at(t, b - 1), {"are"}) && b > 1 && is_one_of(at(t, b - 2), {"we", "there"}))))
     return 1;
   if (b > 0 && at(t, b - 1) == "we") return 1;
   return 0;
@@ -451,12 +453,12 @@ int people_weight(const Text& t, Span number) {
 
 bool solo_phrase(const Text& t, std::size_t i) {
   const auto& w = at(t, i);
-  if (any_of(w, {"just", "only", "it's"}) && any_of(at(t, i + 1), {"me", "myself"}))
-    return !any_of(at(t, i + 2), {"who", "or", "that"});
-  if (any_of(w, {"one-man", "one-woman", "one-person", "solo", "solopreneur"})) return true;
+  if (is_one_of(w, {"just", "only", "it's"}) && is_one_of(at(t, i + 1), {"me", "myself"}))
+    return !is_one_of(at(t, i + 2), {"who", "or", "that"});
+  if (is_one_of(w, {"one-man", "one-woman", "one-person", "solo", "solopreneur"})) return true;
   if (w == "on" && at(t, i + 1) == "my" && at(t, i + 2) == "own") return true;
   if (w == "by" && at(t, i + 1) == "myself") return true;
-  if (w == "me" && at(t, i + 1) == "," && any_of(at(t, i + 2), {"myself"})) return true;
+  if (w == "me" && at(t, i + 1) == "," && is_one_of(at(t, i + 2), {"myself"})) return true;
   return w == "alone" || (w == "nobody" && at(t, i + 1) == "else");
 }
 
@@ -468,14 +470,14 @@ std::optional<Span> email_span(const Text& t, std::size_t i) {
     if (at(t, i) == "@") return std::nullopt;
     return Span{i, i + 1};
   }
-  const bool dotted_local = t.tokens[i].kind == TokenKind::url && any_of(at(t, i + 1), {"at", "(", "[", "{"});
+  const bool dotted_local = t.tokens[i].kind == TokenKind::url && is_one_of(at(t, i + 1), {"at", "(", "[", "{"});
   if (!word(t, i) && t.tokens[i].kind != TokenKind::number && !dotted_local) return std::nullopt;
   // zoe [dot smith] at acme dot io, with "at" and "dot" in brackets or not
-  const auto skip_open = [&](std::size_t k) { return any_of(at(t, k), {"(", "[", "{"}) ? k + 1 : k; };
-  const auto skip_close = [&](std::size_t k) { return any_of(at(t, k), {")", "]", "}"}) ? k + 1 : k; };
+  const auto skip_open = [&](std::size_t k) { return is_one_of(at(t, k), {"(", "[", "{"}) ? k + 1 : k; };
+  const auto skip_close = [&](std::size_t k) { return is_one_of(at(t, k), {")", "]", "}"}) ? k + 1 : k; };
   const auto joined = [&](std::size_t k, std::initializer_list<std::string_view> words) -> std::size_t {
     const auto w = skip_open(k);
-    return any_of(at(t, w), words) ? skip_close(w + 1) : k;
+    return is_one_of(at(t, w), words) ? skip_close(w + 1) : k;
   };
   const auto part = [&](std::size_t k) { return word(t, k) || (k < t.size() && t.tokens[k].kind == TokenKind::number); };
   std::size_t k = i + 1;
@@ -484,15 +486,15 @@ std::optional<Span> email_span(const Text& t, std::size_t i) {
     k = next + 1;
   auto host = joined(k, {"at"});
   if (host == k) return std::nullopt;
-  const bool bracketed = any_of(at(t, k), {"(", "[", "{"});
+  const bool bracketed = is_one_of(at(t, k), {"(", "[", "{"});
   if (host < t.size() && t.tokens[host].kind == TokenKind::url) {  // zoe at acme.io
     const bool work =
-        any_of(at(t, i), {"work", "working", "works", "i'm", "im", "am", "here", "job", "employed", "role", "position"}) ||
+        is_one_of(at(t, i), {"work", "working", "works", "i'm", "im", "am", "here", "job", "employed", "role", "position"}) ||
         is_role_noun(at(t, i));
     const bool told =
         bracketed || (i == 0 && host + 1 == t.size()) ||
-        (i > 0 && (any_of(at(t, i - 1), {"is", "me", "email", "mail", "e-mail", ":", "it's", "to", "on", "use", ",", "via"})));
-    const bool reach = any_of(at(t, i), {"me"});
+        (i > 0 && (is_one_of(at(t, i - 1), {"is", "me", "email", "mail", "e-mail", ":", "it's", "to", "on", "use", ",", "via"})));
+    const bool reach = is_one_of(at(t, i), {"me"});
     return told && !work && !reach ? std::optional(Span{i, host + 1}) : std::nullopt;
   }
   if (!part(host)) return std::nullopt;
@@ -503,8 +505,8 @@ std::optional<Span> email_span(const Text& t, std::size_t i) {
     end = next + 1;
   for (auto next = joined(end, {"dot"}); next > end && part(next); next = joined(end, {"dot"})) end = next + 1, dotted = true;
   if (!dotted) return std::nullopt;
-  if (any_of(at(t, i), {"work", "working", "works", "i'm", "im", "am", "here", "me", "job", "employed"}) ||
-      (is_role_noun(at(t, i)) && !bracketed && !any_of(at(t, i), {"ceo", "admin", "hr", "ops", "founder", "office"})))
+  if (is_one_of(at(t, i), {"work", "working", "works", "i'm", "im", "am", "here", "me", "job", "employed"}) ||
+      (is_role_noun(at(t, i)) && !bracketed && !is_one_of(at(t, i), {"ceo", "admin", "hr", "ops", "founder", "office"})))
     return std::nullopt;
   return Span{i, end};
 }
@@ -514,41 +516,41 @@ std::optional<Span> email_span(const Text& t, std::size_t i) {
 std::size_t goal_cue(const Text& t, std::size_t i) {
   const auto& w = at(t, i);
   const auto verb = [&](std::size_t k) -> std::size_t {  // not about this conversation
-    if (any_of(at(t, k), {"sign",     "start",     "know",      "ask",  "skip",  "change", "correct", "stop",    "quit",
-                          "talk",     "speak",     "update",    "fix",  "say",   "tell",   "give",    "share",   "register",
-                          "join",     "login",     "log",       "be",   "go",    "use",    "try",     "see",     "begin",
-                          "continue", "finish",    "cancel",    "set",  "edit",  "leave",  "answer",  "provide", "mention",
-                          "clarify",  "apologize", "apologise", "hear", "think", "check"}))
+    if (is_one_of(at(t, k), {"sign",     "start",     "know",      "ask",  "skip",  "change", "correct", "stop",    "quit",
+                             "talk",     "speak",     "update",    "fix",  "say",   "tell",   "give",    "share",   "register",
+                             "join",     "login",     "log",       "be",   "go",    "use",    "try",     "see",     "begin",
+                             "continue", "finish",    "cancel",    "set",  "edit",  "leave",  "answer",  "provide", "mention",
+                             "clarify",  "apologize", "apologise", "hear", "think", "check"}))
       return i;
-    if (any_of(at(t, k), {"do", "have"}) && any_of(at(t, k + 1), {"this", "that", "it", "to", "so"})) return i;
+    if (is_one_of(at(t, k), {"do", "have"}) && is_one_of(at(t, k + 1), {"this", "that", "it", "to", "so"})) return i;
     for (std::size_t b = i; b > 0 && i - b < 3; --b)
-      if (any_of(at(t, b - 1), {"don't", "dont", "not", "never", "didn't"})) return i;
+      if (is_one_of(at(t, b - 1), {"don't", "dont", "not", "never", "didn't"})) return i;
     return k;
   };
-  const bool wants = any_of(w, {"want", "wanna", "need", "hope", "plan", "aim", "intend", "wish", "like"});
+  const bool wants = is_one_of(w, {"want", "wanna", "need", "hope", "plan", "aim", "intend", "wish", "like"});
   if (wants && at(t, i + 1) == "to" && i > 0 &&
-      any_of(at(t, i - 1), {"i", "we", "i'd", "we'd", "id", "would", "really", "just", "mainly", "mostly", "also", "primarily",
-                            "basically", "both"})) {
+      is_one_of(at(t, i - 1), {"i", "we", "i'd", "we'd", "id", "would", "really", "just", "mainly", "mostly", "also", "primarily",
+                               "basically", "both"})) {
     const bool of_work =
-        any_of(at(t, i - 1), {"we", "we'd"}) &&
-        any_of(at(t, i + 2), {"stop", "start", "know", "see", "share", "set", "hear", "be", "go", "give", "answer"});
+        is_one_of(at(t, i - 1), {"we", "we'd"}) &&
+        is_one_of(at(t, i + 2), {"stop", "start", "know", "see", "share", "set", "hear", "be", "go", "give", "answer"});
     return of_work ? i + 2 : verb(i + 2);
   }
   if (w == "wanna" && i > 0) return verb(i + 1);
-  if (any_of(w, {"looking", "hoping", "trying", "planning", "aiming", "wanting", "keen", "eager", "here"}) &&
+  if (is_one_of(w, {"looking", "hoping", "trying", "planning", "aiming", "wanting", "keen", "eager", "here"}) &&
       at(t, i + 1) == "to") {
-    if (w == "here" && any_of(at(t, i + 2), {"help"})) return i;
+    if (w == "here" && is_one_of(at(t, i + 2), {"help"})) return i;
     return verb(i + 2);
   }
-  if (w == "looking" && at(t, i + 1) == "for") return i > 0 && any_of(at(t, i - 1), {"is", "still", "was"}) ? i : i + 2;
-  if (w == "so" && any_of(at(t, i + 1), {"we", "i"}) && at(t, i + 2) == "can") return verb(i + 3);
-  if (any_of(w, {"goal", "aim", "objective"}) && i > 0 && any_of(at(t, i - 1), {"my", "our", "the", "main"}) &&
-      any_of(at(t, i + 1), {"is", ":", "'s"}))
+  if (w == "looking" && at(t, i + 1) == "for") return i > 0 && is_one_of(at(t, i - 1), {"is", "still", "was"}) ? i : i + 2;
+  if (w == "so" && is_one_of(at(t, i + 1), {"we", "i"}) && at(t, i + 2) == "can") return verb(i + 3);
+  if (is_one_of(w, {"goal", "aim", "objective"}) && i > 0 && is_one_of(at(t, i - 1), {"my", "our", "the", "main"}) &&
+      is_one_of(at(t, i + 1), {"is", ":", "'s"}))
     return at(t, i + 2) == "to" ? i + 3 : i + 2;
   if (w == "interested" && at(t, i + 1) == "in" && at(t, i + 2) != "your") return i + 2;
-  if (w == "what" && any_of(at(t, i + 1), {"we", "i"}) && any_of(at(t, i + 2), {"need", "want"}) && at(t, i + 3) == "is")
+  if (w == "what" && is_one_of(at(t, i + 1), {"we", "i"}) && is_one_of(at(t, i + 2), {"need", "want"}) && at(t, i + 3) == "is")
     return i + 4;
-  if (any_of(w, {"told", "asked"}) && any_of(at(t, i + 1), {"me", "us"}) && at(t, i + 2) == "to") return verb(i + 3);
+  if (is_one_of(w, {"told", "asked"}) && is_one_of(at(t, i + 1), {"me", "us"}) && at(t, i + 2) == "to") return verb(i + 3);
   return i;
 }
 
@@ -556,12 +558,12 @@ std::size_t goal_end(const Text& t, std::size_t begin) {
   std::size_t i = begin;
   for (; i < t.size(); ++i) {
     const auto& w = at(t, i);
-    if (any_of(w, {".", "!", "?", "\n", ";"})) break;
-    if (w == "," && any_of(at(t, i + 1), {"my", "i'm", "we're", "our", "i", "you", "and"}) &&
-        (any_of(at(t, i + 1), {"my", "i'm", "we're"}) || any_of(at(t, i + 2), {"my", "i'm", "we're", "work", "am"})))
+    if (is_one_of(w, {".", "!", "?", "\n", ";"})) break;
+    if (w == "," && is_one_of(at(t, i + 1), {"my", "i'm", "we're", "our", "i", "you", "and"}) &&
+        (is_one_of(at(t, i + 1), {"my", "i'm", "we're"}) || is_one_of(at(t, i + 2), {"my", "i'm", "we're", "work", "am"})))
       break;
-    if (w == "and" && any_of(at(t, i + 1), {"my", "i'm", "we're"}) &&
-        any_of(at(t, i + 2), {"email", "name", "e-mail", "mail", "company", "role", "team", "about", "a", "the", "around"}))
+    if (w == "and" && is_one_of(at(t, i + 1), {"my", "i'm", "we're"}) &&
+        is_one_of(at(t, i + 2), {"email", "name", "e-mail", "mail", "company", "role", "team", "about", "a", "the", "around"}))
       break;
   }
   return i;
@@ -569,7 +571,7 @@ std::size_t goal_end(const Text& t, std::size_t begin) {
 
 std::size_t clause_end(const Text& t, std::size_t begin) {
   std::size_t i = begin;
-  while (i < t.size() && !any_of(at(t, i), {",", ".", "!", "?", "\n", ";", "-"})) ++i;
+  while (i < t.size() && !is_one_of(at(t, i), {",", ".", "!", "?", "\n", ";", "-"})) ++i;
   return i;
 }
 
@@ -579,7 +581,7 @@ std::vector<Span> split_list(const Text& t) {
   for (std::size_t i = 0; i <= t.size(); ++i) {
     const bool sentence =
         i + 1 < t.size() && at(t, i) == "." && t.tokens[i + 1].starts_sentence && word(t, i + 1) && !abbreviation_stop(t, i);
-    const bool cut = i == t.size() || sentence || any_of(at(t, i), {",", ";", "\n", "/", "|"});
+    const bool cut = i == t.size() || sentence || is_one_of(at(t, i), {",", ";", "\n", "/", "|"});
     if (!cut) continue;
     if (i < t.size() && at(t, i) == "," && is_company_suffix(at(t, i + 1)) && capital(t, i + 1)) continue;
     auto last = i;
