@@ -37,11 +37,56 @@ Event ask_admin(const Client& client, rd_kafka_admin_op_t operation, std::chrono
   return Event(rd_kafka_queue_poll(queue.get(), to_ms(patience) + 5000));
 }
 
+Settings common_settings(const std::string& brokers, const Settings& more) {
+  Settings settings = {{"bootstrap.servers", brokers},
+                       {"client.id", "onboardd"},
+                       {"socket.nagle.disable", "true"},
+                       {"socket.keepalive.enable", "true"},
+                       {"socket.timeout.ms", "10000"},
+                       {"socket.connection.setup.timeout.ms", "5000"},
+                       {"reconnect.backoff.ms", "50"},
+                       {"reconnect.backoff.max.ms", "1000"},
+                       {"topic.metadata.refresh.interval.ms", "30000"}};
+  settings.insert(settings.end(), more.begin(), more.end());
+  return settings;
+}
+
 tl::unexpected<Failure> topic_failure(Errc code, const std::string& topic, const std::string& what) {
   return failure(code, "the topic " + topic + " " + what);
 }
 
 }  // namespace
+
+Settings writing_settings(const std::string& brokers, const Settings& more, std::chrono::milliseconds message_timeout) {
+  Settings settings = {{"acks", "all"},
+                       {"enable.idempotence", "true"},
+                       {"linger.ms", "0"},
+                       {"compression.type", "lz4"},
+                       {"retry.backoff.ms", "20"},
+                       {"message.timeout.ms", std::to_string(message_timeout.count())},
+                       {"message.max.bytes", "2097152"},
+                       {"queue.buffering.max.messages", "100000"},
+                       {"queue.buffering.max.kbytes", "131072"}};
+  const Settings common = common_settings(brokers, more);
+  settings.insert(settings.end(), common.begin(), common.end());
+  return settings;
+}
+
+Settings reading_settings(const std::string& brokers, const Settings& more) {
+  Settings settings = {{"group.id", "onboardd"},  // asked for by manual assignment too; it is never joined
+                       {"enable.auto.commit", "false"},
+                       {"enable.auto.offset.store", "false"},
+                       {"auto.offset.reset", "error"},
+                       {"check.crcs", "true"},
+                       {"isolation.level", "read_uncommitted"},
+                       {"fetch.error.backoff.ms", "50"},
+                       {"fetch.wait.max.ms", "100"},  // a partition that joins later waits for the fetch that is under way
+                       {"fetch.message.max.bytes", "4194304"},
+                       {"queued.max.messages.kbytes", "65536"}};
+  const Settings common = common_settings(brokers, more);
+  settings.insert(settings.end(), common.begin(), common.end());
+  return settings;
+}
 
 // ---- what went wrong
 
@@ -165,17 +210,34 @@ result<TopicInfo> look_at_topic(const Client& consumer, const std::string& topic
   return info;
 }
 
-result<void> create_topic(const Client& client, const std::string& topic, std::uint32_t partitions, int replicas, int brokers,
-                          std::chrono::milliseconds patience) {
+const Settings& keeps_everything() {
+  static const Settings settings = {{"cleanup.policy", "delete"},
+                                    {"retention.ms", "-1"},
+                                    {"retention.bytes", "-1"},
+                                    {"max.message.bytes", "2097152"},
+                                    {"unclean.leader.election.enable", "false"}};
+  return settings;
+}
+
+const Settings& keeps_newest() {
+  static const Settings settings = {{"cleanup.policy", "compact"},
+                                    {"min.compaction.lag.ms", "0"},
+                                    {"max.compaction.lag.ms", "1800000"},
+                                    {"delete.retention.ms", "86400000"},
+                                    {"unclean.leader.election.enable", "false"}};
+  return settings;
+}
+
+static result<void> create_topic(const Client& client, const TopicWanted& wanted, int brokers,
+                                 std::chrono::milliseconds patience) {
+  const std::string& topic = wanted.name;
   char text[512];
-  if (replicas == 0) replicas = std::min(3, brokers);
-  rd_kafka_NewTopic_t* made = rd_kafka_NewTopic_new(topic.c_str(), static_cast<int>(partitions), replicas, text, sizeof text);
+  const int replicas = wanted.replicas == 0 ? std::min(3, brokers) : wanted.replicas;
+  rd_kafka_NewTopic_t* made =
+      rd_kafka_NewTopic_new(topic.c_str(), static_cast<int>(wanted.partitions), replicas, text, sizeof text);
   if (made == nullptr) return topic_failure(Errc::wrong_layout, topic, std::string("cannot be made: ") + text);
-  const std::pair<const char*, std::string> settings[] = {
-      {"cleanup.policy", "delete"},     {"retention.ms", "-1"},
-      {"retention.bytes", "-1"},        {"min.insync.replicas", replicas >= 3 ? "2" : "1"},
-      {"max.message.bytes", "2097152"}, {"unclean.leader.election.enable", "false"}};
-  for (const auto& [name, value] : settings) rd_kafka_NewTopic_set_config(made, name, value.c_str());
+  for (const auto& [name, value] : wanted.settings) rd_kafka_NewTopic_set_config(made, name.c_str(), value.c_str());
+  rd_kafka_NewTopic_set_config(made, "min.insync.replicas", replicas >= 3 ? "2" : "1");
   const Event event = ask_admin(client, RD_KAFKA_ADMIN_OP_CREATETOPICS, patience, [&](auto* options, auto* queue) {
     rd_kafka_CreateTopics(client.handle(), &made, 1, options, queue);
   });
@@ -193,7 +255,39 @@ result<void> create_topic(const Client& client, const std::string& topic, std::u
                        std::string("could not be made: ") + (said != nullptr ? said : rd_kafka_err2str(code)));
 }
 
-result<void> check_topic_settings(const Client& client, const std::string& topic, std::chrono::milliseconds patience) {
+result<bool> find_or_make_topic(const Client& consumer, const TopicWanted& wanted, std::chrono::milliseconds patience,
+                                const std::string& brokers) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  for (bool made = false;;) {
+    auto topic = look_at_topic(consumer, wanted.name, std::chrono::milliseconds(1000), brokers);
+    if (!topic) {
+      if (topic.error().code != Errc::unreadable || consumer.last_words().refused() ||
+          std::chrono::steady_clock::now() >= deadline)
+        return tl::unexpected(topic.error());
+      continue;
+    }
+    if (topic->partitions > 0) {
+      if (topic->partitions == wanted.partitions) return made;
+      return failure(Errc::wrong_layout, "the topic " + wanted.name + " has " + std::to_string(topic->partitions) +
+                                             " partitions, asked for were " + std::to_string(wanted.partitions) +
+                                             " (log.partitions); the number is fixed when a log is made");
+    }
+    if (!wanted.create)
+      return failure(Errc::unreadable, "there is no topic " + wanted.name + " at " + brokers +
+                                           ", and log.create_topic is off: make it, or correct log.topic");
+    if (std::chrono::steady_clock::now() >= deadline)
+      return failure(Errc::unreadable, "the topic " + wanted.name + " was made, and does not appear");
+    if (made) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      continue;
+    }
+    if (auto created = create_topic(consumer, wanted, topic->brokers, patience); !created) return tl::unexpected(created.error());
+    made = true;
+  }
+}
+
+std::map<std::string, std::string> topic_settings(const Client& client, const std::string& topic,
+                                                  std::chrono::milliseconds patience) {
   rd_kafka_ConfigResource_t* resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic.c_str());
   const Event event = ask_admin(client, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, patience, [&](auto* options, auto* queue) {
     rd_kafka_DescribeConfigs(client.handle(), &resource, 1, options, queue);
@@ -205,21 +299,30 @@ result<void> check_topic_settings(const Client& client, const std::string& topic
       rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(event.get()), &resources);
   if (resources != 1 || rd_kafka_ConfigResource_error(found[0]) != RD_KAFKA_RESP_ERR_NO_ERROR) return {};
   const auto* const settings = rd_kafka_ConfigResource_configs(found[0], &entries);
+  std::map<std::string, std::string> said;
   for (std::size_t i = 0; i < entries; ++i) {
     const char *const name = rd_kafka_ConfigEntry_name(settings[i]), *const value = rd_kafka_ConfigEntry_value(settings[i]);
-    if (name == nullptr || value == nullptr) continue;
-    const std::string_view setting = name, is = value;
+    if (name != nullptr && value != nullptr) said.emplace(name, value);
+  }
+  return said;
+}
+
+std::string alter_command(const std::string& topic, const std::string& setting, const std::string& value) {
+  return "kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name " + topic + " --add-config " +
+         setting + "=" + value;
+}
+
+result<void> check_topic_settings(const Client& client, const std::string& topic, std::chrono::milliseconds patience) {
+  for (const auto& [setting, is] : topic_settings(client, topic, patience)) {
     std::string must;
     if ((setting == "retention.ms" || setting == "retention.bytes") && is != "-1") must = "-1";
     if (setting == "cleanup.policy" && is != "delete") must = "delete";
     if (setting == "unclean.leader.election.enable" && is != "false") must = "false";
-    if (setting == "max.message.bytes" && std::atoll(value) < 1'200'000) must = "2097152";
+    if (setting == "max.message.bytes" && std::atoll(is.c_str()) < 1'200'000) must = "2097152";
     if (must.empty()) continue;
     return topic_failure(Errc::wrong_layout, topic,
-                         "would lose events, or refuse large ones: its " + std::string(setting) + " is " + std::string(is) +
-                             " and must be " + must +
-                             " (kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name " + topic +
-                             " --add-config " + std::string(setting) + "=" + must + ")");
+                         "would lose events, or refuse large ones: its " + setting + " is " + is + " and must be " + must + " (" +
+                             alter_command(topic, setting, must) + ")");
   }
   return {};
 }
@@ -278,13 +381,14 @@ result<void> seek(const Client& client, const std::string& topic, std::uint32_t 
   return failure(Errc::unreadable, "read again: " + said);
 }
 
-rd_kafka_resp_err_t produce(const Client& client, rd_kafka_topic_t* topic, std::uint32_t partition, const Message& message) {
+rd_kafka_resp_err_t produce(const Client& client, rd_kafka_topic_t* topic, std::uint32_t partition, const Message& message,
+                            bool deletes) {
   rd_kafka_headers_t* headers = rd_kafka_headers_new(message.headers.size());
   for (const auto& [name, value] : message.headers)
     rd_kafka_header_add(headers, name.data(), static_cast<ssize_t>(name.size()), value.data(),
                         static_cast<ssize_t>(value.size()));
   // librdkafka reads the value only, and copies it.
-  void* const value = const_cast<char*>(message.value.data());
+  void* const value = deletes ? nullptr : const_cast<char*>(message.value.data());
   const auto code =
       rd_kafka_producev(client.handle(), RD_KAFKA_V_RKT(topic), RD_KAFKA_V_PARTITION(static_cast<std::int32_t>(partition)),
                         RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(message.key.data(), message.key.size()),

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -16,6 +17,10 @@
 namespace onboarding::log::kafka {
 
 using Settings = std::vector<std::pair<std::string, std::string>>;
+
+/// What a handle is made with; `more` are settings of librdkafka's that come on top (TLS, SASL and the like).
+Settings reading_settings(const std::string& brokers, const Settings& more);
+Settings writing_settings(const std::string& brokers, const Settings& more, std::chrono::milliseconds message_timeout);
 
 /// Called from librdkafka's threads when something waits in a handle's queue.
 using Wake = std::function<void()>;
@@ -66,9 +71,24 @@ struct TopicInfo {
 /// Blocking. Asked through a consumer: a producer's question would make the topic.
 result<TopicInfo> look_at_topic(const Client& consumer, const std::string& topic, std::chrono::milliseconds patience,
                                 const std::string& brokers);
-/// Blocking. Made for good: nothing expires. `replicas` 0: three, or as many as there are brokers.
-result<void> create_topic(const Client&, const std::string& topic, std::uint32_t partitions, int replicas, int brokers,
-                          std::chrono::milliseconds patience);
+/// Of a topic: nothing in it expires; or of each key the newest value stays, and what was deleted is gone within an hour.
+const Settings& keeps_everything();
+const Settings& keeps_newest();
+
+struct TopicWanted {
+  std::string name;
+  std::uint32_t partitions = 1;
+  bool create = true;  // when there is none; else that is an error
+  int replicas = 0;    // of one that is made; 0: three, or as many as there are brokers
+  Settings settings{};
+};
+/// Blocking. True: it was made. Errc::wrong_layout when it has another number of partitions.
+result<bool> find_or_make_topic(const Client& consumer, const TopicWanted&, std::chrono::milliseconds patience,
+                                const std::string& brokers);
+/// Blocking. What the broker says of a topic; empty when it does not let us ask.
+std::map<std::string, std::string> topic_settings(const Client&, const std::string& topic, std::chrono::milliseconds patience);
+/// How to set it right, as an operator would.
+std::string alter_command(const std::string& topic, const std::string& setting, const std::string& value);
 /// Blocking. Whether the topic keeps everything for ever; Errc::wrong_layout says which setting would lose events and how to change it.
 /// A broker that does not let us ask is believed.
 result<void> check_topic_settings(const Client&, const std::string& topic, std::chrono::milliseconds patience);
@@ -87,7 +107,8 @@ Message to_message(const rd_kafka_message_t&);
 result<void> assign(const Client&, const std::string& topic, const std::vector<std::pair<std::uint32_t, std::int64_t>>& from);
 result<void> seek(const Client&, const std::string& topic, std::uint32_t partition, std::int64_t offset);
 
-/// Hands a message to librdkafka, which copies it. QUEUE_FULL: nothing was taken, poll and try again.
-rd_kafka_resp_err_t produce(const Client&, rd_kafka_topic_t*, std::uint32_t partition, const Message&);
+/// Hands a message to librdkafka, which copies it. QUEUE_FULL: nothing was taken, poll and try again. `deletes`: without a value, which
+/// in a topic that keeps the newest takes the key away.
+rd_kafka_resp_err_t produce(const Client&, rd_kafka_topic_t*, std::uint32_t partition, const Message&, bool deletes = false);
 
 }  // namespace onboarding::log::kafka

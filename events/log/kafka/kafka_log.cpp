@@ -40,51 +40,6 @@ void say_and_end(const Failure& why) {
   ::_exit(70);
 }
 
-Settings common_settings(const KafkaOptions& options) {
-  Settings settings = {{"bootstrap.servers", options.brokers},
-                       {"client.id", "onboardd"},
-                       {"socket.nagle.disable", "true"},
-                       {"socket.keepalive.enable", "true"},
-                       {"socket.timeout.ms", "10000"},
-                       {"socket.connection.setup.timeout.ms", "5000"},
-                       {"reconnect.backoff.ms", "50"},
-                       {"reconnect.backoff.max.ms", "1000"},
-                       {"topic.metadata.refresh.interval.ms", "30000"}};
-  settings.insert(settings.end(), options.client.begin(), options.client.end());
-  return settings;
-}
-
-Settings producer_settings(const KafkaOptions& options) {
-  Settings settings = {{"acks", "all"},
-                       {"enable.idempotence", "true"},
-                       {"linger.ms", "0"},
-                       {"compression.type", "lz4"},
-                       {"retry.backoff.ms", "20"},
-                       {"message.timeout.ms", std::to_string(options.message_timeout.count())},
-                       {"message.max.bytes", "2097152"},
-                       {"queue.buffering.max.messages", "100000"},
-                       {"queue.buffering.max.kbytes", "131072"}};
-  const Settings common = common_settings(options);
-  settings.insert(settings.end(), common.begin(), common.end());
-  return settings;
-}
-
-Settings consumer_settings(const KafkaOptions& options) {
-  Settings settings = {{"group.id", "onboardd"},  // asked for by manual assignment too; it is never joined
-                       {"enable.auto.commit", "false"},
-                       {"enable.auto.offset.store", "false"},
-                       {"auto.offset.reset", "error"},
-                       {"check.crcs", "true"},
-                       {"isolation.level", "read_uncommitted"},
-                       {"fetch.error.backoff.ms", "50"},
-                       {"fetch.wait.max.ms", "100"},  // a partition that joins later waits for the fetch that is under way
-                       {"fetch.message.max.bytes", "4194304"},
-                       {"queued.max.messages.kbytes", "65536"}};
-  const Settings common = common_settings(options);
-  settings.insert(settings.end(), common.begin(), common.end());
-  return settings;
-}
-
 /// Tells a message from any other that might stand at its offset.
 std::string tag_of(const std::optional<Entry>& entry) {
   if (!entry) return "-";
@@ -232,7 +187,7 @@ class Log final : public KafkaLog {
 // ---- the start, on the caller's thread
 
 result<void> Log::start() {
-  auto made = Client::make(Client::Side::consumer, consumer_settings(options_), [this] { wake(); });
+  auto made = Client::make(Client::Side::consumer, reading_settings(options_.brokers, options_.client), [this] { wake(); });
   if (!made) return tl::unexpected(made.error());
   consumer_ = std::move(*made);
   for (const auto step : {&Log::find_topic, &Log::make_producer, &Log::find_log_id, &Log::open_cache})
@@ -245,41 +200,16 @@ result<void> Log::start() {
 }
 
 result<void> Log::find_topic() {
-  const auto deadline = SteadyClock::now() + options_.patience;
-  bool made = false;
-  for (;;) {
-    auto topic = look_at_topic(*consumer_, options_.topic, milliseconds(1000), options_.brokers);
-    if (!topic) {
-      if (topic.error().code != Errc::unreadable || consumer_->last_words().refused() || SteadyClock::now() >= deadline)
-        return tl::unexpected(topic.error());
-      continue;
-    }
-    if (topic->partitions > 0) {
-      if (topic->partitions != options_.partitions)
-        return failure(Errc::wrong_layout, "the topic " + options_.topic + " has " + std::to_string(topic->partitions) +
-                                               " partitions, asked for were " + std::to_string(options_.partitions) +
-                                               " (log.partitions); the number is fixed when a log is made");
-      return check_topic_settings(*consumer_, options_.topic, options_.patience);
-    }
-    if (!options_.create_topic)
-      return failure(Errc::unreadable, "there is no topic " + options_.topic + " at " + options_.brokers +
-                                           ", and log.create_topic is off: make it, or correct log.topic");
-    if (SteadyClock::now() >= deadline)
-      return failure(Errc::unreadable, "the topic " + options_.topic + " was made, and does not appear");
-    if (!made) {
-      auto created =
-          create_topic(*consumer_, options_.topic, options_.partitions, options_.replicas, topic->brokers, options_.patience);
-      if (!created) return created;
-      made = true;
-      note("made the topic " + options_.topic + " with " + std::to_string(options_.partitions) + " partitions");
-    } else {
-      std::this_thread::sleep_for(milliseconds(20));
-    }
-  }
+  const TopicWanted wanted{options_.topic, options_.partitions, options_.create_topic, options_.replicas, keeps_everything()};
+  auto made = find_or_make_topic(*consumer_, wanted, options_.patience, options_.brokers);
+  if (!made) return tl::unexpected(made.error());
+  if (*made) note("made the topic " + options_.topic + " with " + std::to_string(options_.partitions) + " partitions");
+  return check_topic_settings(*consumer_, options_.topic, options_.patience);
 }
 
 result<void> Log::make_producer() {
-  auto made = Client::make(Client::Side::producer, producer_settings(options_), [this] { wake(); });
+  auto made = Client::make(Client::Side::producer, writing_settings(options_.brokers, options_.client, options_.message_timeout),
+                           [this] { wake(); });
   if (!made) return tl::unexpected(made.error());
   producer_topic_.reset();
   producer_ = std::move(*made);
