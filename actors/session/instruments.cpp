@@ -77,6 +77,8 @@ Instruments::Instruments(prometheus::Registry& registry)
       started_(counter(registry, "onboarding_sessions_started_total", "Sessions started.")),
       completed_(counter(registry, "onboarding_sessions_completed_total", "Sessions completed.")),
       abandoned_(counter(registry, "onboarding_sessions_abandoned_total", "Sessions abandoned.")),
+      make_room_(counter(registry, "onboarding_sessions_asked_to_make_room_total",
+                         "Sessions asked to leave memory because there were sessions.max_in_memory.")),
       open_(gauge(registry, "onboarding_active_sessions", "Sessions that are active in the log.")),
       memory_gauge_(gauge(registry, "onboarding_sessions_in_memory", "Session actors alive.")),
       turn_seconds_(histogram(registry, "onboarding_turn_duration_seconds",

@@ -42,6 +42,8 @@ class Instruments {
   void durable(const std::string& session_id, const domain::State& after, std::span<const domain::Event>);
   void append_ended(const char* outcome, std::chrono::nanoseconds took);
   void sessions_in_memory(std::int64_t change);
+  /// A session was asked to leave memory because there are too many.
+  void asked_to_make_room() { make_room_.Increment(); }
   void open_sessions(std::uint64_t count);
 
   std::uint64_t sessions_in_memory() const { return static_cast<std::uint64_t>(in_memory_.load(std::memory_order_relaxed)); }
@@ -54,7 +56,7 @@ class Instruments {
 
  private:
   LabelledCounter turns_total_, extracted_, reasked_, rejected_, appends_;
-  prometheus::Counter &started_, &completed_, &abandoned_;
+  prometheus::Counter &started_, &completed_, &abandoned_, &make_room_;
   prometheus::Gauge &open_, &memory_gauge_;
   prometheus::Histogram &turn_seconds_, &append_seconds_;
   std::atomic<std::int64_t> in_memory_{0};

@@ -158,6 +158,7 @@ class PartitionHost : public caf::event_based_actor {
     for (int asked = 0; asked < 2 && sessions_.size() - leaving_ > room_; ++asked) {
       const std::string longest_unused = *uses_.front();
       uses_.splice(uses_.end(), uses_, uses_.begin());
+      environment_->instruments.asked_to_make_room();
       let_go(longest_unused);
     }
   }

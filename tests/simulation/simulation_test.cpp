@@ -45,7 +45,8 @@ const std::vector<std::string> every_fault = {"client repeats",
                                               "model: timeout",
                                               "model: unavailable",
                                               "model: unknown field",
-                                              "model: wrong type"};
+                                              "model: wrong type",
+                                              "no room in memory"};
 
 TEST(Simulation, every_history_keeps_every_promise) {
   spdlog::set_level(spdlog::level::off);

@@ -27,6 +27,13 @@ std::array<std::uint8_t, 32> master() {
   return bytes;
 }
 
+std::uint64_t asked_to_make_room(prometheus::Registry& registry) {
+  for (const auto& family : registry.Collect())
+    if (family.name == "onboarding_sessions_asked_to_make_room_total")
+      return static_cast<std::uint64_t>(family.metric.front().counter.value);
+  return 0;
+}
+
 model::ProviderSettings provider(const char* name, std::uint32_t weight) {
   model::ProviderSettings settings;
   settings.name = name;
@@ -42,12 +49,15 @@ model::ProviderSettings provider(const char* name, std::uint32_t weight) {
 /// What the model sees first: counts who asks for what, and hands it on to the real supervisor.
 caf::behavior front_desk(caf::event_based_actor* self, World* world, caf::actor supervisor) {
   return {[=](model::extract_atom, const model::RequestPtr& request) {
-    const auto partition = *partition_of_session(request->session_id);
-    world->asks[request->turn_id].push_back({world->process->log.head(partition)});
-    ++world->tally.asks;
-    if (request->turn_id.empty() || request->message.empty()) world->violation("the model was asked about nothing");
-    return self->delegate(supervisor, model::extract_atom::value, request);
-  }};
+            const auto partition = *partition_of_session(request->session_id);
+            world->asks[request->turn_id].push_back({world->process->log.head(partition)});
+            ++world->tally.asks;
+            if (request->turn_id.empty() || request->message.empty()) world->violation("the model was asked about nothing");
+            return self->delegate(supervisor, model::extract_atom::value, request);
+          },
+          [=](model::place_atom, const model::RequestPtr& request) {
+            return self->delegate(supervisor, model::place_atom::value, request);
+          }};
 }
 
 /// An honest reading of a simulated message: `m12;full_name=Ann Bo;team_size=40`.
@@ -169,6 +179,8 @@ Process::Process(World& the_world)
   SessionSettings settings;
   settings.max_activations = 8;
   settings.poll_page = 3;
+  // In one history of three there is room for fewer sessions than are open.
+  if (world.seed % 3 == 1) settings.max_in_memory = 2 * partitions;
   gateway = session::make_gateway(system, {&watched,
                                            &keys,
                                            &world.secrets,
@@ -322,6 +334,7 @@ void World::crash() {
                                     {"log: lost at crash", counts.lost_at_crash},
                                     {"log: written at crash", counts.written_at_crash}})
     tally.faults[kind] += count;
+  tally.faults["no room in memory"] += asked_to_make_room(process->registry);
   process->die();
   process.reset();
   agents_->crashed();
