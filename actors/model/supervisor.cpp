@@ -89,7 +89,8 @@ class Supervisor : public caf::event_based_actor {
     c.cost = std::move(options.cost);
     wall_ = options.clock;
     keep_day_use_ = std::move(options.keep_day_use);
-    desk_.restore(options.day_use, !options.day_use_is_last, epoch_seconds(), clock().now());
+    clean_before_ = options.day_use_is_last;
+    desk_.restore(options.day_use, !clean_before_, epoch_seconds(), clock().now());
     c.metrics = std::make_shared<ModelMetrics>(options.metrics);
     c.cache = std::make_shared<AnswerCache>(options.cache, *options.clock);
     if (options.embedder) {
@@ -108,7 +109,12 @@ class Supervisor : public caf::event_based_actor {
     const auto workers = std::max<std::size_t>(2, system().scheduler().num_workers());
     for (std::size_t i = 0; i < workers; ++i) offline_.push_back(spawn<caf::linked>(offline_worker, context_));
     if (shares_) look_at_shares();
-    if (keep_day_use_) delayed_send(this, kKeepEvery, keep_atom::value);
+    if (keep_day_use_) {
+      delayed_send(this, kKeepEvery, keep_atom::value);
+      // A kill before the first call is kept must find that this was not the last word. After an unclean end that is said
+      // already; to keep its margin as used before anything is would let a crash loop that calls nobody eat up the day.
+      if (clean_before_) keep_day_use(false);
+    }
     advance();
     return {
         [this](extract_atom, RequestPtr request) { return pass_on(std::move(request)); },
@@ -176,7 +182,10 @@ class Supervisor : public caf::event_based_actor {
     return wall_ ? std::chrono::duration_cast<std::chrono::seconds>(wall_->now().time_since_epoch()).count() : 0;
   }
 
-  void keep_day_use(bool last) { keep_day_use_(desk_.day_use(epoch_seconds(), clock().now()), last); }
+  void keep_day_use(bool last) {
+    kept_day_use_ = true;
+    keep_day_use_(desk_.day_use(epoch_seconds(), clock().now()), last);
+  }
 
   // ---- limits that several servers share
 
@@ -253,7 +262,9 @@ class Supervisor : public caf::event_based_actor {
   void advance() {
     const auto round = desk_.advance(clock().now());
     for (const auto& [ticket, grant] : round.decisions) decide(ticket, grant);
-    if (keep_day_use_ && desk_.day_use_moved()) keep_day_use(false);
+    // The first use is kept at once: what the process before was given as margin is not a margin for this one too.
+    const bool first = !kept_day_use_ && desk_.day_use_changed();
+    if (keep_day_use_ && (first || desk_.day_use_moved())) keep_day_use(false);
     for (const auto lease : round.expired) {
       const auto held = holders_.find(lease);
       const auto [holder, provider] = held->second;
@@ -333,6 +344,8 @@ class Supervisor : public caf::event_based_actor {
   LeaseDesk desk_;
   const Clock* wall_ = nullptr;
   KeepDayUse keep_day_use_;
+  bool clean_before_ = true;   // the process before kept its last word
+  bool kept_day_use_ = false;  // by this one
   std::shared_ptr<QueueBoard> board_;
   ShareStore* const shares_;
   const std::string server_id_;

@@ -570,7 +570,7 @@ void LeaseDesk::restore(const DayUse& kept, bool margin, std::int64_t epoch_now,
     if (found == kept.of.end()) return;
     const auto& [used, more] = found->second;
     for (const auto& [at, amount] : used) rate.restore(std::chrono::seconds(epoch_now - at), amount, now);
-    if (margin && !used.empty()) rate.restore(std::chrono::seconds(epoch_now - used.back().first), more, now);
+    if (margin) rate.restore(std::chrono::seconds(0), more, now);  // it may have been used just now
   });
 }
 

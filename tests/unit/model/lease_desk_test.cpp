@@ -576,5 +576,17 @@ TEST_F(OverARestart, after_a_kill_no_more_is_used_than_the_limit_allows) {
   EXPECT_LE(known, used + 1'000 * LeaseDesk::kDayMargin);
 }
 
+TEST_F(OverARestart, after_a_kill_the_margin_counts_as_used_now_whatever_was_used_before) {
+  const auto used_after = [](const DayUse& kept, std::int64_t epoch) {
+    auto after = desk(kStart);
+    after.restore(kept, true, epoch, kStart);
+    return after.status(kStart).providers[0].limits.at(0).used;
+  };
+  EXPECT_EQ(used_after(desk(kStart).day_use(kEpoch, kStart), kEpoch), 10) << "nothing was used when it was kept";
+  auto before = desk(kStart);
+  use(before, 100, kStart);
+  EXPECT_EQ(used_after(before.day_use(kEpoch, kStart), kEpoch + 90'000), 10) << "what was used is more than a day old";
+}
+
 }  // namespace
 }  // namespace onboarding::model

@@ -205,6 +205,7 @@ class Supervisor : public testing::Test {
     return *got;
   }
 
+  std::vector<std::pair<DayUse, bool>> kept_;  // and whether it was the last word
   std::function<void(ExtractionRequest&)> shape_;
   std::string words_;  // of the last error
   Config config_;
@@ -650,6 +651,31 @@ TEST_F(Supervisor, a_plan_that_had_its_tokens_of_the_day_is_answered_offline_at_
   EXPECT_LT(offline, 8);
   EXPECT_EQ(extract("hm")->outcome->failure, "plan_limit");
   EXPECT_NE(metrics().find(R"(onboarding_model_denied_total{reason="plan_limit"})"), std::string::npos);
+}
+
+TEST_F(Supervisor, that_is_killed_at_any_time_has_said_that_its_use_of_the_day_is_not_the_last) {
+  add("a", 40).script = [](int) { return good(); };
+  options_.providers[0].requests_per_day = 1'000;
+  options_.keep_day_use = [this](DayUse use, bool last) { kept_.emplace_back(std::move(use), last); };
+  start();
+  ASSERT_EQ(kept_.size(), 1u) << "before the first call";
+  EXPECT_FALSE(kept_[0].second);
+  ASSERT_FALSE(kept_[0].first.of.empty());
+
+  caf::anon_send_exit(supervisor_, caf::exit_reason::user_shutdown);
+  run();
+  options_.day_use = kept_[0].first;
+  options_.day_use_is_last = false;
+  kept_.clear();
+  start();
+  EXPECT_TRUE(kept_.empty()) << "a crash loop without a call adds no margin to a margin";
+  extract("hm");
+  ASSERT_EQ(kept_.size(), 1u) << "at the first call: the margin of the next end does not stand for this one's";
+  EXPECT_FALSE(kept_[0].second);
+  const auto& used = kept_[0].first.of.at("a/model of a/requests_per_day").used;
+  std::int64_t sum = 0;
+  for (const auto& [at, amount] : used) sum += amount;
+  EXPECT_EQ(sum, 11);
 }
 
 TEST_F(Supervisor, providers_are_changed_while_it_runs) {
