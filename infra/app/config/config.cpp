@@ -5,6 +5,8 @@
 #include <toml++/toml.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <fstream>
@@ -94,11 +96,15 @@ bool is_meant_for_us(const std::string& variable, const std::string& near) {
   return !near.empty() || std::any_of(keys().begin(), keys().end(), in_section);
 }
 
+bool is_address_of_a_service(std::string_view value) {
+  return value.starts_with("tcp://") || value.starts_with("udp://") || value.starts_with("sctp://");
+}
+
 /// Kubernetes and Docker links tell each service's address in variables of its name: a service "onboard-http" is no mistake.
 bool is_of_a_cluster(const std::string& variable, const std::string& value) {
-  return variable.find("_SERVICE_HOST") != std::string::npos || variable.find("_SERVICE_PORT") != std::string::npos ||
-         variable.find("_TCP_") != std::string::npos || variable.find("_UDP_") != std::string::npos ||
-         value.starts_with("tcp://") || value.starts_with("udp://");
+  constexpr std::array inside{"_SERVICE_HOST", "_SERVICE_PORT", "_TCP_", "_UDP_", "_SCTP_", "_ENV_"};
+  return is_address_of_a_service(value) || (variable.ends_with("_NAME") && value.starts_with('/')) ||
+         std::any_of(inside.begin(), inside.end(), [&](const char* part) { return variable.find(part) != std::string::npos; });
 }
 
 std::string quoted(std::string_view text) {
@@ -195,11 +201,16 @@ result<Configuration> Configuration::load(const Sources& sources) {
     for (const auto& [name, value] : sources.environment) {
       const auto found = names->find(name);
       if (found == names->end() || value.empty()) continue;
+      if (is_address_of_a_service(value))
+        return failure(Errc::bad_configuration,
+                       "environment " + name +
+                           ": looks like what a cluster injected for a service of that name, not like a setting; rename the "
+                           "service, or switch such variables off (Kubernetes: enableServiceLinks: false)");
       if (auto set = out.set(*found->second, value, "environment " + name); !set) return tl::unexpected(set.error());
     }
   }
   for (const auto& [name, value] : sources.environment) {
-    const bool ours = name == "ONBOARD_DATA_DIR" || name == "ONBOARD_CONFIG" || name == "ONBOARD_FAULT";
+    const bool ours = std::find(kOtherVariables.begin(), kOtherVariables.end(), name) != kOtherVariables.end();
     if (!name.starts_with("ONBOARD_") || ours || own.contains(name)) continue;
     const std::string near = nearest_variable(name);
     if (!is_meant_for_us(name, near) || is_of_a_cluster(name, value)) out.strange_variables_.push_back(name);

@@ -252,15 +252,14 @@ const Key* find_key(std::string_view name) {
 
 namespace {
 
-/// Of the keys' names in some spelling, the one that differs from `name` in the fewest letters, and in less than `bound`.
-std::string nearest(std::string_view name, std::size_t bound, const std::function<std::string(const Key&)>& spelling) {
+/// Of the known names, the one that differs from `name` in the fewest letters, and in less than `bound`.
+std::string nearest(std::string_view name, std::size_t bound, std::vector<std::string> known) {
   std::string best;
-  for (const Key& key : keys()) {
-    std::string known = spelling(key);
-    const std::size_t d = distance(name, known);
+  for (std::string& one : known) {
+    const std::size_t d = distance(name, one);
     if (d < bound) {
       bound = d;
-      best = std::move(known);
+      best = std::move(one);
     }
   }
   return best;
@@ -269,11 +268,15 @@ std::string nearest(std::string_view name, std::size_t bound, const std::functio
 }  // namespace
 
 std::string nearest_key(std::string_view name) {
-  return nearest(name, std::max<std::size_t>(3, name.size() / 3), [](const Key& key) { return key.name; });
+  std::vector<std::string> known;
+  for (const Key& key : keys()) known.push_back(key.name);
+  return nearest(name, std::max<std::size_t>(3, name.size() / 3), std::move(known));
 }
 
 std::string nearest_variable(std::string_view variable) {
-  return nearest(variable, 3, [](const Key& key) { return key.variable(); });
+  std::vector<std::string> known(kOtherVariables.begin(), kOtherVariables.end());
+  for (const Key& key : keys()) known.push_back(key.variable());
+  return nearest(variable, 3, std::move(known));
 }
 
 Checked check_value(const Key& key, std::string_view raw) {

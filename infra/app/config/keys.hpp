@@ -2,6 +2,7 @@
 // names of the environment variables, --print-config and the example file all come from here.
 #pragma once
 
+#include <array>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,11 +38,13 @@ struct Key {
 
 /// In the order of the example file: sections together.
 const std::vector<Key>& keys();
+/// Variables of ours that are no settings: what must be known before the settings are read.
+inline constexpr std::array<std::string_view, 3> kOtherVariables{"ONBOARD_DATA_DIR", "ONBOARD_CONFIG", "ONBOARD_FAULT"};
 /// nullptr for a name that is none.
 const Key* find_key(std::string_view name);
 /// The known name that differs least, for "did you mean"; empty when none is near.
 std::string nearest_key(std::string_view name);
-/// The same for the name of an environment variable: one or two letters off.
+/// The same for the name of an environment variable: one or two letters off, of a setting's or another of ours.
 std::string nearest_variable(std::string_view variable);
 
 /// The value in its one text form ("007" → "7", "TRUE" → "true"), or why it is refused, as a sentence's end.

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <map>
 #include <sstream>
 
 #include "infra/app/config/config.hpp"
@@ -103,6 +104,25 @@ TEST_F(ConfigurationFile, a_misspelt_variable_is_an_error_that_names_the_nearest
               HasSubstr("environment ONBOARD_HTTP_LISEN: no such setting; did you mean ONBOARD_HTTP_LISTEN?"));
   EXPECT_THAT(complaint("", {{"ONBOARD_POSGRES_URL", "x"}}), HasSubstr("did you mean ONBOARD_POSTGRES_URL?"));
   EXPECT_THAT(complaint("", {{"ONBOARD_SESSIONS_WHATEVER", "x"}}), HasSubstr("ONBOARD_SESSIONS_WHATEVER: no such setting"));
+  EXPECT_THAT(complaint("", {{"ONBOARD_DATADIR", "x"}}), HasSubstr("did you mean ONBOARD_DATA_DIR?"));
+  EXPECT_THAT(complaint("", {{"ONBOARD_DATA_DRI", "x"}}), HasSubstr("did you mean ONBOARD_DATA_DIR?"));
+  EXPECT_THAT(complaint("", {{"ONBOARD_CONFIGS", "x"}}), HasSubstr("did you mean ONBOARD_CONFIG?"));
+  EXPECT_THAT(complaint("", {{"ONBOARD_FAULTS", "x"}}), HasSubstr("did you mean ONBOARD_FAULT?"));
+}
+
+TEST_F(ConfigurationFile, what_a_cluster_injects_for_a_service_is_not_ours_and_is_never_taken_for_a_setting) {
+  for (const auto& [name, value] : std::map<std::string, std::string>{{"ONBOARD_HTTP_NAME", "/web/onboard-http"},
+                                                                      {"ONBOARD_HTTP_ENV_PATH", "/usr/bin"},
+                                                                      {"ONBOARD_HTTP_PORT_1_SCTP", "sctp://10.0.0.1:1"},
+                                                                      {"ONBOARD_HTTP_PORT_1_SCTP_PROTO", "sctp"},
+                                                                      {"ONBOARD_HTTP_PORT_1_SCTP_PORT", "1"},
+                                                                      {"ONBOARD_HTTP_PORT_80_TCP_ADDR", "10.0.0.1"},
+                                                                      {"ONBOARD_HTTP_PORT", "sctp://10.0.0.1:1"}})
+    EXPECT_EQ(complaint("", {{name, value}}), "") << name;
+  EXPECT_THAT(complaint("", {{"ONBOARD_HTTP_NAME", "x"}}), HasSubstr("no such setting")) << "a link's name is a path";
+  for (const char* value : {"tcp://10.0.0.1:80", "udp://10.0.0.1:80", "sctp://10.0.0.1:80"})
+    EXPECT_THAT(complaint("", {{"ONBOARD_HTTP_LISTEN", value}}),
+                HasSubstr("environment ONBOARD_HTTP_LISTEN: looks like what a cluster injected for a service of that name"));
 }
 
 TEST_F(ConfigurationFile, a_variable_that_resembles_no_setting_is_told_and_somebody_elses_is_not) {
