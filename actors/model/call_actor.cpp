@@ -233,10 +233,12 @@ void CallActor::on_grant(const LeaseGrant& grant) {
 
 TextSink CallActor::open_stream() {
   if (!request_->on_reply) return nullptr;
-  stream_ = std::make_shared<Stream>(context_->canary, request_->on_reply, shown_);
+  stream_ = std::make_shared<Stream>(context_->canary, request_->on_reply, shown_, supervisor_, call_.lease);
   return [stream = stream_](std::string_view piece) {
     std::lock_guard lock(stream->mutex);
     if (!stream->open) return;
+    if (const auto supervisor = std::exchange(stream->supervisor, nullptr))
+      caf::anon_send(supervisor, began_atom::value, stream->lease);
     const auto text = stream->reader.feed(piece);
     if (text.empty()) return;
     stream->sink(text, std::exchange(stream->restart, false));
@@ -248,6 +250,7 @@ void CallActor::close_stream() {
   if (!stream_) return;
   std::lock_guard lock(stream_->mutex);
   stream_->open = false;
+  stream_->supervisor = nullptr;
   shown_ = shown_ || stream_->shown;
 }
 

@@ -119,6 +119,10 @@ class Supervisor : public caf::event_based_actor {
     return {
         [this](extract_atom, RequestPtr request) { return pass_on(std::move(request)); },
         [this](lease_atom, const LeaseRequest& wanted) { ask(wanted); },
+        [this](began_atom, LeaseId lease) {
+          desk_.began(lease, clock().now());
+          advance();
+        },
         [this](settle_atom, LeaseId lease, const Settlement& settlement) { settle(lease, settlement); },
         [this](model_status_atom) { return status(); },
         [this](change_atom, const ProviderChange& change) { return this->change(change); },

@@ -9,6 +9,7 @@
 // Messages (CAF 0.17 atoms; the payload types are shared pointers, never serialised):
 //   (extract_atom, RequestPtr)                     → OutcomePtr, always, at the latest shortly after the deadline
 //   (lease_atom, LeaseRequest)                     → LeaseGrant                    (from call actors)
+//   (began_atom, LeaseId)                          → nothing: the first words of the answer are there
 //   (settle_atom, LeaseId, Settlement)             → nothing
 //   (exit message)                                 → it ends, and its call actors with it: when nobody waits any more
 //   (model_status_atom)                            → ModelStatusPtr                (admin, health, metrics)
@@ -35,6 +36,7 @@ using OutcomePtr = std::shared_ptr<const ExtractionOutcome>;
 
 using extract_atom = caf::atom_constant<caf::atom("extract")>;
 using lease_atom = caf::atom_constant<caf::atom("lease")>;
+using began_atom = caf::atom_constant<caf::atom("began")>;
 using settle_atom = caf::atom_constant<caf::atom("settle")>;
 using model_status_atom = caf::atom_constant<caf::atom("mdlstatus")>;
 using change_atom = caf::atom_constant<caf::atom("change")>;

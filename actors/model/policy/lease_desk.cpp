@@ -81,7 +81,7 @@ ProviderSet LeaseDesk::usable(Instant now) const {
 }
 
 // While it hangs, new calls would wait for their time-out, too: they go to others, where there are any. It is given calls again when its
-// overdue calls have ended: by an answer, or by their time-outs, which the breaker counts.
+// overdue calls have ended: by an answer, of which the first words are enough, or by their time-outs, which the breaker counts.
 void LeaseDesk::suspect(std::uint32_t p, Instant now) {
   auto& desk = desks_[p];
   std::size_t overdue = 0;
@@ -328,6 +328,14 @@ LeaseGrant LeaseDesk::grant(std::uint32_t lane_index, Ticket ticket, Instant now
   ++desk.in_flight;
   queue_.served(ticket, now);
   return {LeaseStatus::granted, id, lane.provider, timeout};
+}
+
+void LeaseDesk::began(LeaseId id, Instant now) {
+  const auto it = leases_.find(id);
+  if (it == leases_.end()) return;
+  auto& desk = desks_[lanes_[it->second.lane].provider];
+  desk.calls_since.erase({it->second.reservation.taken_at, id});
+  desk.answered_at = now;
 }
 
 void LeaseDesk::settle(LeaseId id, const Settlement& s, Instant now) {

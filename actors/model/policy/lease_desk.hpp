@@ -67,7 +67,9 @@ class LeaseDesk {
   };
 
   Ticket ask(const LeaseRequest&, Instant now);
-  /// Unknown (expired) leases are ignored.
+  /// The call has brought the first words of its answer: however slowly the rest comes, the provider does not hang. Unknown leases are
+  /// ignored, here and below.
+  void began(LeaseId, Instant now);
   void settle(LeaseId, const Settlement&, Instant now);
   /// Decides what can be decided. Call after ask(), settle() and the changes below, and at next_event().
   Round advance(Instant now);
@@ -144,8 +146,8 @@ class LeaseDesk {
     Breaker breaker;
     std::chrono::milliseconds hold{0};  // after the last of several 429s in a row
     Instant held_since{};
-    std::set<std::pair<Instant, LeaseId>> calls_since;  // in flight
-    Instant answered_at{};                              // the newest answer
+    std::set<std::pair<Instant, LeaseId>> calls_since;  // in flight, and nothing has come yet
+    Instant answered_at{};                              // the newest sign of life
     bool suspected = false;                             // of hanging
     std::string last_error;
     std::int64_t calls = 0, failures = 0, rate_limited = 0, held_back = 0, in_flight = 0;

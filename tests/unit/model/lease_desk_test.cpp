@@ -515,6 +515,32 @@ TEST(LeaseDesk, a_provider_that_hangs_gets_no_new_calls_while_another_can_have_t
   EXPECT_EQ(used.size(), 2u) << "it answers";
 }
 
+TEST(LeaseDesk, a_provider_whose_calls_have_begun_to_answer_is_slow_and_does_not_hang) {
+  LeaseDesk desk({provider("a", 1), provider("b", 1)}, {}, kStart);
+  std::vector<LeaseGrant> slow;
+  for (int i = 0; i < 6; ++i) {
+    const auto grant = ask_now(desk, wanted());
+    if (grant.provider == 0) slow.push_back(grant);
+    else desk.settle(grant.id, ended(), kStart + 100ms);
+  }
+  ASSERT_EQ(slow.size(), 3u);
+  for (int i = 0; i < 2; ++i) desk.began(slow[static_cast<std::size_t>(i)].id, kStart + 1s);
+  desk.advance(kStart + 7s);
+  EXPECT_EQ(desk.status(kStart + 7s).providers[0].breaker, "closed") << "one that waits for its first words is not enough";
+  std::set<std::uint32_t> used;
+  for (int i = 0; i < 4; ++i) used.insert(ask_now(desk, wanted(), kStart + 7s).provider);
+  EXPECT_EQ(used.size(), 2u);
+  desk.advance(kStart + 13s);
+  EXPECT_EQ(desk.status(kStart + 13s).providers[0].breaker, "suspected") << "those after them hear nothing";
+  desk.began(slow[2].id, kStart + 13s);
+  desk.advance(kStart + 13s);
+  EXPECT_EQ(desk.status(kStart + 13s).providers[0].breaker, "closed");
+  desk.began(slow[2].id, kStart + 14s);
+  desk.settle(slow[2].id, ended(), kStart + 14s);
+  desk.began(slow[2].id, kStart + 15s);
+  EXPECT_EQ(desk.in_flight(0), 4);
+}
+
 TEST(LeaseDesk, a_lone_provider_that_hangs_is_asked_all_the_same) {
   LeaseDesk desk({provider("a", 1)}, {}, kStart);
   ask_now(desk, wanted()), ask_now(desk, wanted());

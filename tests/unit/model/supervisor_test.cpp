@@ -582,6 +582,29 @@ TEST_F(Supervisor, who_watches_sees_the_reply_as_it_is_written_and_a_fallback_be
   EXPECT_EQ(restarts, 1);
 }
 
+TEST_F(Supervisor, whose_streamed_answers_have_begun_does_not_take_their_slow_provider_for_one_that_hangs) {
+  auto& a = add("a", 40);
+  add("b", 40).script = [](int) { return good(); };
+  for (auto& p : options_.providers) p.timeout = 60s;
+  shape_ = [](ExtractionRequest& r) { r.on_reply = [](std::string_view, bool) {}; };
+  start();
+  for (int i = 0; i < 8; ++i) extract("x", 60s);
+  ASSERT_EQ(a.calls(), 4);
+  for (int i = 0; i < 2; ++i) a.sinks[static_cast<std::size_t>(i)]("{");
+  pass(4s);
+  for (int i = 2; i < 4; ++i) a.sinks[static_cast<std::size_t>(i)]("{");
+  pass(10s);
+  extract("x", 60s);
+  EXPECT_EQ(status()->providers[0].breaker, "closed");
+  for (int i = 0; i < 4; ++i) extract("x", 60s);
+  pass(6s);
+  extract("x", 60s);
+  EXPECT_EQ(status()->providers[0].breaker, "suspected") << "the last ones hear nothing";
+  a.sinks.back()("{");
+  run();
+  EXPECT_EQ(status()->providers[0].breaker, "closed");
+}
+
 TEST_F(Supervisor, a_stream_is_asked_for_only_when_somebody_watches) {
   auto& a = add("a", 40);
   start();
