@@ -27,7 +27,7 @@ class OnboardingServer final : public HttpServer {
   OnboardingServer(const HttpOptions& options, const HttpPorts& ports, std::vector<AddressBlock> trusted)
       : options_(options),
         trusted_(std::move(trusted)),
-        api_{ports, Authority(ports.secrets, options.operator_key), options.version, nullptr},
+        api_{ports, Authority(ports.secrets, options.operator_key), options.version, options.limits.event_stream_age, nullptr},
         starts_(options.throttle.requests_per_minute_per_ip, options.throttle.max_clients),
         messages_(options.throttle.messages_per_minute_per_ip < 0
                       ? options.throttle.requests_per_minute_per_ip

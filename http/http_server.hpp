@@ -62,10 +62,12 @@ struct HttpLimits {
   std::chrono::milliseconds write_timeout{30'000};  // without progress on an answer
   std::size_t max_head_bytes = 16 * 1024;
   std::size_t max_body_bytes = 64 * 1024;
-  std::size_t max_unsent_bytes = 4 * 1024 * 1024;  // of one connection; beyond it, the connection is cut
-  std::size_t max_connections = 10'000;            // of both listeners; lowered to what RLIMIT_NOFILE allows
-  std::size_t max_streams = 4'096;                 // answers written piece by piece; beyond it 503
-  std::size_t max_in_flight = 4'096;               // requests not answered yet; beyond it 503
+  std::size_t max_unsent_bytes = 4 * 1024 * 1024;         // of one connection; beyond it, the connection is cut
+  std::size_t max_connections = 10'000;                   // of both listeners; lowered to what RLIMIT_NOFILE allows
+  std::size_t max_streams = 4'096;                        // answers written piece by piece; beyond it 503
+  std::size_t max_streams_per_client = 100;               // of one address (an IPv6 /64); beyond it 429; 0: no bound of this kind
+  std::chrono::milliseconds event_stream_age{3'600'000};  // a session's events end then; the client comes again and goes on
+  std::size_t max_in_flight = 4'096;                      // requests not answered yet; beyond it 503
 };
 
 struct HttpOptions {

@@ -84,9 +84,10 @@ class Exchange {
 
   virtual void send(Response) = 0;
   /// Answers with this head; the body follows in pieces. `idle_piece` is written whenever nothing else was for `idle`, so that
-  /// nobody on the way takes the silence for an end. Null: the answer is complete (HEAD, or the server is full of streams).
-  virtual std::shared_ptr<BodyStream> begin_stream(Response head, std::string_view idle_piece,
-                                                   std::chrono::milliseconds idle) = 0;
+  /// nobody on the way takes the silence for an end; after `most` it is ended (0: never). Null: the answer is complete (HEAD, or the
+  /// server, or the client's address, has as many streams as it may).
+  virtual std::shared_ptr<BodyStream> begin_stream(Response head, std::string_view idle_piece, std::chrono::milliseconds idle,
+                                                   std::chrono::milliseconds most = std::chrono::milliseconds(0)) = 0;
   void fail(const Problem&);
   void fail(const Failure& failure) { fail(problem_of(failure)); }
   void fail(Errc code, std::string detail = {}) { fail(problem_of(code, std::move(detail))); }

@@ -14,12 +14,16 @@
 
 #include <condition_variable>
 #include <ctime>
+#include <mutex>
+#include <optional>
 #include <thread>
+#include <unordered_map>
 
 #include "events/codec/json.hpp"
 #include "events/domain/assertion.hpp"
 #include "http/connection.hpp"
 #include "http/observe.hpp"
+#include "http/throttle.hpp"
 
 namespace onboarding::http {
 namespace {
@@ -181,8 +185,11 @@ struct ServerCore {
   int descriptor_base = 0;  // duplicates lie above: Pistache's own numbers stay dense, and `fd % workers` even
   std::string id_prefix;
   std::atomic<std::uint64_t> requests{0};
-  std::atomic<std::size_t> in_flight{0}, connections{0}, streams{0};
+  std::atomic<std::size_t> in_flight{0}, connections{0};
   std::atomic<bool> draining{false}, stopped{false};
+  std::mutex streams_mutex;
+  std::size_t streams = 0;
+  std::unordered_map<std::string, std::size_t> streams_of;  // clients with any
 
   ServerCore(HttpLimits l, ServerHooks h, prometheus::Registry& registry, const Clock& c, RandomSource& random, AccessLog* log)
       : limits(l), hooks(std::move(h)), clock(c), access_log(log), metrics(registry) {
@@ -191,6 +198,21 @@ struct ServerCore {
     id_prefix = "req_";
     for (const auto byte : bytes) id_prefix += {"0123456789abcdef"[byte >> 4], "0123456789abcdef"[byte & 15]};
     id_prefix += '-';
+  }
+
+  /// Takes a place for a stream. `limits` says how many there are; none: why not.
+  std::optional<Errc> take_stream(const std::string& client) {
+    const std::lock_guard lock(streams_mutex);
+    if (streams >= limits.max_streams) return Errc::overloaded;
+    auto& of_client = streams_of[client];
+    if (limits.max_streams_per_client != 0 && of_client >= limits.max_streams_per_client) return Errc::throttled;
+    ++streams, ++of_client;
+    return std::nullopt;
+  }
+  void leave_stream(const std::string& client) {
+    const std::lock_guard lock(streams_mutex);
+    --streams;
+    if (const auto of_client = streams_of.find(client); --of_client->second == 0) streams_of.erase(of_client);
   }
 
   std::string new_request_id() {
@@ -275,15 +297,16 @@ using Finished = std::function<void(std::size_t bytes)>;
 class HttpStream final : public BodyStream, public Channel, public std::enable_shared_from_this<HttpStream> {
  public:
   HttpStream(std::shared_ptr<ServerCore> core, std::shared_ptr<Connection> connection, bool chunked, bool then_close,
-             std::string_view idle_piece, std::chrono::milliseconds idle, Finished finished)
+             std::string_view idle_piece, std::chrono::milliseconds idle, std::chrono::milliseconds most, Finished finished)
       : core_(std::move(core)),
         connection_(std::move(connection)),
         chunked_(chunked),
         then_close_(then_close),
         idle_piece_(idle_piece),
         idle_(idle),
+        ends_at_(most.count() > 0 ? monotonic_ms() + most.count() : never),
         finished_(std::move(finished)) {
-    deadline_ms.store(monotonic_ms() + idle_.count(), std::memory_order_relaxed);
+    set_deadline();
   }
 
   bool write(std::string_view piece) override {
@@ -298,7 +321,7 @@ class HttpStream final : public BodyStream, public Channel, public std::enable_s
       piece = framed;
     }
     bytes_ += piece.size();
-    deadline_ms.store(monotonic_ms() + idle_.count(), std::memory_order_relaxed);
+    set_deadline();
     if (connection_->answer_piece(piece)) return true;
     conclude();
     return false;
@@ -314,15 +337,18 @@ class HttpStream final : public BodyStream, public Channel, public std::enable_s
     if (!whole) connection_->cut("incomplete");
     conclude();
   }
-  void on_deadline(std::int64_t) override { write(idle_piece_); }
+  void on_deadline(std::int64_t now_ms) override {
+    if (now_ms >= ends_at_) end(true);
+    else write(idle_piece_);
+  }
   void on_drain() override { end(true); }
 
  private:
+  void set_deadline() { deadline_ms.store(std::min(monotonic_ms() + idle_.count(), ends_at_), std::memory_order_relaxed); }
   void conclude() {
     over_ = true;
     deadline_ms.store(never, std::memory_order_relaxed);
     connection_->answer(chunked_ ? "0\r\n\r\n" : "", then_close_ || core_->draining.load(std::memory_order_acquire));
-    core_->streams.fetch_sub(1, std::memory_order_relaxed);
     finished_(bytes_);
     core_->writer->remove(*this);
   }
@@ -332,6 +358,7 @@ class HttpStream final : public BodyStream, public Channel, public std::enable_s
   const bool chunked_, then_close_;
   const std::string_view idle_piece_;
   const std::chrono::milliseconds idle_;
+  const std::int64_t ends_at_;
   const Finished finished_;
   mutable std::mutex mutex_;
   std::size_t bytes_ = 0;
@@ -377,12 +404,15 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
     core_->in_flight.fetch_sub(1, std::memory_order_release);
   }
 
-  std::shared_ptr<BodyStream> begin_stream(Response head, std::string_view idle_piece, std::chrono::milliseconds idle) override {
+  std::shared_ptr<BodyStream> begin_stream(Response head, std::string_view idle_piece, std::chrono::milliseconds idle,
+                                           std::chrono::milliseconds most) override {
     if (request_.method == Method::head || core_->stopped.load(std::memory_order_acquire))
       return send(std::move(head), true), nullptr;
-    if (core_->streams.fetch_add(1, std::memory_order_relaxed) >= core_->limits.max_streams) {
-      core_->streams.fetch_sub(1, std::memory_order_relaxed);
-      return fail(Errc::overloaded), nullptr;
+    auto client = throttle_key(request_.client);
+    if (const auto full = core_->take_stream(client)) {
+      auto problem = problem_of(*full, *full == Errc::throttled ? "As many streams are open from this address as may be." : "");
+      problem.kind.retry_after_seconds = 5;
+      return fail(problem), nullptr;
     }
     ONBOARDING_ASSERT(!answered_.exchange(true, std::memory_order_acq_rel), "a request is answered once");
     if (core_->hooks.decorate) core_->hooks.decorate(request_, head);
@@ -391,10 +421,12 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
     const auto bytes =
         to_bytes(head, {.http10 = !chunked, .close = close, .stream = true}, core_->clock.now(), request_.request_id);
     count(head.status);
-    auto stream = std::make_shared<HttpStream>(core_, connection_, chunked, close, idle_piece, idle,
-                                               [self = shared_from_this(), status = head.status](std::size_t size) {
-                                                 self->log(status, std::chrono::steady_clock::now() - self->began_, size);
-                                               });
+    auto stream = std::make_shared<HttpStream>(
+        core_, connection_, chunked, close, idle_piece, idle, most,
+        [self = shared_from_this(), client = std::move(client), status = head.status](std::size_t size) {
+          self->core_->leave_stream(client);
+          self->log(status, std::chrono::steady_clock::now() - self->began_, size);
+        });
     connection_->answer_piece(bytes);
     core_->writer->add(stream);
     core_->in_flight.fetch_sub(1, std::memory_order_release);

@@ -232,8 +232,8 @@ void CallActor::on_grant(const LeaseGrant& grant) {
 }
 
 TextSink CallActor::open_stream() {
-  if (!request_->on_reply) return nullptr;
-  stream_ = std::make_shared<Stream>(context_->canary, request_->on_reply, shown_, supervisor_, call_.lease);
+  if (!request_->watch || !request_->watch->watched()) return nullptr;
+  stream_ = std::make_shared<Stream>(context_->canary, request_->watch, shown_, supervisor_, call_.lease);
   return [stream = stream_](std::string_view piece) {
     std::lock_guard lock(stream->mutex);
     if (!stream->open) return;
@@ -241,7 +241,7 @@ TextSink CallActor::open_stream() {
       caf::anon_send(supervisor, began_atom::value, stream->lease);
     const auto text = stream->reader.feed(piece);
     if (text.empty()) return;
-    stream->sink(text, std::exchange(stream->restart, false));
+    stream->watch->write(text, std::exchange(stream->restart, false));
     stream->shown = true;
   };
 }

@@ -91,11 +91,11 @@ class CallActor : public caf::event_based_actor {
   // What watches the answer being written, on the client's thread. Closed when its call has ended, so that the text of a call
   // that was given up cannot mix with the next one's.
   struct Stream {
-    Stream(std::string canary, ReplySink sink, bool restart, caf::actor supervisor, LeaseId lease)
-        : reader(std::move(canary)), sink(std::move(sink)), restart(restart), supervisor(std::move(supervisor)), lease(lease) {}
+    Stream(std::string canary, std::shared_ptr<ReplyWatch> watch, bool restart, caf::actor supervisor, LeaseId lease)
+        : reader(std::move(canary)), watch(std::move(watch)), restart(restart), supervisor(std::move(supervisor)), lease(lease) {}
     std::mutex mutex;
     ReplyReader reader;
-    ReplySink sink;
+    const std::shared_ptr<ReplyWatch> watch;
     bool restart;  // before the first text: what an earlier call wrote is void
     bool shown = false;
     caf::actor supervisor;  // to be told of the first words; null: it was, or there is nothing to tell any more

@@ -2,11 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,9 +22,15 @@ struct HistoryLine {
   std::string text;
 };
 
-/// Takes the reply while the model writes it, checked for nothing but the canary. Any thread; must not block. `restart`: what came
-/// before is void, another attempt writes.
-using ReplySink = std::function<void(std::string_view text, bool restart)>;
+/// Who may look on while a reply is written. Any thread; must not block.
+class ReplyWatch {
+ public:
+  virtual ~ReplyWatch() = default;
+  /// Whether anybody looks on: asked when a call begins, which is asked for as a stream only then.
+  virtual bool watched() const = 0;
+  /// A piece of the reply, checked for nothing but the canary. `restart`: what came before is void, another attempt writes.
+  virtual void write(std::string_view text, bool restart) = 0;
+};
 
 /// All that a model may know about a turn. Immutable and shared once built.
 struct ExtractionRequest {
@@ -40,7 +46,7 @@ struct ExtractionRequest {
   std::vector<HistoryLine> history;                           // newest last, without the message itself; bounded by the session
   std::string message;                                        // byte for byte what the user wrote
   bool completed = false;                                     // the session is complete: this may be a correction
-  ReplySink on_reply;                                         // empty: nobody watches it being written
+  std::shared_ptr<ReplyWatch> watch;                          // null: nobody ever looks on
 };
 
 /// What came of it. Either an answer, or the reason why there is none.

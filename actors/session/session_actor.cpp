@@ -10,6 +10,7 @@
 #include "actors/model/supervisor.hpp"
 #include "actors/session/environment.hpp"
 #include "actors/session/place_in_line.hpp"
+#include "actors/session/reply_relay.hpp"
 #include "events/domain/assertion.hpp"
 #include "events/fault_point.hpp"
 
@@ -109,6 +110,7 @@ struct Ask {
   Time due;
   model::OutcomePtr outcome;
   model::RequestPtr about;
+  std::shared_ptr<ReplyRelay> relay;
 };
 
 class SessionActor : public caf::event_based_actor {
@@ -243,7 +245,9 @@ class SessionActor : public caf::event_based_actor {
       watching_.erase(watching_.begin());
     }
     watch.reply(snapshot());
-    if (watch.watcher->changed(snapshot())) watching_.push_back({std::move(watch.watcher), state_->token_generation});
+    if (!watch.watcher->changed(snapshot())) return;
+    if (ask_) ask_->relay->add(watch.watcher);
+    watching_.push_back({std::move(watch.watcher), state_->token_generation});
   }
 
   void tell_watchers() {
@@ -694,12 +698,14 @@ class SessionActor : public caf::event_based_actor {
 
   void ask(const std::string& turn_id, std::uint32_t activation, const std::string& text, bool nobody_waits) {
     const std::uint64_t serial = ++last_serial_;
-    ask_ = std::make_unique<Ask>(Ask{serial, turn_id, activation, {}, nullptr, nullptr});
+    auto relay = std::make_shared<ReplyRelay>(turn_id);
+    for (const Watching& watching : watching_) relay->add(watching.watcher);
+    ask_ = std::make_unique<Ask>(Ask{serial, turn_id, activation, {}, nullptr, nullptr, relay});
     auto about = question(turn_id, text, history());
     about->priority = nobody_waits ? model::Priority::queued_turn : model::Priority::waiting_client;
     about->deadline =
         environment_->options.clock->now() + (nobody_waits ? settings().queued_deadline : settings().model_deadline);
-    if (!watching_.empty()) about->on_reply = reply_relay(turn_id);
+    about->watch = std::move(relay);
     ask_->about = about;
     (void)before_model_call.hit();
     // The supervisor keeps the deadline; ours only guards against its silence.
@@ -708,15 +714,6 @@ class SessionActor : public caf::event_based_actor {
     request(environment_->options.supervisor, caf::infinite, model::extract_atom::value, ask_->about)
         .then([this, serial](const model::OutcomePtr& outcome) { take_outcome(serial, outcome); },
               [this, serial](const caf::error&) { take_outcome(serial, no_outcome("no_provider")); });
-  }
-
-  /// Hands the reply on while it is written, past this actor: to those who look on now.
-  model::ReplySink reply_relay(const std::string& turn_id) const {
-    std::vector<std::shared_ptr<SessionWatcher>> watchers;
-    for (const Watching& watching : watching_) watchers.push_back(watching.watcher);
-    return [watchers = std::move(watchers), turn_id](std::string_view text, bool restart) {
-      for (const auto& watcher : watchers) watcher->writing(turn_id, text, restart);
-    };
   }
 
   static model::OutcomePtr no_outcome(const char* failure) {

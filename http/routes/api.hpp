@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <string>
 
 #include "http/auth.hpp"
@@ -17,6 +18,7 @@ struct Api {
   HttpPorts ports;
   Authority authority;
   std::string version;
+  std::chrono::milliseconds event_stream_age{0};  // 0: for ever
   std::atomic<const Server*> server{nullptr};
 };
 

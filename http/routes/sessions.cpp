@@ -4,6 +4,7 @@
 #include <cctype>
 #include <charconv>
 #include <mutex>
+#include <utility>
 
 #include "http/routes/api.hpp"
 #include "http/routes/body.hpp"
@@ -280,7 +281,8 @@ void get_conversation(Api& api, const Responder& responder) {
 
 constexpr std::chrono::seconds stream_idle{15};
 
-/// One client that looks on. It knows up to which version it was told, so that a reconnect goes on where it was cut.
+/// One client that looks on. It knows up to which version it was told, so that a reconnect goes on where it was cut: its first event
+/// says so, or who is cut before the first answer would miss that.
 class EventStream final : public SessionWatcher {
  public:
   EventStream(std::shared_ptr<BodyStream> body, std::uint64_t after) : body_(std::move(body)), told_(after) {}
@@ -304,7 +306,7 @@ class EventStream final : public SessionWatcher {
       });
     }
     if (status_ != state.status) {
-      send("status", 0, [&](JsonWriter& w) {
+      send("status", told_, [&](JsonWriter& w) {
         write_member(w, "status", domain::to_string(state.status));
         write_member(w, "is_complete", domain::is_complete(state));
         write_names(w, "missing", domain::missing_fields(state));
@@ -317,10 +319,12 @@ class EventStream final : public SessionWatcher {
 
   void writing(const std::string& turn_id, std::string_view text, bool restart) override {
     std::lock_guard lock(mutex_);
+    // What the client may have of it from a connection before this one is void, too.
+    const bool again = !std::exchange(wrote_, true) || restart;
     send("reply", 0, [&](JsonWriter& w) {
       write_member(w, "turn_id", turn_id);
       write_member(w, "text", text);
-      if (restart) write_member(w, "restart", true);
+      if (again) write_member(w, "restart", true);
     });
   }
 
@@ -347,6 +351,7 @@ class EventStream final : public SessionWatcher {
   std::mutex mutex_;
   std::uint64_t told_;
   std::uint64_t received_ = 0, queued_ = 0;  // up to which message it was told that it came, that it waits
+  bool wrote_ = false;                       // a piece of a reply
   domain::SessionStatus status_ = domain::SessionStatus::none;
 };
 
@@ -369,7 +374,7 @@ void stream(Api& api, const Responder& responder) {
     Response head;
     head.content_type = "text/event-stream; charset=utf-8";
     head.with("X-Accel-Buffering", "no");  // a proxy that buffers would hold the reply back
-    auto body = responder->begin_stream(std::move(head), ": alive\n\n", stream_idle);
+    auto body = responder->begin_stream(std::move(head), ": alive\n\n", stream_idle, api.event_stream_age);
     if (!body) return;
     body->write("retry: 1000\n\n");
     api.ports.gateway.watch(session.session_id, session.state->token_generation, std::make_shared<EventStream>(body, *after),

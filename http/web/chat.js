@@ -148,7 +148,10 @@ async function listen(mine) {
       if (last) headers["Last-Event-ID"] = last;
       const response = await fetch(sessions + "/" + saved.id + "/stream", { headers, cache: "no-store" });
       if (response.status === 401 || response.status === 404) return;
-      if (!response.ok) continue;
+      if (!response.ok) {
+        await pause(1000 * (Number(response.headers.get("Retry-After")) || 1));
+        continue;
+      }
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       for (let rest = ""; ; ) {
         const { done, value } = await reader.read();

@@ -113,6 +113,8 @@ http::HttpOptions http_options(const Configuration& c, std::string operator_key)
   h.throttle.messages_per_minute_per_ip =
       c.is_set("throttle.messages_per_minute_per_ip") ? c.integer("throttle.messages_per_minute_per_ip") : -1;
   h.throttle.trusted_proxies = c.list("throttle.trusted_proxies");
+  h.limits.max_streams_per_client = static_cast<std::size_t>(c.integer("throttle.streams_per_ip"));
+  h.limits.event_stream_age = std::chrono::milliseconds(static_cast<std::int64_t>(60'000 * c.number("http.stream_minutes")));
   h.cors_origins = c.list("http.cors_origins");
   h.version = std::string(version());
   return h;

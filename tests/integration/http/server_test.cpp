@@ -119,7 +119,8 @@ TEST_F(HttpServerTest, a_stream_tells_the_reply_while_it_is_written_and_then_the
   EXPECT_EQ(head.headers.at("transfer-encoding"), "chunked");
   EXPECT_NE(looking.hear_until("event: status\n"), "");
   EXPECT_EQ(ask(request("POST", messages(session), R"({"message":"hi"})", bearer(session.token))).status, 200);
-  EXPECT_NE(looking.hear_until("event: reply\ndata: {\"turn_id\":\"trn_1\",\"text\":\"Heard: \"}\n\n"), "");
+  EXPECT_NE(looking.hear_until("event: reply\ndata: {\"turn_id\":\"trn_1\",\"text\":\"Heard: \",\"restart\":true}\n\n"), "")
+      << "the first piece on a connection makes void what came on one before";
   EXPECT_NE(looking.hear_until("event: turn\nid: "), "");
   EXPECT_NE(looking.hear_until("\"turn_id\":\"trn_1\""), "");
 }
@@ -202,6 +203,52 @@ TEST_F(HttpServerTest, more_streams_than_may_be_are_503) {
   first.say(stream);
   EXPECT_EQ(first.hear(10'000, true).status, 200);
   EXPECT_EQ(ask(stream).status, 503);
+}
+
+TEST_F(HttpServerTest, an_address_has_so_many_streams_at_once_and_another_has_its_own) {
+  serve([](HttpOptions& options) {
+    options.limits.max_streams_per_client = 1;
+    options.throttle.trusted_proxies = {"127.0.0.1"};
+  });
+  const auto session = start();
+  const auto stream_for = [&](const std::string& address) {
+    return request("GET", "/api/onboarding/sessions/" + session.id + "/stream", {},
+                   bearer(session.token) + "X-Forwarded-For: " + address + "\r\n");
+  };
+  auto first = std::make_unique<Client>(server->port());
+  first->say(stream_for("192.0.2.1"));
+  EXPECT_EQ(first->hear(10'000, true).status, 200);
+  const auto refused = ask(stream_for("192.0.2.1"));
+  EXPECT_EQ(refused.status, 429);
+  EXPECT_NE(refused.headers.at("retry-after"), "0");
+  Client other(server->port());
+  other.say(stream_for("192.0.2.2"));
+  EXPECT_EQ(other.hear(10'000, true).status, 200);
+  first.reset();
+  EXPECT_TRUE(eventually([&] {
+    // Whoever watches is told of each turn, and then it is seen that the client has gone.
+    ask(request("POST", messages(session), R"({"message":"hi"})", bearer(session.token)));
+    Client again(server->port());
+    again.say(stream_for("192.0.2.1"));
+    return again.hear(10'000, true).status == 200;
+  }));
+}
+
+TEST_F(HttpServerTest, a_stream_ends_when_it_is_old_and_goes_on_where_it_was_when_the_client_comes_again) {
+  serve([](HttpOptions& options) { options.limits.event_stream_age = std::chrono::milliseconds(300); });
+  const auto session = start();
+  const auto path = "/api/onboarding/sessions/" + session.id + "/stream";
+  Client looking(server->port());
+  looking.say(request("GET", path, {}, bearer(session.token)));
+  const auto told = looking.hear_until("\r\n0\r\n\r\n");
+  ASSERT_NE(told, "") << "in order, on a connection that goes on";
+  EXPECT_NE(told.find("retry: "), std::string::npos);
+  const auto id = told.find("event: status\nid: ");
+  ASSERT_NE(id, std::string::npos) << "there was no turn yet, and still there is an id to go on from";
+  const auto last = told.substr(id + 18, told.find('\n', id + 18) - id - 18);
+  ASSERT_EQ(ask(request("POST", messages(session), R"({"message":"in between"})", bearer(session.token))).status, 200);
+  looking.say(request("GET", path, {}, bearer(session.token) + "Last-Event-ID: " + last + "\r\n"));
+  EXPECT_NE(looking.hear_until("Heard: in between"), "");
 }
 
 // ---- operators

@@ -62,6 +62,19 @@ class ScriptedClient final : public ProviderClient {
   int calls() const { return static_cast<int>(prompts.size()); }
 };
 
+class Onlooker final : public ReplyWatch {
+ public:
+  explicit Onlooker(std::function<void(std::string_view, bool)> sink) : sink_(std::move(sink)) {}
+  bool watched() const override { return here; }
+  void write(std::string_view text, bool restart) override {
+    if (sink_) sink_(text, restart);
+  }
+  bool here = true;
+
+ private:
+  const std::function<void(std::string_view, bool)> sink_;
+};
+
 // All texts are alike to it, or it fails.
 class OneVector final : public Embedder {
  public:
@@ -556,7 +569,7 @@ TEST_F(Supervisor, who_watches_sees_the_reply_as_it_is_written_and_a_fallback_be
   auto& b = add("b", 0);
   std::vector<std::pair<std::string, bool>> seen;
   shape_ = [&](ExtractionRequest& r) {
-    r.on_reply = [&](std::string_view text, bool restart) { seen.emplace_back(text, restart); };
+    r.watch = std::make_shared<Onlooker>([&](std::string_view text, bool restart) { seen.emplace_back(text, restart); });
   };
   start();
   const auto asked = extract("x");
@@ -586,7 +599,7 @@ TEST_F(Supervisor, whose_streamed_answers_have_begun_does_not_take_their_slow_pr
   auto& a = add("a", 40);
   add("b", 40).script = [](int) { return good(); };
   for (auto& p : options_.providers) p.timeout = 60s;
-  shape_ = [](ExtractionRequest& r) { r.on_reply = [](std::string_view, bool) {}; };
+  shape_ = [](ExtractionRequest& r) { r.watch = std::make_shared<Onlooker>(nullptr); };
   start();
   for (int i = 0; i < 8; ++i) extract("x", 60s);
   ASSERT_EQ(a.calls(), 4);
@@ -606,10 +619,26 @@ TEST_F(Supervisor, whose_streamed_answers_have_begun_does_not_take_their_slow_pr
 }
 
 TEST_F(Supervisor, a_stream_is_asked_for_only_when_somebody_watches) {
-  auto& a = add("a", 40);
+  auto& a = add("a", 40, 2);
+  a.script = [](int) { return good(); };
   start();
+  pass(1min);
   extract("x");
   EXPECT_FALSE(a.sinks.at(0));
+  const auto onlooker = std::make_shared<Onlooker>(nullptr);
+  onlooker->here = false;
+  shape_ = [&](ExtractionRequest& r) { r.watch = onlooker; };
+  extract("x", 5min);
+  EXPECT_EQ(a.calls(), 1) << "it waits for budget";
+  onlooker->here = true;
+  pass(2min);
+  ASSERT_EQ(a.calls(), 2);
+  EXPECT_TRUE(a.sinks[1]) << "who came while it waited sees it written";
+  onlooker->here = false;
+  extract("x", 5min);
+  pass(2min);
+  ASSERT_EQ(a.calls(), 3);
+  EXPECT_FALSE(a.sinks[2]) << "nobody is there any more";
 }
 
 TEST_F(Supervisor, a_prompt_that_is_too_long_is_shortened_once_for_the_same_provider) {

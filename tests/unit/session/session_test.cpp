@@ -267,9 +267,10 @@ TEST(Session, a_watcher_sees_the_session_at_once_then_each_durable_change_and_th
   EXPECT_EQ(onlooker->versions, (std::vector<std::uint64_t>{1}));
   Heard<TurnAnswer> heard;
   stage.say(session, "hello", heard);
-  ASSERT_TRUE(stage.questions[0].request->on_reply);
-  stage.questions[0].request->on_reply("Welc", false);
-  stage.questions[0].request->on_reply("ome", false);
+  auto& model = *stage.questions[0].request->watch;
+  ASSERT_TRUE(model.watched());
+  model.write("Welc", false);
+  model.write("ome", false);
   EXPECT_EQ(onlooker->written, "Welcome");
   EXPECT_EQ(onlooker->versions.size(), 1u) << "nothing is durable yet";
   stage.append();
@@ -277,6 +278,36 @@ TEST(Session, a_watcher_sees_the_session_at_once_then_each_durable_change_and_th
   stage.append();
   EXPECT_EQ(onlooker->versions.size(), 3u);
   EXPECT_EQ(onlooker->versions.back(), heard.only().session.state->version);
+}
+
+TEST(Session, who_comes_in_mid_turn_gets_what_was_written_so_far_and_then_the_rest) {
+  Stage stage;
+  const std::string session = stage.started();
+  Heard<TurnAnswer> heard;
+  stage.say(session, "hello", heard);
+  auto& model = *stage.questions[0].request->watch;
+  EXPECT_FALSE(model.watched());
+  Heard<SessionSnapshot> watched;
+  const auto early = std::make_shared<Onlooker>(), late = std::make_shared<Onlooker>(), later = std::make_shared<Onlooker>();
+  stage.gateway->watch(session, 1, early, watched.ear());
+  stage.run();
+  EXPECT_TRUE(model.watched()) << "its call may not have begun yet";
+  EXPECT_EQ(early->written, "");
+  model.write("Welc", false);
+  stage.gateway->watch(session, 1, late, watched.ear());
+  stage.run();
+  EXPECT_EQ(late->written, "Welc");
+  model.write("ome", false);
+  EXPECT_EQ(early->written, "Welcome");
+  EXPECT_EQ(late->written, "Welcome");
+  model.write("Hi", true);
+  stage.gateway->watch(session, 1, later, watched.ear());
+  stage.run();
+  for (const auto& onlooker : {early, late, later}) {
+    EXPECT_EQ(onlooker->written, "Hi");
+    onlooker->stays = false;
+  }
+  EXPECT_FALSE(model.watched());
 }
 
 TEST(Session, a_watched_session_stays_in_memory_until_its_watcher_goes) {
