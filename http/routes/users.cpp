@@ -12,8 +12,8 @@ namespace {
 constexpr std::uint64_t max_wait_ms = 25'000;
 constexpr std::int64_t last_place = 9'000'000'000'000'000;  // microseconds: the year 2255
 
-/// Runs `then` once the read models have `?min_position=`; 202 with the lag when they do not within `?wait_ms=`.
-void when_fresh(Api& api, const Responder& responder, projections::UserSelector user,
+/// Runs `then` once the read model of `projection` has `?min_position=`; 202 with the lag when it does not within `?wait_ms=`.
+void when_fresh(Api& api, const Responder& responder, const char* projection, projections::UserSelector user,
                 std::function<void(projections::UserSelector)> then) {
   const auto wait_ms = query_number(responder, "wait_ms", 0, 0, max_wait_ms);
   if (!wait_ms) return;
@@ -21,7 +21,7 @@ void when_fresh(Api& api, const Responder& responder, projections::UserSelector 
   if (text == nullptr) return then(std::move(user));
   user.at_least = parse_position(*text);
   if (!user.at_least) return responder->fail(Errc::invalid, "min_position must be partition:sequence.");
-  api.ports.queries.wait_for({user.at_least, static_cast<std::uint32_t>(*wait_ms)},
+  api.ports.queries.wait_for({user.at_least, static_cast<std::uint32_t>(*wait_ms), projection},
                              [responder, user, then = std::move(then)](bool reached, projections::Lag lag) {
                                if (reached) return then(user);
                                auto response = json_response(202, [&](JsonWriter& w) {
@@ -82,7 +82,7 @@ void send_profile(const Responder& responder, const projections::Profile& profil
 void get_profile(Api& api, const Responder& responder) {
   for_user(api.authority, api.ports.gateway, responder, responder->request().parameters[0],
            [&api, responder](const projections::UserSelector& user) {
-             when_fresh(api, responder, user, [&api, responder](const projections::UserSelector& fresh) {
+             when_fresh(api, responder, "profile", user, [&api, responder](const projections::UserSelector& fresh) {
                api.ports.queries.profile(fresh, [responder](result<projections::Profile> profile) {
                  if (!profile) return responder->fail(profile.error());
                  send_profile(responder, *profile);
@@ -145,7 +145,7 @@ void get_sessions(Api& api, const Responder& responder) {
   if (!page) return;
   for_user(api.authority, api.ports.gateway, responder, responder->request().parameters[0],
            [&api, responder, page = *page](const projections::UserSelector& user) {
-             when_fresh(api, responder, user, [&api, responder, page](const projections::UserSelector& fresh) {
+             when_fresh(api, responder, "sessions", user, [&api, responder, page](const projections::UserSelector& fresh) {
                api.ports.queries.sessions_of_user(fresh, page, [responder](const result<projections::SessionPage>& rows) {
                  send_page(responder, rows, [](JsonWriter&, const projections::SessionRow&) {});
                });

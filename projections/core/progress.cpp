@@ -148,12 +148,13 @@ Position Progress::have(std::uint32_t partition, std::size_t projection) const {
   return {partition, least};
 }
 
-std::vector<std::uint64_t> Progress::reached() const {
+std::map<std::string, std::vector<std::uint64_t>> Progress::reached() const {
   const std::lock_guard lock(mutex_);
-  std::vector<std::uint64_t> sequences;
-  for (std::uint32_t partition = 0; partition < log_.partitions(); ++partition)
-    sequences.push_back(have(partition, lines_.size()).sequence);
-  return sequences;
+  std::map<std::string, std::vector<std::uint64_t>> all;
+  for (std::size_t i = 0; i < lines_.size(); ++i) {
+    for (const Track& track : lines_[i].tracks) all[names_[i].projection].push_back(track.position);
+  }
+  return all;
 }
 
 void Progress::wait_for(Freshness freshness, std::function<void(bool, Lag)> done) {

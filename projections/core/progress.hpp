@@ -3,6 +3,7 @@
 
 #include <condition_variable>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -65,8 +66,8 @@ class Progress {
   // ---- everybody's side
   void wait_for(Freshness, std::function<void(bool reached, Lag)> done);
   std::vector<ProjectionStatus> status() const;
-  /// By partition: the last event that every read model has.
-  std::vector<std::uint64_t> reached() const;
+  /// By projection, then partition: the last event that the read model has.
+  std::map<std::string, std::vector<std::uint64_t>> reached() const;
   /// Ends all waits as not reached, and the thread. Any number of times.
   void stop();
 

@@ -26,12 +26,12 @@ std::string key_of(const codec::DecodedEvent& event) {
 }
 
 result<Retried> retry_parked(const Projection& projection, log::EventLog& log, privacy::KeyStore& keys, const ParkedKey& key,
-                             std::span<const std::uint64_t> waiting, bool skip_first, Fold& fold) {
-  Retried retried{key, key.sequence - 1, {}, skip_first};
+                             std::span<const std::uint64_t> waiting, const std::set<std::uint64_t>& skipped, Fold& fold) {
+  Retried retried{key, key.sequence - 1, {}, false, {}};
   log::Record record;
   std::vector<codec::DecodedEvent> events;
   for (const std::uint64_t sequence : waiting) {
-    if (skip_first && sequence == key.sequence) {
+    if (skipped.contains(sequence)) {
       retried.up_to = sequence;
       continue;
     }

@@ -54,12 +54,19 @@ struct Move {
   std::string resume_token;
 };
 
+/// Who did it, for the operators' record.
+struct Audit {
+  std::string action, actor, reason;
+  std::string detail;  // a JSON object
+};
+
 /// What was retried of a parked key. Not in a batch with moves.
 struct Retried {
   ParkedKey key;             // as it was: compared with what is there
   std::uint64_t up_to = 0;   // this event and the ones before it do not wait any longer
   std::string error;         // why the next one does
   bool skips_first = false;  // the event at key.sequence was given up, for all generations
+  Audit audit;               // what becomes of the key is added: `still_parked`, `now_at`
 };
 
 /// One transaction.

@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 
+#include <algorithm>
+
 #include "events/codec/json.hpp"
 #include "projections/core/retry.hpp"
 #include "projections/postgres/writer.hpp"
@@ -14,6 +16,20 @@ constexpr std::size_t most_parked_shown = 1000;
 constexpr std::size_t most_retried_at_once = 1000;  // events in one transaction
 
 std::string generation_detail(const GenerationRow& row) { return "{\"generation\": " + std::to_string(row.number) + "}"; }
+
+std::string retry_detail(const ParkedKey& key, bool skips, std::uint64_t released_events) {
+  rapidjson::StringBuffer buffer;
+  codec::JsonWriter w(buffer);
+  w.StartObject();
+  codec::write_key(w, "key");
+  codec::write_string(w, key.key);
+  codec::write_key(w, skips ? "skipped" : "position");
+  codec::write_string(w, to_string(Position{key.partition, key.sequence}));
+  codec::write_key(w, "released_events");
+  w.Uint64(released_events);
+  w.EndObject();
+  return std::string(codec::written(buffer));
+}
 
 }  // namespace
 
@@ -123,7 +139,8 @@ result<void> PostgresControl::change(pqxx::transaction_base& transaction, const 
       return {};
     }
     transaction.exec_params0(
-        "UPDATE projection_generations SET swap = $3, phase = 'filling', changed_at = now() WHERE projection = $1 AND generation "
+        "UPDATE projection_generations SET swap = $3, phase = 'filling', detail = '', changed_at = now() WHERE projection = $1 "
+        "AND generation "
         "= $2",
         name, building->number, action.swap);
     detail = generation_detail(*building);
@@ -215,53 +232,46 @@ result<void> PostgresControl::retry_key(const Action& action, ParkedKey key, boo
     });
     if (!waiting) return tl::unexpected(waiting.error());
 
+    std::set<std::uint64_t> skipped;
+    if (skip_first) skipped.insert(key.sequence);
+    for (const SkippedEvent& event : opened->skipped) {
+      if (event.position.partition == key.partition) skipped.insert(event.position.sequence);
+    }
     fold.clear();
-    auto retried = retry_parked(projection, log_, keys_, key, *waiting, skip_first, fold);
+    auto retried = retry_parked(projection, log_, keys_, key, *waiting, skipped, fold);
     if (!retried) return tl::unexpected(retried.error());
-    WriteBatch batch;
-    batch.folds.push_back(&fold);
-    batch.retried.push_back(*retried);
-    auto written = writer.send(batch).and_then([&] { return writer.finish(); });
+    retried->skips_first = skip_first;
+    std::uint64_t released = 0;
+    const auto write = [&] {
+      const auto up_to = std::upper_bound(waiting->begin(), waiting->end(), retried->up_to);
+      released = static_cast<std::uint64_t>(up_to - waiting->begin());
+      retried->audit = {action.verb, action.actor, action.reason, retry_detail(key, skip_first, released)};
+      WriteBatch batch;
+      batch.folds.push_back(&fold);
+      batch.retried.push_back(*retried);
+      return writer.send(batch).and_then([&] { return writer.finish(); });
+    };
+    auto written = write();
     if (!written && written.error().code == Errc::poison) {
       if (waiting->size() > 1) {
         most = 1;  // which of them PostgreSQL refuses shows when they go one by one
         continue;
       }
       fold.clear();
-      batch.retried[0].up_to = key.sequence - 1;
-      batch.retried[0].error = written.error().detail;
       retried->error = written.error().detail;
       retried->up_to = key.sequence - 1;
-      written = writer.send(batch).and_then([&] { return writer.finish(); });
+      written = write();
     }
     if (!written && written.error().code == Errc::fenced) return failure(Errc::changed, "somebody else retried that key");
     if (!written) return tl::unexpected(written.error());
 
-    std::uint64_t released = 0;
-    for (const std::uint64_t sequence : *waiting) released += sequence <= retried->up_to ? 1 : 0;
     outcome.released_events += released;
     auto left = read_parked(action.projection, key.key, 1);
     if (!left) return tl::unexpected(left.error());
     const bool free = left->empty() || left->front().position.partition != key.partition;
     if (free || !retried->error.empty() || released == 0) {
       ++(free ? outcome.released_keys : outcome.still_parked);
-      rapidjson::StringBuffer buffer;
-      codec::JsonWriter w(buffer);
-      w.StartObject();
-      codec::write_key(w, "key");
-      codec::write_string(w, key.key);
-      codec::write_key(w, "position");
-      codec::write_string(w, to_string(Position{key.partition, key.sequence}));
-      codec::write_key(w, "released_events");
-      w.Uint64(outcome.released_events);
-      codec::write_key(w, "still_parked");
-      w.Bool(!free);
-      w.EndObject();
-      return books_.change(pool_, {action.projection, action.verb, action.actor, action.reason, {}},
-                           [&](pqxx::transaction_base&, std::string& detail) -> result<void> {
-                             detail = std::string(codec::written(buffer));
-                             return {};
-                           });
+      return {};
     }
     key.sequence = left->front().position.sequence;
     skip_first = false;

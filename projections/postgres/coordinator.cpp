@@ -501,6 +501,10 @@ void Coordinator::advance(const Books& books, const Projection& projection) {
 }
 
 void Coordinator::compare_and_swap(const GenerationRow& live, const GenerationRow& building) {
+  if (!analyzed_.contains({building.projection, building.number})) {
+    if (!books_.analyze(pool_, building)) return;  // given up meanwhile, or out of reach: again soon
+    analyzed_.emplace(building.projection, building.number);
+  }
   Generations::Comparison comparison;
   if (live.version == building.version) {
     auto compared = books_.compare(pool_, live, building);
@@ -525,7 +529,7 @@ void Coordinator::compare_and_swap(const GenerationRow& live, const GenerationRo
   const bool swaps = building.swap == "always" || (building.swap == "if_equal" && comparison.equal);
   const bool drops = building.swap == "compare_only";
   const char* const action = swaps ? "swap" : drops ? "compare" : "ready";
-  const auto changed = books_.change(
+  auto changed = books_.change(
       pool_, {building.projection, action, "onboardd", "generation " + std::to_string(building.number) + " has caught up", {}},
       [&](pqxx::transaction_base& transaction, std::string& detail) -> result<void> {
         if (!is_still(transaction)) return failure(Errc::changed);
@@ -547,7 +551,21 @@ void Coordinator::compare_and_swap(const GenerationRow& live, const GenerationRo
                                  building.projection, building.number);
         return {};
       });
-  if (options_.logger) {
+  if (!changed && changed.error().code == Errc::not_possible) {  // nor will it be, until an operator acts
+    const std::string why = changed.error().detail;
+    changed =
+        books_.change(pool_, {building.projection, "ready", "onboardd", why, {}},
+                      [&](pqxx::transaction_base& transaction, std::string&) -> result<void> {
+                        if (!is_still(transaction)) return failure(Errc::changed);
+                        transaction.exec_params0(
+                            "UPDATE projection_generations SET phase = 'ready', detail = $3, report = $4::jsonb, changed_at "
+                            "= now() WHERE projection = $1 AND generation = $2",
+                            building.projection, building.number, why, comparison.report);
+                        return {};
+                      });
+    if (changed && options_.logger)
+      options_.logger->warn("read models: {}: generation {} waits: {}", building.projection, building.number, why);
+  } else if (options_.logger) {
     if (changed) {
       options_.logger->info("read models: {}: generation {}: {}", building.projection, building.number, action);
     } else if (changed.error().code != Errc::not_possible && changed.error().code != Errc::changed) {

@@ -106,7 +106,9 @@ class Coordinator {
   std::list<Lane> lanes_;
   std::map<std::string, std::uint64_t> revisions_;  // as the runners know them
 
-  std::map<Key, int> differed_;  // of proj-build alone: comparisons in a row
+  // Of proj-build alone.
+  std::map<Key, int> differed_;  // comparisons in a row
+  std::set<Key> analyzed_;
 
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -25,10 +25,34 @@ bool lost_patience(const std::string& state) {
   return state == "55P03" || state == "40P01" || state == "40001";  // lock time-out, deadlock, serialization
 }
 
+/// It would fail again and again: neither a lock nor the server's state is the reason.
+bool is_lasting(const std::string& state) {
+  static const std::vector<std::string> passing = {"08", "40", "53", "55", "57", "58", "XX"};
+  return std::find(passing.begin(), passing.end(), state.substr(0, 2)) == passing.end();
+}
+
 std::string joined(const std::vector<std::string>& items, const char* separator = ", ") {
   std::string all;
   for (const std::string& item : items) all.append(all.empty() ? "" : separator).append(item);
   return all;
+}
+
+/// Whoever may do something with one table may do the same with the other, and nobody else.
+void copy_grants(pqxx::transaction_base& transaction, const std::string& from, const std::string& to) {
+  const auto grants_of = [&](const std::string& table) {
+    return transaction.exec_params(
+        "SELECT privilege, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END, grantable FROM ("
+        "SELECT relowner, privilege_type, grantee, is_grantable FROM pg_class, aclexplode(relacl) WHERE oid = $1::regclass UNION "
+        "ALL SELECT relowner, privilege_type || ' (' || quote_ident(attname) || ')', grantee, is_grantable FROM pg_class c JOIN "
+        "pg_attribute ON attrelid = c.oid, aclexplode(attacl) WHERE c.oid = $1::regclass) AS g (owner, privilege, grantee, "
+        "grantable) WHERE grantee <> owner",
+        table);
+  };
+  for (const auto& row : grants_of(to))
+    transaction.exec("REVOKE " + row[0].as<std::string>() + " ON " + to + " FROM " + row[1].as<std::string>() + " CASCADE");
+  for (const auto& row : grants_of(from))
+    transaction.exec("GRANT " + row[0].as<std::string>() + " ON " + to + " TO " + row[1].as<std::string>() +
+                     (row[2].as<bool>() ? " WITH GRANT OPTION" : ""));
 }
 
 domain::Timestamp time_of(const pqxx::field& microseconds) {
@@ -182,12 +206,7 @@ void Generations::copy_table(pqxx::transaction_base& transaction, const std::str
     transaction.exec("CREATE TABLE " + transaction.quote_name(schema) + "." + transaction.quote_name(row[0].as<std::string>()) +
                      " PARTITION OF " + copy + " " + row[1].as<std::string>() + row[2].as<std::string>());
   }
-  for (const auto& row : transaction.exec(
-           "SELECT a.privilege_type, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END "
-           "FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = '" +
-           live + "'::regclass AND a.grantee <> c.relowner")) {
-    transaction.exec("GRANT " + row[0].as<std::string>() + " ON " + copy + " TO " + row[1].as<std::string>());
-  }
+  copy_grants(transaction, live, copy);
 }
 
 /// Qualified: the table itself, then its partitions.
@@ -207,11 +226,23 @@ std::vector<std::string> Generations::with_children(pqxx::transaction_base& tran
 }
 
 void Generations::give_up(pqxx::transaction_base& transaction, const GenerationRow& row, const std::string& detail) const {
-  transaction.exec("DROP SCHEMA IF EXISTS " + transaction.quote_name(row.schema) + " CASCADE");
+  const std::string schema = transaction.quote_name(row.schema);
+  std::string became = detail;
+  transaction.exec("SAVEPOINT give_up");
+  try {
+    if (const Projection* known = find(row.projection)) {
+      for (const Table& table : known->tables()) transaction.exec("DROP TABLE IF EXISTS " + schema + "." + table.name);
+    }
+    transaction.exec("DROP SCHEMA IF EXISTS " + schema);
+  } catch (const pqxx::sql_error& error) {
+    if (error.sqlstate() != "2BP01") throw;
+    transaction.exec("ROLLBACK TO SAVEPOINT give_up");
+    became += "; its schema " + row.schema + " stays: what is not ours is in it or depends on it";
+  }
   transaction.exec_params0(
       "UPDATE projection_generations SET state = 'gone', detail = $3, changed_at = now() WHERE projection = $1 AND generation = "
       "$2",
-      row.projection, row.number, detail);
+      row.projection, row.number, became);
   for (const char* table : {"projection_parked_keys", "projection_checkpoints"}) {
     transaction.exec_params0(std::string("DELETE FROM ") + table + " WHERE projection = $1 AND generation = $2", row.projection,
                              row.number);
@@ -228,6 +259,17 @@ void Generations::raise_fences(pqxx::transaction_base& transaction, const std::s
 
 result<void> Generations::swap(pqxx::transaction_base& transaction, const GenerationRow& live,
                                const GenerationRow& incoming) const {
+  std::string doing = "the tables cannot change places";
+  try {
+    return exchange(transaction, live, incoming, doing);
+  } catch (const pqxx::sql_error& error) {
+    if (!is_lasting(error.sqlstate())) throw;
+    return failure(Errc::not_possible, doing + ": SQLSTATE " + error.sqlstate());
+  }
+}
+
+result<void> Generations::exchange(pqxx::transaction_base& transaction, const GenerationRow& live, const GenerationRow& incoming,
+                                   std::string& doing) const {
   const std::string& name = live.projection;
   const auto& tables = find(name)->tables();
   raise_fences(transaction, name);
@@ -237,7 +279,7 @@ result<void> Generations::swap(pqxx::transaction_base& transaction, const Genera
         "WHERE log_id = $1 AND projection = $2 AND a.generation = $3 AND b.generation = $4 AND b.sequence < a.sequence",
         log_id_, name, live.number, incoming.number);
     if (behind[0].as<int>() > 0)
-      return failure(Errc::not_possible, "generation " + std::to_string(incoming.number) + " is behind the live one");
+      return failure(Errc::changed, "generation " + std::to_string(incoming.number) + " is behind the live one: try again");
   }
   for (const Table& table : tables) {
     if (with_children(transaction, incoming.schema, table.name).empty())
@@ -258,8 +300,27 @@ result<void> Generations::swap(pqxx::transaction_base& transaction, const Genera
     views.push_back(row[0].as<std::string>());
     definitions.push_back(row[1].as<std::string>());
   }
+  const auto bound = transaction.exec(
+      "SELECT 'materialized view ' || v.oid::regclass::text FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class "
+      "v "
+      "ON v.oid = r.ev_class AND v.relkind = 'm' WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = "
+      "'pg_class'::regclass "
+      "AND d.refobjid IN (" +
+      joined(names) +
+      ") UNION SELECT 'foreign key ' || quote_ident(conname) || ' of ' || conrelid::regclass::text FROM pg_constraint WHERE "
+      "contype = 'f' AND confrelid IN (" +
+      joined(names) + ") AND conrelid NOT IN (" + joined(names) + ") ORDER BY 1");
+  if (!bound.empty()) {
+    std::vector<std::string> all;
+    for (const auto& row : bound) all.push_back(row[0].as<std::string>());
+    return failure(Errc::not_possible, "these would stay with the former tables, drop them first: " + joined(all));
+  }
   transaction.exec("SET LOCAL search_path = DEFAULT");
-  if (!views.empty()) transaction.exec("LOCK TABLE " + joined(views) + " IN ACCESS EXCLUSIVE MODE");
+  for (const std::string& view : views) {
+    doing = "view " + view + " cannot be locked";
+    transaction.exec("LOCK TABLE " + view + " IN ACCESS EXCLUSIVE MODE");
+  }
+  doing = "the tables cannot change places";
   std::vector<std::string> leaving, coming;
   for (const Table& table : tables) {
     const auto move = [&](std::vector<std::string>&& from, std::vector<std::string>& to) {
@@ -276,15 +337,21 @@ result<void> Generations::swap(pqxx::transaction_base& transaction, const Genera
       give_up(transaction, row, "generation " + std::to_string(incoming.number) + " went live");
     }
   }
+  for (const Table& table : tables)  // as they are now, not as they were when it was begun
+    copy_grants(transaction, "public." + table.name, transaction.quote_name(incoming.schema) + "." + table.name);
   transaction.exec("CREATE SCHEMA IF NOT EXISTS " + transaction.quote_name(live.schema));
   for (const std::string& table : leaving)
     transaction.exec("ALTER TABLE " + table + " SET SCHEMA " + transaction.quote_name(live.schema));
   for (const std::string& table : coming) transaction.exec("ALTER TABLE " + table + " SET SCHEMA public");
-  for (const std::string& definition : definitions) transaction.exec(definition);
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    doing = "view " + views[i] + " cannot be replaced";
+    transaction.exec(definitions[i]);
+  }
 
   const auto becomes = [&](std::uint32_t number, const char* state) {
     transaction.exec_params0(
-        "UPDATE projection_generations SET state = $3, phase = '', changed_at = now(), layout = (SELECT max(number) FROM "
+        "UPDATE projection_generations SET state = $3, phase = '', detail = '', changed_at = now(), layout = (SELECT max(number) "
+        "FROM "
         "schema_migrations) "
         "WHERE projection = $1 AND generation = $2",
         name, number, state);
@@ -348,6 +415,16 @@ result<void> Generations::change(Pool& pool, const Wish& wish, const Change& wha
     if (attempt == most_tries) return failure(Errc::unavailable, "others used the tables for too long; try again");
     std::this_thread::sleep_for(between_tries);
   }
+}
+
+result<void> Generations::analyze(Pool& pool, const GenerationRow& row) const {
+  return pool.run([&](Connection& connection) {
+    pqxx::work transaction(connection.db);
+    transaction.exec("SET LOCAL statement_timeout = 0");
+    for (const Table& table : find(row.projection)->tables())
+      transaction.exec("ANALYZE " + transaction.quote_name(row.at()) + "." + table.name);
+    transaction.commit();
+  });
 }
 
 result<Generations::Comparison> Generations::compare(Pool& pool, const GenerationRow& live, const GenerationRow& other) const {

@@ -62,10 +62,11 @@ class Generations {
   /// A new set of tables like the live one, and checkpoints at 0.
   GenerationRow begin(pqxx::transaction_base&, const std::string& projection, const char* state, const std::string& swap,
                       const std::string& schema = {}, std::optional<domain::Timestamp> until = {}) const;
-  /// Its tables are gone; its line stays for the record.
+  /// Its tables are gone; its line stays for the record. So do the tables, when something depends on them that is not ours.
   void give_up(pqxx::transaction_base&, const GenerationRow&, const std::string& detail) const;
   /// `incoming` and the live one change places; a generation that was `previous` is given up. Views are made to read the new
-  /// tables. Errc::not_possible when it is not as far as the live one, or lacks a table.
+  /// tables. Errc::changed when it is not as far as the live one, not_possible when it lacks a table, or what an operator has to
+  /// change first (a view that cannot be replaced).
   result<void> swap(pqxx::transaction_base&, const GenerationRow& live, const GenerationRow& incoming) const;
   /// Empties the tables of the live generation and begins at the log's beginning.
   void reset(pqxx::transaction_base&, const GenerationRow& live) const;
@@ -77,6 +78,9 @@ class Generations {
   using Change = std::function<result<void>(pqxx::transaction_base&, std::string& detail)>;
   result<void> change(Pool&, const Wish&, const Change& what) const;
 
+  /// Planners know the tables of the generation before anybody reads them.
+  result<void> analyze(Pool&, const GenerationRow&) const;
+
   struct Comparison {
     bool comparable = false;  // both are at the same positions
     bool equal = false;
@@ -86,6 +90,9 @@ class Generations {
   result<Comparison> compare(Pool&, const GenerationRow& live, const GenerationRow& other) const;
 
  private:
+  /// swap(), which says what it is `doing` when it throws.
+  result<void> exchange(pqxx::transaction_base&, const GenerationRow& live, const GenerationRow& incoming,
+                        std::string& doing) const;
   void copy_table(pqxx::transaction_base&, const std::string& table, const std::string& schema) const;
   std::vector<std::string> with_children(pqxx::transaction_base&, const std::string& schema, const std::string& table) const;
   void make_checkpoints(pqxx::transaction_base&, const std::string& projection, std::uint32_t number) const;

@@ -218,10 +218,10 @@ void PostgresQueries::run() {
 }
 
 template <class T, class Work>
-void PostgresQueries::ask(std::optional<Position> at_least, Done<T> done, Work work) {
-  submit([this, at_least, done = std::move(done), work = std::move(work)](bool refused) {
+void PostgresQueries::ask(Freshness rows, Done<T> done, Work work) {
+  submit([this, rows = std::move(rows), done = std::move(done), work = std::move(work)](bool refused) {
     if (refused) return done(failure(Errc::unavailable, "too many queries wait"));
-    if (replica_ && replica_->serves(at_least)) {
+    if (replica_ && replica_->serves(rows.projection, rows.at_least)) {
       result<result<T>> answer = replica_->pool().once(work);
       if (answer) return done(std::move(*answer));
       replica_->failed(answer.error().detail);
@@ -233,8 +233,7 @@ void PostgresQueries::ask(std::optional<Position> at_least, Done<T> done, Work w
 
 template <class T, class Work>
 void PostgresQueries::ask_cached(Cached<T>& cached, const char* name, std::uint32_t key, Done<T> done, Work work) {
-  const bool hit =
-      cached.get(key, std::move(done), [&](Done<T> fetched) { ask<T>(std::nullopt, std::move(fetched), std::move(work)); });
+  const bool hit = cached.get(key, std::move(done), [&](Done<T> fetched) { ask<T>({}, std::move(fetched), std::move(work)); });
   if (asked_ != nullptr) asked_->Add({{"query", name}, {"outcome", hit ? "hit" : "miss"}}).Increment();
 }
 
@@ -255,7 +254,7 @@ pqxx::result PostgresQueries::read(Connection& connection, const std::string& na
 }
 
 void PostgresQueries::profile(UserSelector who, Done<Profile> done) {
-  ask<Profile>(who.at_least, std::move(done), [this, who](Connection& connection) -> result<Profile> {
+  ask<Profile>({who.at_least, 0, "profile"}, std::move(done), [this, who](Connection& connection) -> result<Profile> {
     const auto rows = who.user_key.empty() ? read(connection, "profile_by_id", profile_by_id, who.user_id)
                                            : read(connection, "profile_by_key", profile_by_key, who.user_key);
     if (any_parked(rows)) return failure(Errc::poison);
@@ -275,40 +274,41 @@ void PostgresQueries::profile(UserSelector who, Done<Profile> done) {
 }
 
 void PostgresQueries::sessions_of_user(UserSelector who, PageRequest page, Done<SessionPage> done) {
-  ask<SessionPage>(who.at_least, std::move(done), [this, who, page](Connection& connection) -> result<SessionPage> {
-    const auto [micros, behind] = place_of(page);
-    const auto rows = who.user_key.empty()
-                          ? read(connection, "sessions_by_id", sessions_by_id, who.user_id, micros, behind, page.limit + 1)
-                          : read(connection, "sessions_by_key", sessions_by_key, who.user_key, micros, behind, page.limit + 1);
-    if (any_parked(rows)) return failure(Errc::poison);
-    return page_of(rows, page);
-  });
+  ask<SessionPage>({who.at_least, 0, "sessions"}, std::move(done),
+                   [this, who, page](Connection& connection) -> result<SessionPage> {
+                     const auto [micros, behind] = place_of(page);
+                     const auto rows =
+                         who.user_key.empty()
+                             ? read(connection, "sessions_by_id", sessions_by_id, who.user_id, micros, behind, page.limit + 1)
+                             : read(connection, "sessions_by_key", sessions_by_key, who.user_key, micros, behind, page.limit + 1);
+                     if (any_parked(rows)) return failure(Errc::poison);
+                     return page_of(rows, page);
+                   });
 }
 
 void PostgresQueries::sessions(SessionFilter filter, PageRequest page, Done<SessionPage> done) {
-  ask<SessionPage>(
-      std::nullopt, std::move(done), [this, filter = std::move(filter), page](Connection& connection) -> result<SessionPage> {
-        std::string name = "sessions", sql = all_sessions;
-        std::vector<std::string> values;
-        const auto where = [&](const char* column, const std::string& condition, std::string value) {
-          values.push_back(std::move(value));
-          name.append("/").append(column);
-          sql.append(" AND s.").append(column).append(condition).append("$" + std::to_string(values.size() + 3));
-        };
-        const auto micros_of = [](domain::Timestamp time) { return std::to_string(time.time_since_epoch().count()); };
-        const std::string of_micros = " timestamptz 'epoch' + interval '1 microsecond' * ";
-        if (!filter.status.empty()) where("status", " = ", filter.status);
-        if (!filter.flow.empty()) where("flow", " = ", filter.flow);
-        if (!filter.plan.empty()) where("plan", " = ", filter.plan);
-        if (!filter.user_id.empty()) where("user_id", " = ", filter.user_id);
-        if (filter.since) where("created_at", " >=" + of_micros, micros_of(*filter.since));
-        if (filter.before) where("created_at", " <" + of_micros, micros_of(*filter.before));
-        if (filter.before) name += "<";
-        const auto [micros, behind] = place_of(page);
-        const auto rows = read(connection, name, sql + newest_first, page.limit + 1, micros, behind,
-                               pqxx::prepare::make_dynamic_params(values));
-        return page_of(rows, page);
-      });
+  ask<SessionPage>({}, std::move(done), [this, filter = std::move(filter), page](Connection& connection) -> result<SessionPage> {
+    std::string name = "sessions", sql = all_sessions;
+    std::vector<std::string> values;
+    const auto where = [&](const char* column, const std::string& condition, std::string value) {
+      values.push_back(std::move(value));
+      name.append("/").append(column);
+      sql.append(" AND s.").append(column).append(condition).append("$" + std::to_string(values.size() + 3));
+    };
+    const auto micros_of = [](domain::Timestamp time) { return std::to_string(time.time_since_epoch().count()); };
+    const std::string of_micros = " timestamptz 'epoch' + interval '1 microsecond' * ";
+    if (!filter.status.empty()) where("status", " = ", filter.status);
+    if (!filter.flow.empty()) where("flow", " = ", filter.flow);
+    if (!filter.plan.empty()) where("plan", " = ", filter.plan);
+    if (!filter.user_id.empty()) where("user_id", " = ", filter.user_id);
+    if (filter.since) where("created_at", " >=" + of_micros, micros_of(*filter.since));
+    if (filter.before) where("created_at", " <" + of_micros, micros_of(*filter.before));
+    if (filter.before) name += "<";
+    const auto [micros, behind] = place_of(page);
+    const auto rows =
+        read(connection, name, sql + newest_first, page.limit + 1, micros, behind, pqxx::prepare::make_dynamic_params(values));
+    return page_of(rows, page);
+  });
 }
 
 void PostgresQueries::stats(Done<Stats> done) {

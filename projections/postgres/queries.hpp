@@ -45,9 +45,9 @@ class PostgresQueries final : public Queries {
   DatabaseStatus database() const override;
 
  private:
-  /// Runs `work(Connection&)` on a thread of ours and hands on its answer, or why there is none.
+  /// Runs `work(Connection&)` on a thread of ours and hands on its answer, or why there is none. Read where the rows are as fresh.
   template <class T, class Work>
-  void ask(std::optional<Position> at_least, Done<T> done, Work work);
+  void ask(Freshness rows, Done<T> done, Work work);
   /// The same with an answer that may be kept.
   template <class T, class Work>
   void ask_cached(Cached<T>& cached, const char* name, std::uint32_t key, Done<T> done, Work work);

@@ -43,10 +43,11 @@ Replica::~Replica() {
   thread_.join();
 }
 
-bool Replica::serves(const std::optional<Position>& at_least) const {
+bool Replica::serves(const std::string& projection, const std::optional<Position>& at_least) const {
   const std::lock_guard lock(mutex_);
   if (!in_use_ || !at_least) return in_use_;
-  return at_least->partition < has_.size() && has_[at_least->partition] >= at_least->sequence;
+  const auto has = has_.find(projection);
+  return has != has_.end() && at_least->partition < has->second.size() && has->second[at_least->partition] >= at_least->sequence;
 }
 
 void Replica::failed(const std::string& why) {
@@ -94,7 +95,7 @@ void Replica::look_at_replica() {
     return Look{row[0].as<bool>(), row[1].as<std::uint64_t>()};
   };
   const auto seen = pool_.once(look);
-  std::vector<std::uint64_t> has;
+  Reached has;
   if (seen) {
     while (!marks_.empty() && marks_.front().place <= seen->place) {
       has = std::move(marks_.front().reached);

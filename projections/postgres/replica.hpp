@@ -22,8 +22,8 @@ class Replica {
   Replica(const Replica&) = delete;
   Replica& operator=(const Replica&) = delete;
 
-  /// Whether a read may go there that must see this position, if any.
-  bool serves(const std::optional<Position>& at_least) const;
+  /// Whether a read of the projection's rows may go there that must see this position, if any.
+  bool serves(const std::string& projection, const std::optional<Position>& at_least) const;
   Pool& pool() { return pool_; }
   /// A read broke off: it is not used before the next look.
   void failed(const std::string& why);
@@ -31,11 +31,12 @@ class Replica {
 
  private:
   using Clock = std::chrono::steady_clock;
+  using Reached = std::map<std::string, std::vector<std::uint64_t>>;  // by projection, then partition
   /// At `at` the primary's log was at `place`, and the read models had at least `reached`.
   struct Mark {
     Clock::time_point at;
     std::uint64_t place = 0;
-    std::vector<std::uint64_t> reached;
+    Reached reached;
   };
   void run();
   void mark_primary();
@@ -53,7 +54,7 @@ class Replica {
   std::condition_variable closing_;
   bool closed_ = false, in_use_ = false;
   double lag_seconds_ = 0;
-  std::vector<std::uint64_t> has_;
+  Reached has_;
   std::string detail_ = "not looked at yet";
   prometheus::Gauge *lag_gauge_ = nullptr, *in_use_gauge_ = nullptr;
   std::thread thread_;

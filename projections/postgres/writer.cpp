@@ -46,6 +46,7 @@ SELECT $1, * FROM unnest($2::text[], $3::integer[], $4::integer[], $5::text[], $
 // Of a parked key that is retried: $1 log, $2 projection, $3 generation, $4 partition, $5 key.
 #define OF_PARTITION "log_id = $1 AND projection = $2 AND partition = ($4::integer[])[1]"
 #define OF_KEY OF_PARTITION " AND generation = ($3::integer[])[1] AND parked_key = $5"
+constexpr const char* revise_statement = "UPDATE projection_controls SET revision = revision + 1 WHERE projection = $1";
 constexpr const char* lock_statement =
     "SELECT FROM projection_checkpoints WHERE log_id = $1 AND projection = $2 AND partition = ($3::integer[])[1] ORDER BY "
     "generation "
@@ -65,6 +66,11 @@ constexpr const char* still_parked_statement =
     "FROM projection_parked_events e WHERE " OF_KEY "), k.sequence) WHERE " OF_KEY;
 constexpr const char* unpark_statement =
     "DELETE FROM projection_parked_keys WHERE " OF_KEY " AND NOT EXISTS (SELECT FROM projection_parked_events WHERE " OF_KEY ")";
+constexpr const char* audit_statement =
+    "INSERT INTO projection_audit (projection, version, action, actor, reason, detail) "
+    "SELECT $2, ($6::integer[])[1], $7, $8, $9, $10::jsonb || jsonb_strip_nulls(jsonb_build_object('still_parked', k.at IS NOT "
+    "NULL, 'now_at', ($4::integer[])[1]::text || ':' || k.at)) "
+    "FROM (SELECT min(sequence) AS at FROM projection_parked_keys WHERE " OF_KEY ") k";
 #undef OF_KEY
 #undef OF_PARTITION
 
@@ -291,6 +297,7 @@ void PostgresWriter::begin_retried(const Retried& retried) {
     return array.take();
   };
   const std::string partition = integer(retried.key.partition, "integer"), sequence = integer(retried.key.sequence, "bigint");
+  pipeline_->add("retry_revise", revise_statement, {projection});  // before the checkpoints, as every change does
   pipeline_->add("retry_lock", lock_statement, {books_.log_id(), projection, partition});
   pipeline_->add("retry_raise", raise_statement, {books_.log_id(), projection, partition});
   pipeline_->add("retry_as_seen", as_seen_statement,
@@ -306,12 +313,17 @@ void PostgresWriter::end_retried(const Retried& retried) {
   partition.add(std::int64_t{retried.key.partition});
   up_to.add(static_cast<std::int64_t>(retried.up_to));
   Parameters of_key = {books_.log_id(), generation.projection->name(), number.take(), partition.take(), retried.key.key};
-  Parameters released = of_key, still = of_key;
+  Parameters released = of_key, still = of_key, audit = of_key;
   released.push_back(up_to.take());
   still.push_back(retried.error);
   pipeline_->add("retry_release", release_statement, released);
   pipeline_->add("retry_still", still_parked_statement, still);
   pipeline_->add("retry_unpark", unpark_statement, of_key);
+  ArrayParameter version("integer");
+  version.add(std::int64_t{generation.projection->version()});
+  const Audit& by = retried.audit;
+  for (const std::string& value : {version.take(), by.action, by.actor, by.reason, by.detail}) audit.push_back(value);
+  pipeline_->add("retry_audit", audit_statement, audit);
 }
 
 void PostgresWriter::park(const WriteBatch& batch) {

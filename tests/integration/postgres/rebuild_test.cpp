@@ -220,6 +220,59 @@ TEST(Rebuild, a_difference_is_told_and_waits_for_an_operator_who_may_take_the_re
   expect_equal(tables_of(database), expected_tables(history));
 }
 
+TEST(Rebuild, a_view_that_cannot_be_replaced_is_named_and_the_build_waits_until_it_is_gone) {
+  Database database;
+  History history(35);
+  history.live(5, 50);
+  Process process(history, database.url());
+  ASSERT_TRUE(process.caught_up());
+  pqxx::connection connection(database.url());
+  pqxx::nontransaction(connection).exec("CREATE VIEW whole_rows AS SELECT s FROM onboarding_sessions s");
+  ASSERT_TRUE(process.act("sessions", "rebuild"));
+  ASSERT_TRUE(eventually([&] { return state_of(database, "sessions", 2) == "building ready"; }));
+  ASSERT_TRUE(eventually([&] {
+    const auto others = process.status("sessions").others;
+    return others.size() == 1 && others[0].detail == "view public.whole_rows cannot be replaced: SQLSTATE 42P16";
+  }));
+  pqxx::nontransaction(connection).exec("DROP VIEW whole_rows");
+  ASSERT_TRUE(process.act("sessions", "rebuild"));
+  ASSERT_TRUE(process.is_live("sessions", 2));
+  EXPECT_EQ(database.value("SELECT detail FROM projection_generations WHERE projection = 'sessions' AND generation = 2"), "");
+  EXPECT_NE(database.value("SELECT count(*) FROM pg_stats WHERE schemaname = 'public' AND tablename = 'onboarding_sessions'"),
+            "0");
+}
+
+TEST(Rebuild, what_others_bound_to_the_tables_is_named_before_a_swap_and_never_dropped) {
+  Database database;
+  History history(36);
+  history.live(5, 50);
+  Process process(history, database.url());
+  ASSERT_TRUE(process.caught_up());
+  pqxx::connection connection(database.url());
+  const auto run = [&](const char* sql) { pqxx::nontransaction(connection).exec(sql); };
+  run("CREATE MATERIALIZED VIEW daily AS SELECT count(*) FROM onboarding_sessions");
+  ASSERT_TRUE(process.act("sessions", "rebuild"));
+  ASSERT_TRUE(eventually([&] {
+    const auto others = process.status("sessions").others;
+    return others.size() == 1 && others[0].detail.find("materialized view public.daily") != std::string::npos;
+  }));
+  run("DROP MATERIALIZED VIEW daily");
+  run("GRANT SELECT (session_id) ON onboarding_sessions TO pg_monitor");  // after the build was begun
+  run("GRANT SELECT ON session_analytics TO pg_monitor WITH GRANT OPTION");
+  ASSERT_TRUE(process.act("sessions", "rebuild"));
+  ASSERT_TRUE(process.is_live("sessions", 2));
+  EXPECT_EQ(database.value("SELECT has_column_privilege('pg_monitor', 'onboarding_sessions', 'session_id', 'SELECT') AND NOT "
+                           "has_column_privilege('pg_monitor', 'onboarding_sessions', 'status', 'SELECT') AND "
+                           "has_table_privilege('pg_monitor', 'session_analytics', 'SELECT WITH GRANT OPTION')"),
+            "t");
+
+  run("CREATE VIEW before AS SELECT count(*) FROM projection_sessions_1.onboarding_sessions");
+  ASSERT_TRUE(process.act("sessions", "discard"));
+  EXPECT_NE(database.value("SELECT count FROM before"), "0");
+  EXPECT_EQ(database.value("SELECT detail FROM projection_generations WHERE projection = 'sessions' AND generation = 1"),
+            "discard by the test; its schema projection_sessions_1 stays: what is not ours is in it or depends on it");
+}
+
 TEST(Rebuild, what_is_only_compared_or_cancelled_leaves_nothing_behind) {
   Database database;
   History history(25);
@@ -446,6 +499,70 @@ TEST(Parking, one_key_or_all_are_retried_in_order_and_a_rebuild_parks_and_skips_
   ASSERT_TRUE(process.act("sessions", "rebuild"));
   ASSERT_TRUE(process.is_live("sessions", 4));
   EXPECT_EQ(count(lacking), "5");
+}
+
+TEST(Parking, what_was_skipped_stays_skipped_when_it_is_retried_after_a_rollback) {
+  Database database;
+  History history(33);
+  auto a = history.start({"a", true});
+  for (const char* text : {"poison", "poison", "later"}) history.turn(a, text);
+  Process process(history, database.url());
+  *process.poisoned = true;
+  ASSERT_TRUE(process.caught_up());
+  ASSERT_TRUE(process.act("sessions", "reset"));
+  ASSERT_TRUE(eventually([&] { return process.parked("sessions").size() == 1; }));
+  ASSERT_TRUE(process.caught_up());
+  ASSERT_TRUE(process.act("sessions", "rebuild"));
+  ASSERT_TRUE(process.is_live("sessions", 2));
+
+  projections::Action skip;
+  skip.projection = "sessions";
+  skip.verb = "skip";
+  skip.key = process.parked("sessions")[0].key;
+  skip.position = process.parked("sessions")[0].position;
+  const auto skipped = process.act(skip);
+  ASSERT_TRUE(skipped) << skipped.error().message();
+  EXPECT_EQ(skipped->still_parked, 1U);
+  const Position second = process.parked("sessions")[0].position;
+  EXPECT_GT(second.sequence, skip.position->sequence);
+  EXPECT_EQ(database.value("SELECT string_agg((detail->>'skipped') || ' ' || coalesce(detail->>'now_at', ''), ',' ORDER BY id) "
+                           "FROM projection_audit WHERE action = 'skip' AND detail ? 'skipped'"),
+            to_string(*skip.position) + " " + to_string(second));
+
+  ASSERT_TRUE(process.act("sessions", "rollback"));
+  ASSERT_TRUE(process.is_live("sessions", 1));
+  ASSERT_EQ(process.parked("sessions")[0].position, *skip.position);
+  *process.poisoned = false;
+  const auto retried = process.act("sessions", "retry");
+  ASSERT_TRUE(retried) << retried.error().message();
+  EXPECT_EQ(retried->released_keys, 1U);
+  EXPECT_EQ(database.value("SELECT total_messages_count FROM onboarding_sessions WHERE session_id = '" + a.id + "'"), "5");
+}
+
+TEST(Parking, a_retry_and_its_record_are_there_together_or_not_at_all) {
+  Database database;
+  History history(34);
+  auto a = history.start({"a", true});
+  history.turn(a, "poison");
+  Process process(history, database.url());
+  *process.poisoned = true;
+  ASSERT_TRUE(process.caught_up());
+  ASSERT_TRUE(process.act("sessions", "reset"));
+  ASSERT_TRUE(eventually([&] { return process.parked("sessions").size() == 1; }));
+  ASSERT_TRUE(process.caught_up());
+  *process.poisoned = false;
+  const auto records = [&] { return database.value("SELECT count(*) FROM projection_audit WHERE action = 'retry'"); };
+  FaultPoint::arm("projection.before_commit=error@1");
+  EXPECT_FALSE(process.act("sessions", "retry"));
+  EXPECT_EQ(process.parked("sessions").size(), 1U);
+  EXPECT_EQ(records(), "0");
+  const auto revision = process.status("sessions").revision;
+  FaultPoint::arm("projection.before_change=error@1,projection.after_commit=error@1");
+  EXPECT_FALSE(process.act("sessions", "retry"));
+  FaultPoint::arm("");
+  EXPECT_EQ(process.parked("sessions").size(), 0U);
+  EXPECT_EQ(records(), "1");
+  EXPECT_TRUE(eventually([&] { return process.status("sessions").revision == revision + 1; }));
 }
 
 }  // namespace
