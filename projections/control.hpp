@@ -2,6 +2,7 @@
 // is compared with what the operator saw, and noted with who and why in projection_audit.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -27,16 +28,24 @@ struct Action {
   /// Of retry (none: all keys) and skip: the parked key, and the position of its poison event as it was seen.
   std::string key;
   std::optional<Position> position;
+  /// Of a retry of all keys: only of those behind this one, Outcome::after of the retry before.
+  std::string after;
+  /// Nothing is begun later than this: whoever asked does not wait any longer. A retry ends there, where it is.
+  std::optional<std::chrono::steady_clock::time_point> deadline;
 };
 
 struct Outcome {
   std::uint64_t revision = 0;
   std::uint64_t released_events = 0, released_keys = 0, still_parked = 0;  // of retry and skip
+  bool complete = true;  // false: the deadline ended it; a retry of the same with `after` goes on
+  std::string after;
   std::string detail;
 };
 
 struct ParkedRow {
   std::string key;
+  std::uint32_t generation = 1;  // where it is parked: in the live one, or in the one that is being built
+  bool live = true;
   Position position;          // of the event that cannot be applied
   std::uint64_t waiting = 0;  // events, it included
   std::string error, parked_at;
@@ -48,11 +57,12 @@ class Control {
   template <class T>
   using Done = std::function<void(result<T>)>;
 
-  /// Errc::not_found (no such projection, or nothing is parked there), changed, not_possible, unavailable. A rebuild has begun
+  /// Errc::not_found (no such projection, or nothing is parked there), changed, not_possible, unavailable (nothing was done, but
+  /// where PostgreSQL broke off). Retry and skip reach the live generation and the one that is being built. A rebuild has begun
   /// when it is answered, nothing more: its progress is told by Queries::projections().
   virtual void act(Action, Done<Outcome>) = 0;
-  /// Of the live generation, in order of key, at most 1,000.
-  virtual void parked(std::string projection, Done<std::vector<ParkedRow>>) = 0;
+  /// Of the live generation and of one that is being built, in order of (key, generation), those behind the key `after`; at most 1,000.
+  virtual void parked(std::string projection, std::string after, Done<std::vector<ParkedRow>>) = 0;
 };
 
 }  // namespace onboarding::projections

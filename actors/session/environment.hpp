@@ -25,6 +25,7 @@ struct Environment {
   const domain::Timestamp ready_since;
   std::atomic<bool> fenced{false};
   std::atomic<bool> stopping{false};
+  std::atomic<std::uint32_t> searches{0}, erasures{0};  // under way
 
   const SessionSettings& settings() const { return options.sessions; }
 };

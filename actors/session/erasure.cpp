@@ -66,8 +66,10 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
         person_(std::move(person)),
         reply_(std::move(reply)) {
     environment_->callbacks.begin();
+    ++environment_->erasures;
   }
   ~Erasure() {
+    --environment_->erasures;
     reply_(failure(make_error_code(GatewayErrc::in_doubt), "the server ends"));
     host_ = nullptr;  // the actor system goes once no callback is under way
     environment_->callbacks.end();
@@ -96,28 +98,36 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
 
   /// A session that begins is in memory before it is in the log.
   void find(std::vector<std::string> in_memory) {
-    if (environment_->stopping.load()) return;
-    auto found = streams_of(*environment_->options.log, person_);
-    if (!found) return fail(failure(make_error_code(GatewayErrc::not_writable), found.error().detail));
+    find_streams(environment_, person_, [self = shared_from_this(), in_memory = std::move(in_memory)](auto found) mutable {
+      if (!found) return self->fail(failure(make_error_code(GatewayErrc::not_writable), found.error().detail));
+      self->tell(std::move(*found), std::move(in_memory));
+    });
+  }
+
+  void tell(std::vector<PersonStream> found, std::vector<std::string> in_memory) {
     next_ = 0;
     left_ = 0;
-    user_keys_ = std::move(found->user_keys);
-    for (const log::Record& first : found->first_records) {
-      const auto begun = codec::decode(first, *environment_->options.keys);
+    sessions_ = std::move(found);
+    user_keys_.clear();
+    untold_.clear();
+    first_failure_.reset();
+    std::unordered_set<std::string> known;
+    for (const PersonStream& session : sessions_) {
+      known.insert(session.id);
+      user_keys_.insert(session.user_key);
+      const auto begun = codec::decode(session.first, *environment_->options.keys);
       if (begun && !begun->front().erased) ++left_;
     }
-    const std::unordered_set<std::string> known(found->sessions.begin(), found->sessions.end());
-    sessions_ = std::move(found->sessions);
     for (std::string& id : in_memory)
-      if (!known.contains(id)) sessions_.push_back(std::move(id));
+      if (!known.contains(id)) sessions_.push_back({std::move(id), {}, {}});
     tell_next();
   }
 
   void tell_next() {
-    if (next_ == sessions_.size()) return forget_next_key();
+    if (next_ == sessions_.size()) return forget_keys();
     (void)admission_->enter();
     auto job = std::make_shared<Job>(
-        Job{sessions_[next_],
+        Job{sessions_[next_].id,
             person_.partition,
             context_,
             std::nullopt,
@@ -129,20 +139,29 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
     caf::anon_send(host_, job_atom::value, job);
   }
 
+  /// A session that cannot be told keeps its own key, not those of others: the user id may be that of several people.
   void take_answer(result<std::string> user_key) {
     const bool unknown = !user_key && user_key.error().code == make_error_code(GatewayErrc::unknown_session);
-    if (!user_key && !unknown) return fail(tl::make_unexpected(user_key.error()));
     if (user_key) {
       user_keys_.insert(*user_key);
       ++told_;
+    } else if (!unknown) {
+      untold_.insert(sessions_[next_].user_key);
+      if (!first_failure_) first_failure_ = user_key.error();
     }
     ++next_;
     tell_next();
   }
 
-  void forget_next_key() {
+  void forget_keys() {
+    if (untold_.contains("")) user_keys_.clear();  // it just begins: whose it is, it did not say
+    for (const std::string& key : untold_) user_keys_.erase(key);
     (void)before_keys.hit();
-    if (user_keys_.empty()) return finish();
+    forget_next_key();
+  }
+
+  void forget_next_key() {
+    if (user_keys_.empty()) return first_failure_ ? fail(tl::make_unexpected(*first_failure_)) : finish();
     environment_->options.keys->erase(*user_keys_.begin(), [self = shared_from_this()](result<void> erased) {
       if (!erased) return self->fail(failure(make_error_code(GatewayErrc::keys_unreachable), erased.error().detail));
       self->user_keys_.erase(self->user_keys_.begin());
@@ -177,35 +196,66 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
   Reply<std::uint32_t> reply_;
   // Of the questions to the sessions: the erasure itself was counted in, and a server that drains waits for it.
   const std::shared_ptr<Admission> admission_ = std::make_shared<Admission>(std::numeric_limits<std::size_t>::max());
-  std::vector<std::string> sessions_;
-  std::set<std::string> user_keys_;
+  std::vector<PersonStream> sessions_;
+  std::set<std::string> user_keys_;  // to be forgotten
+  std::set<std::string> untold_;     // of sessions that could not be told
+  std::optional<Failure> first_failure_;
   std::size_t next_ = 0;
   std::uint32_t told_ = 0;
   std::uint32_t left_ = 0;  // sessions that could still be read, told earlier or not
 };
 
+/// Reads a person's partition, a page at a time: whoever else looks something up comes in between.
+class Search : public std::enable_shared_from_this<Search> {
+ public:
+  using Done = std::function<void(result<std::vector<PersonStream>>)>;
+  Search(EnvironmentPtr environment, Person person, Done done)
+      : environment_(std::move(environment)), person_(std::move(person)), done_(std::move(done)) {
+    environment_->callbacks.begin();
+  }
+  ~Search() {
+    done_ = nullptr;
+    environment_->callbacks.end();
+  }
+
+  void go_on() {
+    environment_->options.offload([self = shared_from_this()] { self->read_page(); });
+  }
+
+ private:
+  void read_page() {
+    if (environment_->stopping.load()) return done_(failure(make_error_code(GatewayErrc::in_doubt), "the server ends"));
+    log::EventLog& log = *environment_->options.log;
+    const auto records = log.read_partition(person_.partition, after_, page_records, page_bytes);
+    if (!records) return done_(tl::unexpected(records.error()));
+    for (const log::Record& record : *records) take(record);
+    if (!records->empty()) after_ = records->back().last_sequence();
+    if (records->empty() || after_ >= log.head(person_.partition)) return done_(std::move(found_));
+    go_on();
+  }
+
+  void take(const log::Record& record) {
+    const std::string& needle = person_.user_key.empty() ? person_.blinded_user_id : person_.user_key;
+    // Most records are somebody else's: those are not even parsed.
+    if (seen_.contains(record.stream) || record.payload.find(needle) == std::string::npos) return;
+    const auto meta = codec::read_meta(record);
+    if (!meta || !person_.is(meta->user, meta->blinded_user_id)) return;
+    seen_.insert(record.stream);
+    found_.push_back({record.stream, meta->user, record});
+  }
+
+  const EnvironmentPtr environment_;
+  const Person person_;
+  Done done_;
+  std::uint64_t after_ = 0;
+  std::unordered_set<std::string> seen_;
+  std::vector<PersonStream> found_;
+};
+
 }  // namespace
 
-result<PersonStreams> streams_of(log::EventLog& log, const Person& person) {
-  const std::string& needle = person.user_key.empty() ? person.blinded_user_id : person.user_key;
-  PersonStreams found;
-  std::unordered_set<std::string> seen;
-  for (std::uint64_t after = 0;;) {
-    const auto records = log.read_partition(person.partition, after, page_records, page_bytes);
-    if (!records) return tl::unexpected(records.error());
-    if (records->empty()) return found;
-    after = records->back().last_sequence();
-    for (const log::Record& record : *records) {
-      // Most records are somebody else's: those are not even parsed.
-      if (seen.contains(record.stream) || record.payload.find(needle) == std::string::npos) continue;
-      const auto meta = codec::read_meta(record);
-      if (!meta || !person.is(meta->user, meta->blinded_user_id)) continue;
-      seen.insert(record.stream);
-      found.sessions.push_back(record.stream);
-      found.user_keys.insert(meta->user);
-      found.first_records.push_back(record);
-    }
-  }
+void find_streams(const EnvironmentPtr& environment, Person person, std::function<void(result<std::vector<PersonStream>>)> done) {
+  std::make_shared<Search>(environment, std::move(person), std::move(done))->go_on();
 }
 
 void begin_erasure(const EnvironmentPtr& environment, const caf::actor& host, RequestContext context, Person person,

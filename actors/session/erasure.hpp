@@ -5,7 +5,7 @@
 #pragma once
 
 #include <filesystem>
-#include <set>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -13,13 +13,17 @@
 
 namespace onboarding::session {
 
-struct PersonStreams {
-  std::vector<std::string> sessions;  // in the order of their first records
-  std::set<std::string> user_keys;
-  std::vector<log::Record> first_records;
+struct PersonStream {
+  std::string id;
+  std::string user_key;  // empty: not in the log yet
+  log::Record first;
 };
-/// Reads the person's partition. Blocking.
-result<PersonStreams> streams_of(log::EventLog&, const Person&);
+/// The person's streams, in the order of their first records. Each page of their partition is an `offload` of its own: whoever else
+/// looks something up comes in between. Answers there.
+void find_streams(const EnvironmentPtr&, Person, std::function<void(result<std::vector<PersonStream>>)>);
+
+/// How many of them may be asked for at once; beyond that, callers are refused.
+constexpr std::uint32_t most_erasures = 64, most_searches = 16;
 
 /// `host`: of the person's partition. The answer: how many of the person's sessions were told; 0: there was none left.
 void begin_erasure(const EnvironmentPtr&, const caf::actor& host, RequestContext, Person, Reply<std::uint32_t>);

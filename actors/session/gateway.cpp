@@ -136,17 +136,22 @@ class HostedGateway final : public SessionGateway {
   void sessions_of(PersonSelector who, Done<std::vector<std::string>> done) override {
     auto admitted = admit(std::move(done));
     if (!admitted) return;
-    environment_->callbacks.begin();
-    environment_->options.offload([environment = environment_, person = person_of(who),
-                                   reply = std::make_shared<Reply<std::vector<std::string>>>(std::move(*admitted))] {
-      auto found = streams_of(*environment->options.log, person);
-      if (found) (*reply)(std::move(found->sessions));
-      else (*reply)(failure(make_error_code(GatewayErrc::not_writable)));
-      environment->callbacks.end();
-    });
+    if (environment_->searches.fetch_add(1) >= most_searches) {
+      --environment_->searches;
+      return (*admitted)(failure(make_error_code(GatewayErrc::overloaded)));
+    }
+    const std::shared_ptr<void> counted(nullptr, [environment = environment_](void*) { --environment->searches; });
+    find_streams(environment_, person_of(who),
+                 [counted, reply = std::make_shared<Reply<std::vector<std::string>>>(std::move(*admitted))](auto found) {
+                   if (!found) return (*reply)(failure(make_error_code(GatewayErrc::not_writable)));
+                   std::vector<std::string> sessions;
+                   for (PersonStream& stream : *found) sessions.push_back(std::move(stream.id));
+                   (*reply)(std::move(sessions));
+                 });
   }
 
   void erase_person(RequestContext context, PersonSelector who, Done<std::uint32_t> done) override {
+    if (environment_->erasures.load() >= most_erasures) return done(failure(make_error_code(GatewayErrc::overloaded)));
     erase(std::move(context), person_of(who), std::move(done));
   }
 

@@ -1,9 +1,13 @@
 #include "events/export/event_export.hpp"
 
+#include <zstd.h>
+
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
 #include <numeric>
+
+#include "events/domain/assertion.hpp"
 
 namespace onboarding::exporting {
 namespace {
@@ -181,6 +185,14 @@ result<std::string> EventExport::flow_of(std::uint32_t partition, const std::str
   }
   if (flows_.size() >= max_flows_known) flows_.clear();
   return flows_[stream] = flow;
+}
+
+std::string zstd_frame(std::string_view lines) {
+  std::string frame(ZSTD_compressBound(lines.size()), '\0');
+  const auto size = ZSTD_compress(frame.data(), frame.size(), lines.data(), lines.size(), 3);
+  ONBOARDING_ASSERT(!ZSTD_isError(size), "there is room for the worst case");
+  frame.resize(size);
+  return frame;
 }
 
 }  // namespace onboarding::exporting

@@ -32,6 +32,9 @@ struct Filter {
 /// The first name that is no event type.
 std::optional<std::string> unknown_type(const Filter&);
 
+/// A page as a frame of its own, so that what is cut at a page's end is whole.
+std::string zstd_frame(std::string_view lines);
+
 class EventExport {
  public:
   EventExport(log::EventLog& log, privacy::KeyStore& keys, Filter filter, Cursor from, codec::Reveal reveal);

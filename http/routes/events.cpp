@@ -1,6 +1,8 @@
 // /api/events: the log as NDJSON, for analysts. Personal texts stay sealed.
 #include <pthread.h>
 
+#include <algorithm>
+
 #include "events/export/event_export.hpp"
 #include "events/privacy/no_keys.hpp"
 #include "http/routes/api.hpp"
@@ -24,8 +26,22 @@ std::vector<std::string> split(std::string_view list) {
   return out;
 }
 
+/// RFC 9110 12.5.3, of the one coding that we have: named, and not with a weight of 0.
+bool accepts_zstd(const Request& request) {
+  const auto header = request.header("accept-encoding");
+  if (!header) return false;
+  for (std::string item : split(*header)) {
+    std::erase_if(item, [](char c) { return c == ' ' || c == '\t'; });
+    std::transform(item.begin(), item.end(), item.begin(),
+                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+    const std::string_view weight = item.starts_with("zstd;q=") ? std::string_view(item).substr(7) : "";
+    if (item == "zstd" || weight.find_first_of("123456789") != weight.npos) return true;
+  }
+  return false;
+}
+
 /// Feeds one client until it has all, goes, or the server ends. On a thread of its own: reading the log blocks.
-void feed(exporting::EventExport& events, BodyStream& body, log::EventLog& log, bool follow, Exports& exports) {
+void feed(exporting::EventExport& events, BodyStream& body, log::EventLog& log, bool follow, bool zstd, Exports& exports) {
   std::unique_ptr<log::Subscription> subscription;
   if (follow) subscription = log.subscribe([&exports](std::uint32_t) { exports.wake(); });
   std::string lines;
@@ -40,7 +56,7 @@ void feed(exporting::EventExport& events, BodyStream& body, log::EventLog& log, 
       subscription.reset();
       return body.end(false);
     }
-    if (!body.write(lines)) break;
+    if (!lines.empty() && !body.write(zstd ? exporting::zstd_frame(lines) : lines)) break;
     if (*more) continue;
     if (!follow) break;
     exports.wait(idle_look);
@@ -72,12 +88,16 @@ void get_events(Api& api, Exports& exports, const Responder& responder) {
   if (!exports.room()) return responder->fail(Errc::overloaded);
   Response head;
   head.content_type = "application/x-ndjson";
-  auto body = responder->begin_stream(std::move(head), "\n", stream_idle);
+  const bool zstd = accepts_zstd(request);
+  head.with("Vary", "Accept-Encoding");
+  if (zstd) head.with("Content-Encoding", "zstd");
+  static const std::string idle_frame = exporting::zstd_frame("\n");
+  auto body = responder->begin_stream(std::move(head), zstd ? std::string_view(idle_frame) : "\n", stream_idle);
   if (!body) return exports.leave();
-  exports.start([&api, &exports, body, filter = std::move(filter), cursor = std::move(*cursor), follow = follow == "true"] {
+  exports.start([&api, &exports, body, filter = std::move(filter), cursor = std::move(*cursor), follow = follow == "true", zstd] {
     privacy::NoKeys no_keys;
     exporting::EventExport events(api.ports.log, no_keys, filter, cursor, codec::Reveal::sealed);
-    feed(events, *body, api.ports.log, follow, exports);
+    feed(events, *body, api.ports.log, follow, zstd, exports);
   });
 }
 

@@ -4,7 +4,7 @@
 #include "events/log/event_log.hpp"
 #include "events/pricing/pricing.hpp"
 #include "http/routes/api.hpp"
-#include "http/routes/write.hpp"
+#include "http/routes/standing.hpp"
 #include "http/server.hpp"
 
 namespace onboarding::http {
@@ -86,20 +86,7 @@ void health(Api& api, const Responder& responder) {
     write_member(w, "status", writable ? "ok" : "not_writable");
     write_member(w, "partitions", api.ports.log.partitions());
     w.EndObject();
-    write_key(w, "projections");
-    w.StartObject();
-    for (const auto& projection : projections) {
-      write_key(w, projection.name);
-      w.StartObject();
-      write_member(w, "state", projection.state);
-      write_member(w, "version", projection.version);
-      write_member(w, "lag_events", projection.lag_events);
-      write_member(w, "lag_seconds", projection.lag_seconds);
-      write_member(w, "parked", projection.parked);
-      if (!projection.stalled_because.empty()) write_member(w, "detail", projection.stalled_because);
-      w.EndObject();
-    }
-    w.EndObject();
+    write_standings(w, projections);
     write_key(w, "disk");
     w.StartObject();
     write_member(w, "status", disk);

@@ -7,7 +7,7 @@
 #include "http/openapi.hpp"
 #include "http/routes/api.hpp"
 #include "http/routes/assets.hpp"
-#include "http/routes/write.hpp"
+#include "http/routes/standing.hpp"
 #include "http/server.hpp"
 
 namespace onboarding::http {
@@ -58,19 +58,7 @@ void ready(Api& api, const Responder& responder) {
     write_member(w, "draining", draining);
     write_member(w, "event_log", writable ? "ok" : "not_writable");
     write_member(w, "database", database.reachable ? "ok" : "down");
-    write_key(w, "projections");
-    w.StartObject();
-    for (const auto& projection : api.ports.queries.projections()) {
-      write_key(w, projection.name);
-      w.StartObject();
-      write_member(w, "state", projection.state);
-      write_member(w, "lag_events", projection.lag_events);
-      write_member(w, "lag_seconds", projection.lag_seconds);
-      write_member(w, "parked", projection.parked);
-      if (!projection.stalled_because.empty()) write_member(w, "because", projection.stalled_because);
-      w.EndObject();
-    }
-    w.EndObject();
+    write_standings(w, api.ports.queries.projections());
   });
   if (!is_ready) response.with("Retry-After", "1");
   responder->send(std::move(response));

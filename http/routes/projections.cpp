@@ -3,12 +3,13 @@
 
 #include "http/routes/api.hpp"
 #include "http/routes/body.hpp"
-#include "http/routes/write.hpp"
-#include "projections/queries.hpp"
+#include "http/routes/standing.hpp"
 
 namespace onboarding::http {
 namespace {
 
+// Less than operators' clients wait: what was not done by then is not done later, unseen.
+constexpr std::chrono::seconds patience{8};
 constexpr std::size_t most_reason_bytes = 500, most_actor_bytes = 100, most_key_bytes = 256;
 
 void write_generation(JsonWriter& w, const projections::GenerationStatus& g) {
@@ -27,15 +28,10 @@ void write_generation(JsonWriter& w, const projections::GenerationStatus& g) {
 
 void write_projection(JsonWriter& w, const projections::ProjectionStatus& p, bool partitions) {
   write_member(w, "name", p.name);
-  write_member(w, "version", p.version);
   write_member(w, "generation", p.generation);
   write_member(w, "revision", p.revision);
-  write_member(w, "state", p.state);
-  write_member(w, "lag_events", p.lag_events);
-  write_member(w, "lag_seconds", p.lag_seconds);
+  write_standing(w, p);
   write_member(w, "events_per_second", p.events_per_second);
-  write_member(w, "parked", p.parked);
-  if (!p.stalled_because.empty()) write_member(w, "detail", p.stalled_because);
   write_objects(w, "generations", p.others, [&](const auto& other) { write_generation(w, other); });
   if (const auto& last = p.last_comparison; partitions && last.generation != 0) {
     write_key(w, "last_comparison");
@@ -80,16 +76,21 @@ void get_projection(Api& api, const Responder& responder) {
 
 void get_parked(Api& api, const Responder& responder) {
   if (!api.authority.operator_only(responder)) return;
-  api.ports.projections->parked(responder->request().parameters[0], [responder](auto rows) {
+  const auto* after = responder->request().query_value("after");
+  const auto page_behind = after == nullptr ? std::string() : *after;
+  api.ports.projections->parked(responder->request().parameters[0], page_behind, [responder](auto rows) {
     if (!rows) return responder->fail(rows.error());
     responder->send(json_response(200, [&](JsonWriter& w) {
       write_objects(w, "parked", *rows, [&](const projections::ParkedRow& row) {
         write_member(w, "key", row.key);
+        write_member(w, "generation", row.generation);
+        write_member(w, "state", row.live ? "live" : "building");
         write_member(w, "position", to_string(row.position));
         write_member(w, "waiting_events", row.waiting);
         write_member(w, "error", row.error);
         write_member(w, "parked_at", row.parked_at);
       });
+      if (!rows->empty()) write_member(w, "after", rows->back().key);
     }));
   });
 }
@@ -107,7 +108,8 @@ void post_action(Api& api, const Responder& responder, const char* verb) {
   action.reason = body->line("reason", most_reason_bytes).value_or("");
   std::vector<InvalidMember> wrong;
   if (of_parked) {
-    body->only({"actor", "reason", "key", "position"});
+    body->only({"actor", "reason", "key", "position", "after"});
+    action.after = body->line("after", most_key_bytes).value_or("");
     action.key = body->line("key", most_key_bytes).value_or("");
     if (const auto text = body->line("position", 40)) {
       action.position = parse_position(*text);
@@ -128,6 +130,7 @@ void post_action(Api& api, const Responder& responder, const char* verb) {
     action.revision = body->whole("revision", std::uint64_t{1} << 53);
     if (!action.revision) wrong.push_back({"/revision", "must be the revision that was seen, from GET /api/admin/projections"});
   }
+  action.deadline = std::chrono::steady_clock::now() + patience;
   if (!body->valid()) return responder->fail(body->problem());
   if (!wrong.empty()) return responder->fail(problem_of(Errc::invalid, {}, std::move(wrong)));
   api.ports.projections->act(std::move(action), [responder, of_parked](const result<projections::Outcome>& outcome) {
@@ -139,6 +142,8 @@ void post_action(Api& api, const Responder& responder, const char* verb) {
         write_member(w, "released_events", outcome->released_events);
         write_member(w, "released_keys", outcome->released_keys);
         write_member(w, "still_parked", outcome->still_parked);
+        write_member(w, "complete", outcome->complete);
+        if (!outcome->complete) write_member(w, "after", outcome->after);
       } else {
         write_member(w, "revision", outcome->revision);
       }

@@ -203,6 +203,27 @@ int run(int argc, char** argv) {
   replay_command->add_option("--until", until, "no event after this time counts (default: all events)");
   replay_command->callback([&] { chosen = [&] { return replay(context, replayed, into, until); }; });
 
+  CLI::App* user =
+      command(cli, "user", "what is known of a person, and forgetting them",
+              "  onboardctl user export ann@example.org --output ann.json\n  onboardctl user erase ann@example.org --yes");
+  user->require_subcommand(1);
+  std::string user_id, user_output;
+  bool user_yes = false;
+  CLI::App* user_exported = command(
+      *user, "export", "all that is known of a person, as JSON: sessions, messages, fields, refused values",
+      "  onboardctl user export ann@example.org | python3 -m json.tool\n  onboardctl user export ann@example.org --output "
+      "ann.json");
+  user_exported->add_option("user_id", user_id, "as the client application calls them")->required();
+  user_exported->add_option("--output", user_output, "write to this file, readable by you alone (default: standard output)");
+  user_exported->callback([&] { chosen = [&] { return user_export(context, user_id, user_output); }; });
+  CLI::App* erased = command(*user, "erase", "forget everybody who went by this user id, in the log and the read models",
+                             "  onboardctl user erase ann@example.org          what that does\n  onboardctl user erase "
+                             "ann@example.org --yes");
+  erased->add_option("user_id", user_id, "as the client application calls them")->required();
+  erased->add_flag("--yes", user_yes, "do it: it cannot be undone");
+  erased->add_flag("--json", model_json, "print the server's answer as JSON");
+  erased->callback([&] { chosen = [&] { return user_erase(context, user_id, user_yes, model_json); }; });
+
   CLI::App* queue_command = command(cli, "queue", "queue mode: messages are answered with 202 and worked off by budget",
                                     "  onboardctl queue            how it is\n  onboardctl queue on\n  onboardctl queue auto");
   std::string queue_mode;

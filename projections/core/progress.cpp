@@ -81,6 +81,11 @@ void Progress::state(std::string state, std::string because) {
   because_ = std::move(because);
 }
 
+std::string Progress::trouble() const {
+  const std::lock_guard lock(mutex_);
+  return state_ == "running" ? "" : because_;
+}
+
 void Progress::advanced(std::uint32_t partition) {
   const domain::Timestamp now = clock_.now();
   const std::lock_guard lock(mutex_);
@@ -222,7 +227,7 @@ std::vector<ProjectionStatus> Progress::status() const {
     }
     if (any_stalled && status.state == "running") {
       status.state = "stalled";
-      status.stalled_because = "it does not get on; no process follows the log, or it is slow";
+      status.stalled_because = line.seen.slow_because;
     }
     status.others = line.seen.others;
     status.last_comparison = line.seen.last_comparison;

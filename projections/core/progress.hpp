@@ -41,6 +41,8 @@ class Progress {
   void parked(std::size_t projection, std::uint64_t keys);
   /// `state` as in ProjectionStatus; for all projections that the database says nothing else of.
   void state(std::string state, std::string because = {});
+  /// What keeps the runner of this process from getting on; empty: nothing.
+  std::string trouble() const;
   /// A log's head moved.
   void advanced(std::uint32_t partition);
   /// Wakes those who wait for a position that is reached now. Once after a batch's moves.
@@ -53,6 +55,7 @@ class Progress {
     std::uint64_t revision = 0;
     std::uint32_t generation = 0;
     std::string state, because;  // empty: as the runner says
+    std::string slow_because;    // what is known of why it does not move, should it not
     std::uint64_t parked = 0;
     std::vector<std::uint64_t> positions;  // [partition]
     std::vector<bool> here;                // [partition]: our runner follows it, and knows better

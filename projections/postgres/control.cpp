@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "events/codec/json.hpp"
 #include "projections/core/retry.hpp"
@@ -12,12 +13,19 @@ namespace onboarding::projections {
 
 namespace {
 
-constexpr std::size_t most_parked_shown = 1000;
 constexpr std::size_t most_retried_at_once = 1000;  // events in one transaction
+constexpr int most_overtaken = 20;                  // by other changes, while a key is retried
+
+bool too_late(const Action& action) { return action.deadline && std::chrono::steady_clock::now() >= *action.deadline; }
+
+/// In the order of (key, generation): where the keys behind this one begin.
+std::pair<std::string, std::uint32_t> behind_all_of(const std::string& key) {
+  return {key, std::numeric_limits<std::uint32_t>::max()};
+}
 
 std::string generation_detail(const GenerationRow& row) { return "{\"generation\": " + std::to_string(row.number) + "}"; }
 
-std::string retry_detail(const ParkedKey& key, bool skips, std::uint64_t released_events) {
+std::string retry_detail(const ParkedKey& key, std::uint32_t generation, bool skips, std::uint64_t released_events) {
   rapidjson::StringBuffer buffer;
   codec::JsonWriter w(buffer);
   w.StartObject();
@@ -25,6 +33,8 @@ std::string retry_detail(const ParkedKey& key, bool skips, std::uint64_t release
   codec::write_string(w, key.key);
   codec::write_key(w, skips ? "skipped" : "position");
   codec::write_string(w, to_string(Position{key.partition, key.sequence}));
+  codec::write_key(w, "generation");
+  w.Uint(generation);
   codec::write_key(w, "released_events");
   w.Uint64(released_events);
   w.EndObject();
@@ -80,30 +90,37 @@ void PostgresControl::run() {
 void PostgresControl::act(Action action, Done<Outcome> done) {
   submit([this, action = std::move(action), done = std::move(done)](bool refused) {
     if (refused) return done(failure(Errc::unavailable, "too many actions wait"));
+    if (too_late(action)) return done(failure(Errc::unavailable, "others were served first; nothing was done, try again"));
     auto outcome = carry_out(action);
     if (outcome) changed_();
     done(std::move(outcome));
   });
 }
 
-void PostgresControl::parked(std::string projection, Done<std::vector<ParkedRow>> done) {
-  submit([this, projection = std::move(projection), done = std::move(done)](bool refused) {
+void PostgresControl::parked(std::string projection, std::string after, Done<std::vector<ParkedRow>> done) {
+  submit([this, projection = std::move(projection), after = std::move(after), done = std::move(done)](bool refused) {
     if (refused) return done(failure(Errc::unavailable, "too many actions wait"));
     if (books_.find(projection) == nullptr) return done(failure(Errc::not_found, "there is no projection " + projection));
-    done(read_parked(projection, {}, most_parked_shown));
+    auto rows = read_parked(projection, {}, behind_all_of(after));
+    if (rows && rows->size() == options_.parked_page && rows->front().key != rows->back().key) {  // a page ends with a whole key
+      const std::string last = rows->back().key;
+      while (rows->back().key == last) rows->pop_back();
+    }
+    done(std::move(rows));
   });
 }
 
 result<Outcome> PostgresControl::carry_out(const Action& action) {
   if (action.verb == "retry" || action.verb == "skip") return retry(action);
   Outcome outcome;
-  auto changed = books_.change(pool_, {action.projection, action.verb, action.actor, action.reason, action.revision},
-                               [&](pqxx::transaction_base& transaction, std::string& detail) -> result<void> {
-                                 if (auto done = change(transaction, action, detail); !done) return done;
-                                 outcome.revision = books_.controls(transaction)[action.projection].revision + 1;
-                                 outcome.detail = detail;
-                                 return {};
-                               });
+  auto changed =
+      books_.change(pool_, {action.projection, action.verb, action.actor, action.reason, action.revision, action.deadline},
+                    [&](pqxx::transaction_base& transaction, std::string& detail) -> result<void> {
+                      if (auto done = change(transaction, action, detail); !done) return done;
+                      outcome.revision = books_.controls(transaction)[action.projection].revision + 1;
+                      outcome.detail = detail;
+                      return {};
+                    });
   if (!changed) return tl::unexpected(changed.error());
   return outcome;
 }
@@ -166,94 +183,154 @@ result<void> PostgresControl::change(pqxx::transaction_base& transaction, const 
 }
 
 result<std::vector<ParkedRow>> PostgresControl::read_parked(const std::string& projection, const std::string& key,
-                                                            std::size_t most) {
+                                                            const std::pair<std::string, std::uint32_t>& behind) {
   return pool_.run([&](Connection& connection) {
     pqxx::nontransaction session(connection.db);
     std::vector<ParkedRow> rows;
     for (const auto& row : session.exec_params(
-             "SELECT k.parked_key, k.partition, k.sequence, k.error, to_char(k.parked_at AT TIME ZONE 'UTC', "
-             "'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), (SELECT count(*) FROM projection_parked_events e WHERE (e.log_id, e.projection, "
-             "e.generation, e.partition, e.parked_key) = (k.log_id, k.projection, k.generation, k.partition, k.parked_key)) "
-             "FROM projection_parked_keys k JOIN projection_generations g USING (projection, generation) "
-             "WHERE k.log_id = $1 AND k.projection = $2 AND g.state = 'live' AND ($3 = '' OR k.parked_key = $3) "
-             "ORDER BY k.parked_key, k.partition LIMIT $4",
-             books_.log_id(), projection, key, most)) {
+             "SELECT k.parked_key, k.generation, g.state = 'live', k.partition, k.sequence, k.error, to_char(k.parked_at AT TIME "
+             "ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), (SELECT count(*) FROM projection_parked_events e WHERE (e.log_id, "
+             "e.projection, e.generation, e.partition, e.parked_key) = (k.log_id, k.projection, k.generation, k.partition, "
+             "k.parked_key)) FROM projection_parked_keys k JOIN projection_generations g USING (projection, generation) "
+             "WHERE k.log_id = $1 AND k.projection = $2 AND g.state IN ('live', 'building') AND ($3 = '' OR k.parked_key = $3) "
+             "AND (k.parked_key, k.generation) > ($4, $5::bigint) ORDER BY k.parked_key, k.generation LIMIT $6",
+             books_.log_id(), projection, key, behind.first, behind.second, options_.parked_page)) {
       rows.push_back({row[0].as<std::string>(),
-                      {row[1].as<std::uint32_t>(), row[2].as<std::uint64_t>()},
-                      row[5].as<std::uint64_t>(),
-                      row[3].as<std::string>(),
-                      row[4].as<std::string>()});
+                      row[1].as<std::uint32_t>(),
+                      row[2].as<bool>(),
+                      {row[3].as<std::uint32_t>(), row[4].as<std::uint64_t>()},
+                      row[7].as<std::uint64_t>(),
+                      row[5].as<std::string>(),
+                      row[6].as<std::string>()});
     }
     return rows;
   });
 }
 
-result<Outcome> PostgresControl::retry(const Action& action) {
-  if (books_.find(action.projection) == nullptr) return failure(Errc::not_found, "there is no projection " + action.projection);
-  auto rows = read_parked(action.projection, action.key, most_parked_shown);
-  if (!rows) return tl::unexpected(rows.error());
-  if (!action.key.empty() && rows->empty()) return failure(Errc::not_found, "nothing is parked by that key");
-  if (action.verb == "skip" && (action.key.empty() || !action.position))
-    return failure(Errc::not_possible, "name the key and the position of the event to skip");
-  Outcome outcome;
-  for (const ParkedRow& row : *rows) {
-    if (!action.key.empty() && action.position && *action.position != row.position)
-      return failure(Errc::changed, "the key is parked at " + to_string(row.position) + " now");
-    const ParkedKey key{0, row.position.partition, row.key, row.position.sequence, row.error};
-    if (auto done = retry_key(action, key, action.verb == "skip", outcome); !done) return tl::unexpected(done.error());
-  }
-  return outcome;
+result<std::vector<std::uint64_t>> PostgresControl::waiting(const std::string& projection, std::uint32_t generation,
+                                                            const ParkedRow& row, std::size_t most) {
+  return pool_.run([&](Connection& connection) {
+    pqxx::nontransaction session(connection.db);
+    std::vector<std::uint64_t> sequences;
+    for (const auto& found : session.exec_params(
+             "SELECT sequence FROM projection_parked_events WHERE log_id = $1 AND projection = $2 AND generation = $3 AND "
+             "partition = $4 AND parked_key = $5 ORDER BY sequence LIMIT $6",
+             books_.log_id(), projection, generation, row.position.partition, row.key, most)) {
+      sequences.push_back(found[0].as<std::uint64_t>());
+    }
+    return sequences;
+  });
 }
 
-result<void> PostgresControl::retry_key(const Action& action, ParkedKey key, bool skip_first, Outcome& outcome) {
-  const Projection& projection = *books_.find(action.projection);
-  PostgresWriter writer(pool_, books_, options_, [&] {
-    return Assignment{0, 0, 1,
-                      [&](const GenerationRow& row) { return row.projection == action.projection && row.state == "live"; }};
-  });
+/// What the keys of one action have in common.
+struct PostgresControl::Retrying {
+  Retrying(PostgresControl& control, const Action& asked)
+      : action(asked),
+        projection(*control.books_.find(asked.projection)),
+        writer(control.pool_, control.books_, control.options_, [&asked] {
+          return Assignment{0, 0, 1, [&asked](const GenerationRow& row) {
+                              return row.projection == asked.projection && (row.state == "live" || row.state == "building");
+                            }};
+        }) {}
+
+  /// How things are is read anew after every failure.
+  result<void> open() {
+    if (is_open) return {};
+    auto read = writer.open();
+    if (!read) return tl::unexpected(read.error());
+    opened = std::move(*read);
+    folds.assign(opened.generations.size(), Fold(projection));
+    skipped.clear();
+    for (const SkippedEvent& event : opened.skipped) skipped.insert(event.position);
+    is_open = true;
+    return {};
+  }
+  std::optional<std::size_t> index_of(std::uint32_t generation) const {
+    for (std::size_t i = 0; i < opened.generations.size(); ++i) {
+      if (opened.generations[i].number == generation) return i;
+    }
+    return std::nullopt;
+  }
+
+  const Action& action;
+  const Projection& projection;
+  PostgresWriter writer;
+  bool is_open = false;
+  Opened opened;
+  std::vector<Fold> folds;  // [generation]
+  std::set<Position> skipped;
+};
+
+result<Outcome> PostgresControl::retry(const Action& action) {
+  if (books_.find(action.projection) == nullptr) return failure(Errc::not_found, "there is no projection " + action.projection);
+  if (action.verb == "skip" && (action.key.empty() || !action.position))
+    return failure(Errc::not_possible, "name the key and the position of the event to skip");
+  Retrying retrying(*this, action);
+  Outcome outcome, of_builds;
+  std::string last_key;
+  for (auto behind = behind_all_of(action.after);;) {
+    auto rows = read_parked(action.projection, action.key, behind);
+    if (!rows) return tl::unexpected(rows.error());
+    if (rows->empty() && last_key.empty() && !action.key.empty())
+      return failure(Errc::not_found, "nothing is parked by that key");
+    if (rows->empty()) return outcome;
+    for (const ParkedRow& row : *rows) {
+      const bool another = row.key != last_key;
+      if (another && !last_key.empty() && too_late(action)) outcome.complete = false;
+      if (!outcome.complete) return outcome;
+      if (another && action.position && *action.position != row.position)
+        return failure(Errc::changed, "the key is parked at " + to_string(row.position) + " now");
+      const bool skips = action.verb == "skip" && row.position == *action.position;
+      auto& counted = another ? outcome : of_builds;  // a key counts once
+      if (auto done = retry_key(retrying, row, skips, counted); !done) return tl::unexpected(done.error());
+      outcome.complete = outcome.complete && of_builds.complete;
+      if (!outcome.complete) return outcome;
+      last_key = row.key;
+      outcome.after = row.key;
+      behind = {row.key, row.generation};
+    }
+  }
+}
+
+result<void> PostgresControl::retry_key(Retrying& all, const ParkedRow& row, bool skip_first, Outcome& outcome) {
+  const Action& action = all.action;
+  ParkedKey key{0, row.position.partition, row.key, row.position.sequence, row.error};
   std::size_t most = most_retried_at_once;
-  Fold fold(projection);
-  for (;;) {
-    auto opened = writer.open();
-    if (!opened) return tl::unexpected(opened.error());
-    if (opened->generations.empty())
+  for (int overtaken = 0;;) {
+    if (auto opened = all.open(); !opened) return opened;
+    const auto index = all.index_of(row.generation);
+    if (!index && row.live)
       return failure(Errc::not_possible, action.projection + " is paused, or its tables are of another version");
-    const std::uint32_t number = opened->generations[0].number;
-    auto waiting = pool_.run([&](Connection& connection) {
-      pqxx::nontransaction session(connection.db);
-      std::vector<std::uint64_t> sequences;
-      for (const auto& row : session.exec_params(
-               "SELECT sequence FROM projection_parked_events WHERE log_id = $1 AND projection = $2 AND generation = $3 AND "
-               "partition = $4 AND parked_key = $5 ORDER BY sequence LIMIT $6",
-               books_.log_id(), action.projection, number, key.partition, key.key, most)) {
-        sequences.push_back(row[0].as<std::uint64_t>());
-      }
-      return sequences;
-    });
-    if (!waiting) return tl::unexpected(waiting.error());
+    if (!index) return {};  // the build is another program's
+    key.generation = *index;
+    auto waits = waiting(action.projection, row.generation, row, most);
+    if (!waits) return tl::unexpected(waits.error());
 
     std::set<std::uint64_t> skipped;
     if (skip_first) skipped.insert(key.sequence);
-    for (const SkippedEvent& event : opened->skipped) {
-      if (event.position.partition == key.partition) skipped.insert(event.position.sequence);
+    for (auto at = all.skipped.lower_bound({key.partition, 0}); at != all.skipped.end() && at->partition == key.partition; ++at) {
+      skipped.insert(at->sequence);
     }
-    fold.clear();
-    auto retried = retry_parked(projection, log_, keys_, key, *waiting, skipped, fold);
+    for (Fold& fold : all.folds) fold.clear();
+    Fold& fold = all.folds[*index];
+    auto retried = retry_parked(all.projection, log_, keys_, key, *waits, skipped, fold);
     if (!retried) return tl::unexpected(retried.error());
     retried->skips_first = skip_first;
     std::uint64_t released = 0;
     const auto write = [&] {
-      const auto up_to = std::upper_bound(waiting->begin(), waiting->end(), retried->up_to);
-      released = static_cast<std::uint64_t>(up_to - waiting->begin());
-      retried->audit = {action.verb, action.actor, action.reason, retry_detail(key, skip_first, released)};
+      const auto up_to = std::upper_bound(waits->begin(), waits->end(), retried->up_to);
+      released = static_cast<std::uint64_t>(up_to - waits->begin());
+      retried->audit = {action.verb, action.actor, action.reason, retry_detail(key, row.generation, skip_first, released)};
       WriteBatch batch;
-      batch.folds.push_back(&fold);
+      for (const Fold& each : all.folds) batch.folds.push_back(&each);
       batch.retried.push_back(*retried);
-      return writer.send(batch).and_then([&] { return writer.finish(); });
+      auto written = all.writer.send(batch).and_then([&] { return all.writer.finish(); });
+      all.is_open = written || written.error().code == Errc::poison;
+      return written;
     };
     auto written = write();
     if (!written && written.error().code == Errc::poison) {
-      if (waiting->size() > 1) {
+      if (waits->size() > 1) {
         most = 1;  // which of them PostgreSQL refuses shows when they go one by one
         continue;
       }
@@ -262,18 +339,29 @@ result<void> PostgresControl::retry_key(const Action& action, ParkedKey key, boo
       retried->up_to = key.sequence - 1;
       written = write();
     }
-    if (!written && written.error().code == Errc::fenced) return failure(Errc::changed, "somebody else retried that key");
+    if (!written && written.error().code == Errc::fenced) {
+      // Something was changed meanwhile; was it this key?
+      auto now = waiting(action.projection, row.generation, row, 1);
+      if (!now) return tl::unexpected(now.error());
+      if (now->empty() || now->front() != key.sequence || ++overtaken == most_overtaken)
+        return failure(Errc::changed, "somebody else retried that key");
+      continue;
+    }
     if (!written) return tl::unexpected(written.error());
+    if (skip_first) all.skipped.insert({key.partition, key.sequence});
 
     outcome.released_events += released;
-    auto left = read_parked(action.projection, key.key, 1);
+    auto left = waiting(action.projection, row.generation, row, 1);
     if (!left) return tl::unexpected(left.error());
-    const bool free = left->empty() || left->front().position.partition != key.partition;
-    if (free || !retried->error.empty() || released == 0) {
-      ++(free ? outcome.released_keys : outcome.still_parked);
+    if (left->empty() || !retried->error.empty() || released == 0) {
+      ++(left->empty() ? outcome.released_keys : outcome.still_parked);
       return {};
     }
-    key.sequence = left->front().position.sequence;
+    if (too_late(action)) {
+      outcome.complete = false;
+      return {};
+    }
+    key.sequence = left->front();
     skip_first = false;
   }
 }

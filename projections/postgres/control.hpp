@@ -26,17 +26,22 @@ class PostgresControl final : public Control {
   ~PostgresControl() override;
 
   void act(Action, Done<Outcome>) override;
-  void parked(std::string projection, Done<std::vector<ParkedRow>>) override;
+  void parked(std::string projection, std::string after, Done<std::vector<ParkedRow>>) override;
 
  private:
   void submit(std::function<void(bool refused)>);
   void run();
   result<Outcome> carry_out(const Action&);
   result<void> change(pqxx::transaction_base&, const Action&, std::string& detail);
+  struct Retrying;
   result<Outcome> retry(const Action&);
-  /// Until the key is free or stays parked.
-  result<void> retry_key(const Action&, ParkedKey, bool skip_first, Outcome&);
-  result<std::vector<ParkedRow>> read_parked(const std::string& projection, const std::string& key, std::size_t most);
+  /// Until the key is free, stays parked, or it is too late.
+  result<void> retry_key(Retrying&, const ParkedRow&, bool skip_first, Outcome&);
+  /// `behind`: a key and a generation, in their order; `key`: only this one.
+  result<std::vector<ParkedRow>> read_parked(const std::string& projection, const std::string& key,
+                                             const std::pair<std::string, std::uint32_t>& behind);
+  result<std::vector<std::uint64_t>> waiting(const std::string& projection, std::uint32_t generation, const ParkedRow&,
+                                             std::size_t most);
 
   Pool& pool_;
   const Generations& books_;

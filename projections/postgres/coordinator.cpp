@@ -164,19 +164,28 @@ result<void> Coordinator::connect() {
 
 result<void> Coordinator::renew_leases() {
   next_renewal_ = Steady::now() + how_.renew;
+  std::string trouble = progress_.trouble();
+  for (Lane& lane : lanes_) {
+    const std::lock_guard lock(lane.mutex);
+    if (trouble.empty()) trouble = lane.why;
+  }
   auto held = guarded([&] {
     pqxx::work transaction(connection_->db);
     transaction.exec1(dealing_lock);
     transaction.exec_params0(
-        "INSERT INTO projection_workers (worker, name, until) VALUES ($1, $2, now() + $3 * interval '1 s') "
-        "ON CONFLICT (worker) DO UPDATE SET until = EXCLUDED.until",
-        worker_, host_and_process(), how_.lease.count());
-    transaction.exec_params0(
-        "DELETE FROM projection_workers w WHERE w.until < now() OR NOT EXISTS (SELECT FROM pg_locks l WHERE l.locktype = "
-        "'advisory' AND "
-        "l.granted AND l.classid = $1::integer::oid AND l.objid = w.worker::oid AND l.objsubid = 2 AND "
-        "l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
-        alive_class);
+        "INSERT INTO projection_workers (worker, name, until, trouble) VALUES ($1, $2, now() + $3 * interval '1 s', $4) "
+        "ON CONFLICT (worker) DO UPDATE SET until = EXCLUDED.until, trouble = EXCLUDED.trouble",
+        worker_, host_and_process(), how_.lease.count(), trouble);
+    // Whoever hangs may hold rows that we need: its connections end.
+    transaction.exec_params(
+        "WITH locks AS MATERIALIZED (SELECT classid, objid, pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND "
+        "objsubid = 2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())), "
+        "dead AS (DELETE FROM projection_workers w WHERE w.until < now() OR NOT EXISTS (SELECT FROM locks WHERE classid = "
+        "$1::integer::oid AND objid = w.worker::oid) RETURNING worker) "
+        "SELECT pg_terminate_backend(pid) FROM (SELECT DISTINCT pid FROM locks JOIN dead ON objid = worker::oid JOIN "
+        "pg_stat_activity a USING (pid) WHERE classid IN ($1::integer::oid, $2::integer::oid) AND a.usename = current_user) AS "
+        "held",
+        alive_class, writer_class);
     transaction.exec0(
         "DELETE FROM projection_leases l WHERE NOT EXISTS (SELECT FROM projection_workers w WHERE w.worker = l.worker)");
     const auto workers = transaction.exec1("SELECT count(*) FROM projection_workers")[0].as<std::uint32_t>();
@@ -229,6 +238,12 @@ result<Coordinator::Books> Coordinator::read_books() {
       const auto found = books.positions.find({row[0].as<std::string>(), row[1].as<std::uint32_t>()});
       if (found != books.positions.end()) found->second[row[2].as<std::uint32_t>()] = row[3].as<std::uint64_t>();
     }
+    const auto others = snapshot.exec_params1(
+        "SELECT coalesce(string_agg(name || ': ' || trouble, '; ' ORDER BY name) FILTER (WHERE trouble <> ''), ''), count(*) "
+        "FROM projection_workers WHERE worker <> $1",
+        worker_);
+    books.trouble = others[0].as<std::string>();
+    books.others = others[1].as<std::uint64_t>();
     for (const auto& row :
          snapshot.exec("SELECT projection, generation, count(*) FROM projection_parked_keys GROUP BY projection, generation")) {
       books.parked[{row[0].as<std::string>(), row[1].as<std::uint32_t>()}] = row[2].as<std::uint64_t>();
@@ -288,6 +303,9 @@ void Coordinator::publish(const Books& books) {
         seen.parked = parked_keys;
         seen.positions = books.positions.at(key);
         for (const std::uint32_t partition : ours) seen.here[partition] = seen.state.empty() && together.contains(key);
+        seen.slow_because = !books.trouble.empty()              ? books.trouble
+                            : ours.empty() && books.others == 0 ? "no process follows the log"
+                                                                : "it is slow, or waits for PostgreSQL";
         if (seen.state.empty() && row.version != projections[index]->version()) {
           seen.state = "stale";
           seen.because = "its tables are of version " + std::to_string(row.version) + ", until those of version " +
@@ -447,6 +465,7 @@ void Coordinator::build() {
       auto read = guarded([&] {
         Books books;
         pqxx::work transaction((*lease)->db);
+        const bool forgot = books_.forget_dropped(transaction);
         books.rows = books_.read(transaction);
         books.controls = books_.controls(transaction);
         for (const GenerationRow& row : books.rows) {
@@ -459,6 +478,7 @@ void Coordinator::build() {
             positions[at[0].as<std::uint32_t>()] = at[1].as<std::uint64_t>();
           }
         }
+        if (forgot) transaction.commit();
         return books;
       });
       if (!read) lease->broken();

@@ -56,6 +56,8 @@ class Coordinator {
     std::map<Key, std::vector<std::uint64_t>> positions;  // [partition]
     std::map<Key, std::uint64_t> parked;
     std::map<std::string, ComparisonStatus> comparisons;
+    std::string trouble;       // of other workers, by their names
+    std::uint64_t others = 0;  // workers
   };
   /// Fills what is far behind, of a part of our partitions: live generations, or the others.
   struct Lane {

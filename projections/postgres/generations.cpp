@@ -15,10 +15,12 @@ FaultPoint before_change("projection.before_change");
 FaultPoint after_change("projection.after_change");
 FaultPoint in_swap("projection.in_swap");
 
+// Checkpoints are held for a batch's time, and no reader waits for them.
+constexpr const char* patience = "SET LOCAL lock_timeout = '2s'";
 // Who waits for a table makes every reader behind it wait, too: not long, but again and again.
-constexpr const char* short_patience = "SET LOCAL lock_timeout = '150ms'";
+constexpr const char* short_patience = "SET LOCAL lock_timeout = '20ms'";
 constexpr int most_tries = 60;
-constexpr std::chrono::milliseconds between_tries{100};
+constexpr std::chrono::milliseconds between_tries{150};
 constexpr std::size_t shown_differences = 10;
 
 bool lost_patience(const std::string& state) {
@@ -227,18 +229,15 @@ std::vector<std::string> Generations::with_children(pqxx::transaction_base& tran
 
 void Generations::give_up(pqxx::transaction_base& transaction, const GenerationRow& row, const std::string& detail) const {
   const std::string schema = transaction.quote_name(row.schema);
-  std::string became = detail;
-  transaction.exec("SAVEPOINT give_up");
-  try {
-    if (const Projection* known = find(row.projection)) {
-      for (const Table& table : known->tables()) transaction.exec("DROP TABLE IF EXISTS " + schema + "." + table.name);
-    }
-    transaction.exec("DROP SCHEMA IF EXISTS " + schema);
-  } catch (const pqxx::sql_error& error) {
-    if (error.sqlstate() != "2BP01") throw;
-    transaction.exec("ROLLBACK TO SAVEPOINT give_up");
-    became += "; its schema " + row.schema + " stays: what is not ours is in it or depends on it";
+  std::string became = detail, drops;
+  if (const Projection* known = find(row.projection)) {
+    for (const Table& table : known->tables()) drops += "DROP TABLE IF EXISTS " + schema + "." + table.name + "; ";
   }
+  transaction.exec(short_patience);
+  transaction.exec("DO $do$ BEGIN " + drops + "DROP SCHEMA IF EXISTS " + schema +
+                   "; EXCEPTION WHEN dependent_objects_still_exist THEN NULL; END $do$");
+  if (!transaction.exec_params1("SELECT to_regnamespace(quote_ident($1)) IS NULL", row.schema)[0].as<bool>())
+    became += "; its schema " + row.schema + " stays: what is not ours is in it or depends on it";
   transaction.exec_params0(
       "UPDATE projection_generations SET state = 'gone', detail = $3, changed_at = now() WHERE projection = $1 AND generation = "
       "$2",
@@ -247,6 +246,18 @@ void Generations::give_up(pqxx::transaction_base& transaction, const GenerationR
     transaction.exec_params0(std::string("DELETE FROM ") + table + " WHERE projection = $1 AND generation = $2", row.projection,
                              row.number);
   }
+}
+
+bool Generations::forget_dropped(pqxx::transaction_base& transaction) const {
+  bool any = false;
+  for (const GenerationRow& row : read(transaction)) {
+    if (row.state != "replay" ||
+        !transaction.exec_params1("SELECT to_regnamespace(quote_ident($1)) IS NULL", row.schema)[0].as<bool>())
+      continue;
+    give_up(transaction, row, "its schema was dropped");
+    any = true;
+  }
+  return any;
 }
 
 void Generations::raise_fences(pqxx::transaction_base& transaction, const std::string& projection) const {
@@ -316,6 +327,7 @@ result<void> Generations::exchange(pqxx::transaction_base& transaction, const Ge
     return failure(Errc::not_possible, "these would stay with the former tables, drop them first: " + joined(all));
   }
   transaction.exec("SET LOCAL search_path = DEFAULT");
+  transaction.exec(short_patience);
   for (const std::string& view : views) {
     doing = "view " + view + " cannot be locked";
     transaction.exec("LOCK TABLE " + view + " IN ACCESS EXCLUSIVE MODE");
@@ -366,6 +378,7 @@ void Generations::reset(pqxx::transaction_base& transaction, const GenerationRow
   raise_fences(transaction, live.projection);
   std::vector<std::string> tables;
   for (const Table& table : find(live.projection)->tables()) tables.push_back("public." + table.name);
+  transaction.exec(short_patience);
   transaction.exec("TRUNCATE " + joined(tables));
   transaction.exec_params0("DELETE FROM projection_parked_keys WHERE log_id = $1 AND projection = $2 AND generation = $3",
                            log_id_, live.projection, live.number);
@@ -385,7 +398,7 @@ result<void> Generations::change(Pool& pool, const Wish& wish, const Change& wha
     auto outcome = guarded([&]() -> result<void> {
       try {
         pqxx::work transaction((*lease)->db);
-        transaction.exec(short_patience);
+        transaction.exec(patience);
         const auto seen =
             transaction
                 .exec_params1("SELECT revision FROM projection_controls WHERE projection = $1 FOR UPDATE", wish.projection)[0]
@@ -412,7 +425,8 @@ result<void> Generations::change(Pool& pool, const Wish& wish, const Change& wha
     if (!outcome) lease->broken();
     auto done = outcome ? std::move(*outcome) : result<void>(tl::unexpected(outcome.error()));
     if (done || done.error().code != Errc::fenced) return done;
-    if (attempt == most_tries) return failure(Errc::unavailable, "others used the tables for too long; try again");
+    if (attempt == most_tries || (wish.deadline && std::chrono::steady_clock::now() >= *wish.deadline))
+      return failure(Errc::unavailable, "others used the tables for too long; nothing was done, try again");
     std::this_thread::sleep_for(between_tries);
   }
 }

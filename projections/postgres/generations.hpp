@@ -7,6 +7,7 @@
 // everything and tries again.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <optional>
@@ -40,6 +41,8 @@ struct Controls {
 struct Wish {
   std::string projection, action, actor, reason;
   std::optional<std::uint64_t> revision;
+  /// It is not tried again after this. nullopt: as often as is usual.
+  std::optional<std::chrono::steady_clock::time_point> deadline = {};
 };
 
 class Generations {
@@ -59,6 +62,8 @@ class Generations {
   std::vector<GenerationRow> read(pqxx::transaction_base&) const;  // all but those that are gone
   std::map<std::string, Controls> controls(pqxx::transaction_base&) const;
   std::optional<GenerationRow> find(pqxx::transaction_base&, const std::string& projection, const char* state) const;
+  /// Replays whose schema somebody dropped are gone. Whether there were any.
+  bool forget_dropped(pqxx::transaction_base&) const;
   /// A new set of tables like the live one, and checkpoints at 0.
   GenerationRow begin(pqxx::transaction_base&, const std::string& projection, const char* state, const std::string& swap,
                       const std::string& schema = {}, std::optional<domain::Timestamp> until = {}) const;

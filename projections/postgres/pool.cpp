@@ -43,7 +43,7 @@ result<std::string> connection_string(const std::string& url) {
       {"connect_timeout", "5"},  {"keepalives", "1"},           {"keepalives_idle", "10"},         {"keepalives_interval", "5"},
       {"keepalives_count", "3"}, {"tcp_user_timeout", "15000"}, {"application_name", "onboarding"}};
   std::string session =
-      "-c statement_timeout=30000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=60000 -c timezone=UTC";
+      "-c statement_timeout=30000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=10000 -c timezone=UTC";
   char* why = nullptr;
   PQconninfoOption* options = PQconninfoParse(url.c_str(), &why);
   if (options == nullptr) {

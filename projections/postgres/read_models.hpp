@@ -41,6 +41,7 @@ struct PostgresOptions {
   std::chrono::milliseconds slow_query{1'000};  // what takes longer is logged by its name
   std::shared_ptr<spdlog::logger> logger;       // null: says nothing
   std::uint64_t near_events = 20'000;           // tables that are further behind than this are filled apart, lest the others wait
+  std::uint32_t parked_page = 1'000;            // parked keys that are read at once
   std::function<std::vector<std::unique_ptr<Projection>>()> projections;  // for tests; empty: all of the program's
 };
 

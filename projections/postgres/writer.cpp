@@ -46,7 +46,10 @@ SELECT $1, * FROM unnest($2::text[], $3::integer[], $4::integer[], $5::text[], $
 // Of a parked key that is retried: $1 log, $2 projection, $3 generation, $4 partition, $5 key.
 #define OF_PARTITION "log_id = $1 AND projection = $2 AND partition = ($4::integer[])[1]"
 #define OF_KEY OF_PARTITION " AND generation = ($3::integer[])[1] AND parked_key = $5"
-constexpr const char* revise_statement = "UPDATE projection_controls SET revision = revision + 1 WHERE projection = $1";
+// A swap since we looked would send rows into the tables of another generation.
+constexpr const char* revise_statement =
+    "WITH revised AS (UPDATE projection_controls SET revision = revision + 1 WHERE projection = $1 AND revision = "
+    "($2::bigint[])[1] RETURNING 1) SELECT projection_fence((SELECT count(*) FROM revised), 1)";
 constexpr const char* lock_statement =
     "SELECT FROM projection_checkpoints WHERE log_id = $1 AND projection = $2 AND partition = ($3::integer[])[1] ORDER BY "
     "generation "
@@ -68,7 +71,8 @@ constexpr const char* unpark_statement =
     "DELETE FROM projection_parked_keys WHERE " OF_KEY " AND NOT EXISTS (SELECT FROM projection_parked_events WHERE " OF_KEY ")";
 constexpr const char* audit_statement =
     "INSERT INTO projection_audit (projection, version, action, actor, reason, detail) "
-    "SELECT $2, ($6::integer[])[1], $7, $8, $9, $10::jsonb || jsonb_strip_nulls(jsonb_build_object('still_parked', k.at IS NOT "
+    "SELECT $2, ($6::integer[])[1], $7, $8, $9, $10::text::jsonb || jsonb_strip_nulls(jsonb_build_object('still_parked', k.at IS "
+    "NOT "
     "NULL, 'now_at', ($4::integer[])[1]::text || ':' || k.at)) "
     "FROM (SELECT min(sequence) AS at FROM projection_parked_keys WHERE " OF_KEY ") k";
 #undef OF_KEY
@@ -138,7 +142,12 @@ result<Opened> PostgresWriter::open() {
 
 result<void> PostgresWriter::connect() {
   pipeline_.reset();
-  auto connected = Pipeline::connect(pool_.connection_string(), session_settings);
+  const std::int32_t worker = assignment_().worker;
+  std::string settings = session_settings;
+  if (worker != 0)
+    settings += "; DO $$ BEGIN PERFORM pg_advisory_lock_shared(" + std::to_string(writer_class) + ", " + std::to_string(worker) +
+                "); END $$";
+  auto connected = Pipeline::connect(pool_.connection_string(), settings.c_str());
   if (!connected) return tl::unexpected(connected.error());
   pipeline_.emplace(std::move(*connected));
   return {};
@@ -161,6 +170,7 @@ Opened PostgresWriter::read_state(pqxx::connection& db) {
   std::erase_if(opened.partitions, [&, n = 0U](std::uint32_t) mutable { return n++ % assignment.lanes != assignment.lane; });
 
   const auto controls = books_.controls(snapshot);
+  for (const auto& [projection, control] : controls) revisions_[projection] = control.revision;
   for (const GenerationRow& row : books_.read(snapshot)) {
     const Projection* projection = books_.find(row.projection);
     if (projection == nullptr || projection->version() != row.version || !assignment.takes(row)) continue;
@@ -223,6 +233,8 @@ result<void> PostgresWriter::send(const WriteBatch& batch) {
 
 result<void> PostgresWriter::finish() {
   auto written = pipeline_->finish();
+  if (written && !retries_.empty()) ++revisions_[retries_];
+  retries_.clear();
   if (written && after_commit.hit()) {
     pipeline_.reset();
     return failure(Errc::unavailable, "fault point");
@@ -297,7 +309,9 @@ void PostgresWriter::begin_retried(const Retried& retried) {
     return array.take();
   };
   const std::string partition = integer(retried.key.partition, "integer"), sequence = integer(retried.key.sequence, "bigint");
-  pipeline_->add("retry_revise", revise_statement, {projection});  // before the checkpoints, as every change does
+  retries_ = projection;
+  pipeline_->add("retry_revise", revise_statement,
+                 {projection, integer(revisions_[projection], "bigint")});  // before the checkpoints, as every change does
   pipeline_->add("retry_lock", lock_statement, {books_.log_id(), projection, partition});
   pipeline_->add("retry_raise", raise_statement, {books_.log_id(), projection, partition});
   pipeline_->add("retry_as_seen", as_seen_statement,

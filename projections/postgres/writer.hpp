@@ -14,10 +14,14 @@ namespace onboarding::projections {
 
 /// What a writer's runner is to follow.
 struct Assignment {
-  std::int32_t worker = 0;                          // the partitions that it holds a lease of; 0: all
+  std::int32_t worker = 0;                          // the partitions that it holds a lease of; 0: all, none of them its own
   std::uint32_t lane = 0, lanes = 1;                // of these every lanes-th, from lane on
   std::function<bool(const GenerationRow&)> takes;  // of the generations that are of the program's version and not paused
 };
+
+/// The first half of the advisory locks that writers' connections hold, shared; the second is the worker. Whoever takes over from
+/// a worker that hangs ends its connections, and with them what they hold.
+constexpr std::int32_t writer_class = 1869505123;
 
 /// Writes through a connection of its own, beside the pool's. For one thread.
 class PostgresWriter final : public ReadModelWriter {
@@ -50,6 +54,8 @@ class PostgresWriter final : public ReadModelWriter {
   const std::chrono::seconds recycle_;
   const std::function<Assignment()> assignment_;
   std::vector<Generation> generations_;
+  std::map<std::string, std::uint64_t> revisions_;  // of projections, as they were when it was opened, and our own since
+  std::string retries_;                             // the projection of the batch that is under way, when it retries
   std::optional<Pipeline> pipeline_;
   std::set<std::pair<std::string, std::int64_t>> days_;  // schema.table, day: partitions that are there
 };

@@ -125,6 +125,11 @@ class Analysts(unittest.TestCase):
         plain = subprocess.run(["zstd", "-dc", str(file)], capture_output=True, check=True).stdout.decode()
         self.assertEqual(len(plain.splitlines()), len(self.lines()))
         self.assertLess(file.stat().st_size, len(plain) / 2)
+        for accepted, coding in (("gzip, zstd;q=0.5", "zstd"), ("zstd;q=0, gzip", None)):
+            answer = self.server.request("GET", "/api/events", headers={"Accept-Encoding": accepted}, admin=True)
+            self.assertEqual(answer.headers.get("content-encoding"), coding)
+            body = subprocess.run(["zstd", "-dc"], input=answer.body, capture_output=True, check=True).stdout if coding else answer.body
+            self.assertEqual(len([line for line in body.splitlines() if line]), len(self.lines()))
 
 
 class Forgotten(unittest.TestCase):

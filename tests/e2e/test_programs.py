@@ -37,6 +37,25 @@ class Onboardctl(unittest.TestCase):
         self.assertTrue("\n".join(shown).endswith("> we are 61 people\n" + reply), shown[-5:])
         self.assertEqual(stat.S_IMODE((self.server.data / "chat.json").stat().st_mode), 0o600)
 
+    def test_a_person_is_exported_and_forgotten(self):
+        person = "ann b/%?@example.org"
+        session = self.server.begin(user_id=person)
+        session.told("My name is Ada Lovelace")
+        shown = json.loads(self.server.ctl("user", "export", person).stdout)
+        self.assertEqual(shown["sessions"][0]["fields"]["full_name"], "Ada Lovelace")
+        file = self.server.data / "ann.json"
+        self.assertIn(str(file), self.server.ctl("user", "export", person, "--output", str(file)).stderr)
+        self.assertEqual(json.loads(file.read_text())["sessions"], shown["sessions"])
+        self.assertEqual(stat.S_IMODE(file.stat().st_mode), 0o600)
+        self.assertEqual(self.server.ctl("user", "erase", person, check=False).returncode, 2)
+        self.assertEqual(self.server.ctl("user", "export", person).returncode, 0, "nothing was done")
+        self.assertIn("1 sessions", self.server.ctl("user", "erase", person, "--yes").stdout)
+        for what in (["export", person], ["erase", person, "--yes"], ["export", person, "--output", str(self.server.data / "no.json")]):
+            self.assertEqual(self.server.ctl("user", *what, check=False).returncode, 3)
+        self.assertFalse(list(self.server.data.glob("no.json*")))
+        self.server.terminate()
+        self.assertEqual(self.server.ctl("user", "export", person, check=False).returncode, 4)
+
     def test_chat_survives_a_kill_between_and_under_its_messages(self):
         chat = subprocess.Popen([str(BUILD / "onboardctl"), "--data-dir", str(self.server.data), "chat", "--json"], text=True, bufsize=1,
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment())

@@ -11,17 +11,27 @@ namespace onboarding::app::admin {
 using codec::find_member;
 using codec::string_member;
 
-result<HttpAnswer> ask(const Context& context, HttpClient& client, const std::string& path, const std::string& body,
-                       const char* method) {
+result<Listener> listener_of(const Context& context, const char* which) {
   const auto running = read_running(context.data());
   if (!running) return failure(Errc::not_running, "no server runs in " + context.data().string());
-  const auto& admin = running->configuration.text("http.admin_listen");
-  if (admin.empty()) return failure(Errc::not_running, "the server has no admin listener (http.admin_listen)");
+  const auto& address = running->configuration.text(which);
+  if (address.empty()) return failure(Errc::not_running, std::string("the server has no such listener (") + which + ")");
   std::ifstream file(context.data() / "operator.key");
   std::string key;
   if (!std::getline(file, key))
     return failure(Errc::bad_data_folder, (context.data() / "operator.key").string() + " cannot be read");
-  return client.send("http://" + admin + path, {"Authorization: Bearer " + key}, body, std::chrono::seconds(10), method);
+  return Listener{"http://" + address, "Authorization: Bearer " + key};
+}
+
+result<HttpAnswer> ask(const Context& context, HttpClient& client, const std::string& path, const std::string& body,
+                       const char* method) {
+  const auto listener = listener_of(context, "http.admin_listen");
+  if (!listener) return tl::unexpected(listener.error());
+  // A change is begun within eight seconds or not at all, and then bounded by PostgreSQL's time for a statement.
+  const std::chrono::seconds patience(body.empty() ? 10 : 45);
+  auto answer = client.send(listener->url + path, {listener->authorization}, body, patience, method);
+  if (!answer && !body.empty()) answer.error().detail += "; look whether it was done before you repeat it";
+  return answer;
 }
 
 int finish(const result<HttpAnswer>& answer, bool json, const std::function<void(const Value&)>& show) {

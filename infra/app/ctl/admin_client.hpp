@@ -12,6 +12,12 @@ namespace onboarding::app::admin {
 
 using rapidjson::Value;
 
+struct Listener {
+  std::string url, authorization;  // http://…, and a header line with the operator key
+};
+/// `which`: http.listen or http.admin_listen, of the server that runs in the data folder.
+result<Listener> listener_of(const Context&, const char* which);
+
 /// Asks the admin listener of the server that runs in the data folder, with its operator key.
 result<HttpAnswer> ask(const Context&, HttpClient&, const std::string& path, const std::string& body = {},
                        const char* method = "GET");

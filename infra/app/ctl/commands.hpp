@@ -67,6 +67,11 @@ int replay(const Context&, const std::string& projection, const std::string& sch
 /// `mode`: on, off, auto; empty: says how it is.
 int queue(const Context&, const std::string& mode, bool json);
 
+/// All that is known of a person, as JSON, to the file or standard output.
+int user_export(const Context&, const std::string& user_id, const std::string& output);
+/// Without `yes` only says what it would do.
+int user_erase(const Context&, const std::string& user_id, bool yes, bool json);
+
 int config_get(const Context&, const std::string& key);
 int config_check(const Context&);
 int config_list();

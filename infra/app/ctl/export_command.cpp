@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>
-#include <zstd.h>
 
 #include <atomic>
 #include <filesystem>
@@ -21,7 +20,7 @@ namespace {
 
 std::atomic<bool> interrupted{false};
 
-/// Where lines go. A page is a frame of its own, so that a file cut at a page's end is a whole file.
+/// Where lines go.
 class Sink {
  public:
   Sink(int fd, bool owned, bool compress) : fd_(fd), owned_(owned), compress_(compress) {}
@@ -30,12 +29,7 @@ class Sink {
   }
   result<void> write(std::string_view lines) {
     std::string frame;
-    if (compress_ && !lines.empty()) {
-      frame.resize(ZSTD_compressBound(lines.size()));
-      const auto size = ZSTD_compress(frame.data(), frame.size(), lines.data(), lines.size(), 3);
-      if (ZSTD_isError(size)) return failure(Errc::bad_data_folder, std::string("zstd: ") + ZSTD_getErrorName(size));
-      lines = std::string_view(frame).substr(0, size);
-    }
+    if (compress_ && !lines.empty()) lines = frame = exporting::zstd_frame(lines);
     while (!lines.empty()) {
       const auto written = ::write(fd_, lines.data(), lines.size());
       if (written < 0 && errno == EINTR) {

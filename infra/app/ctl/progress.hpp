@@ -23,6 +23,13 @@ class Progress {
     const double seconds = std::chrono::duration<double>(now - began_).count();
     const double rate = static_cast<double>(at - first_) / seconds;
     const double left = rate > 0 && of > at ? static_cast<double>(of - at) / rate : 0;
+    if (of == 0) {  // nobody knows how much it will be
+      std::fprintf(stderr, "%s%llu %s, %.0f/s%s", terminal ? "\r" : "", static_cast<unsigned long long>(at), unit_.c_str(), rate,
+                   terminal ? "\033[K" : "\n");
+      std::fflush(stderr);
+      drawn_ = terminal;
+      return;
+    }
     std::string bar;
     for (int i = 0; i < 30; ++i) bar += of > 0 && static_cast<std::uint64_t>(i) * of < at * 30 ? "█" : "·";
     std::fprintf(stderr, "%s%s %3.0f %%  %llu of %llu %s, %.0f/s, %.0f s left%s", terminal ? "\r" : "", bar.c_str(),

@@ -90,7 +90,8 @@ const Value* building_of(const Value& status) {
   return nullptr;
 }
 
-std::string body_of(const ProjectionAction& action, std::optional<std::int64_t> revision, const std::string& swap) {
+std::string body_of(const ProjectionAction& action, std::optional<std::int64_t> revision, const std::string& swap,
+                    const std::string& after = {}) {
   rapidjson::StringBuffer buffer;
   codec::JsonWriter w(buffer);
   const auto member = [&](const char* name, const std::string& value) {
@@ -104,6 +105,7 @@ std::string body_of(const ProjectionAction& action, std::optional<std::int64_t> 
   member("key", action.key);
   member("position", action.position);
   member("swap", swap);
+  member("after", after);
   if (revision) {
     codec::write_key(w, "revision");
     w.Int64(*revision);
@@ -162,6 +164,33 @@ int watch_build(const Context& context, HttpClient& client, const std::string& n
   }
 }
 
+/// Retries go on until all is done: the server ends each of its answers in time.
+int act_on_parked(const Context& context, HttpClient& client, ProjectionAction action, std::uint64_t keys) {
+  std::int64_t events = 0, free = 0, parked = 0;
+  std::string after;
+  Progress progress("keys", 0);
+  for (bool complete = false; !complete;) {
+    const auto answer =
+        ask(context, client, path_of(action.name) + "/" + action.verb, body_of(action, std::nullopt, "", after), "POST");
+    const int code = finish(answer, false, [&](const Value& done) {
+      events += number(done, "released_events");
+      free += number(done, "released_keys");
+      parked += number(done, "still_parked");
+      complete = truth(done, "complete");
+      after = string_member(done, "after");
+    });
+    if (code != exit_good) return code;
+    progress.show(static_cast<std::uint64_t>(free + parked), keys);
+    action.verb = "retry";  // a skip's one event is skipped at once: what takes long is behind it
+    action.position.clear();
+  }
+  progress.done();
+  if (action.json)
+    std::cout << "{\"released_events\":" << events << ",\"released_keys\":" << free << ",\"still_parked\":" << parked << "}\n";
+  else std::cout << events << " events and " << free << " keys are free, " << parked << " keys are still parked\n";
+  return exit_good;
+}
+
 }  // namespace
 
 int projections_list(const Context& context, bool json, bool watch) {
@@ -175,13 +204,27 @@ int projections_list(const Context& context, bool json, bool watch) {
 
 int projections_parked(const Context& context, const std::string& name, bool json) {
   if (!good_name(name)) return complain({Errc::not_found, "there is no projection " + name});
-  return look(context, path_of(name) + "/parked", json, false, [](const Value& answer) {
-    const auto& parked = part(answer, "parked");
-    if (parked.Empty()) note("nothing is parked");
-    for (const auto& row : parked.GetArray())
-      std::cout << string_member(row, "key") << "  " << string_member(row, "position") << "  " << number(row, "waiting_events")
-                << " events wait since " << string_member(row, "parked_at") << "  " << string_member(row, "error") << "\n";
-  });
+  HttpClient client;
+  std::string after;
+  for (bool any = false;; any = true) {
+    const std::string page = path_of(name) + "/parked" + (after.empty() ? "" : "?after=" + escaped(after));
+    after.clear();
+    const auto answer = ask(context, client, page);
+    const int code = finish(answer, false, [&](const Value& found) {
+      after = string_member(found, "after");
+      if (json && (!any || !after.empty())) std::cout << answer->body << "\n";
+      if (!any && after.empty()) note("nothing is parked");
+      if (json) return;
+      for (const auto& row : part(found, "parked").GetArray())
+        std::cout << string_member(row, "key") << "  " << string_member(row, "position")
+                  << (string_member(row, "state") == "building"
+                          ? " of generation " + std::to_string(number(row, "generation")) + ", which is being built"
+                          : "")
+                  << "  " << number(row, "waiting_events") << " events wait since " << string_member(row, "parked_at") << "  "
+                  << string_member(row, "error") << "\n";
+    });
+    if (code != exit_good || after.empty()) return code;
+  }
 }
 
 int projections_act(const Context& context, const ProjectionAction& action) {
@@ -190,20 +233,16 @@ int projections_act(const Context& context, const ProjectionAction& action) {
   int code = exit_good;
   const auto status = status_of(context, client, action.name, code);
   if (!status) return code;
-  const bool of_parked = action.verb == "retry" || action.verb == "skip";
+  if (action.verb == "retry" || action.verb == "skip")
+    return act_on_parked(context, client, action, static_cast<std::uint64_t>(number(*status, "parked")));
   if (action.verb == "reset" && !action.yes) {
     note("reset empties the live tables of " + action.name + " and fills them again: readers see that. `projections rebuild " +
          action.name + "` does it unseen. With --yes it is done.");
     return exit_wrong_use;
   }
-  const std::string body = body_of(action, of_parked ? std::nullopt : std::optional(number(*status, "revision")), "");
+  const std::string body = body_of(action, number(*status, "revision"), "");
   return finish(ask(context, client, path_of(action.name) + "/" + action.verb, body, "POST"), action.json,
-                [&](const Value& answer) {
-                  if (of_parked)
-                    std::cout << number(answer, "released_events") << " events and " << number(answer, "released_keys")
-                              << " keys are free, " << number(answer, "still_parked") << " keys are still parked\n";
-                  else std::cout << action.name << ": " << action.verb << " is done\n";
-                });
+                [&](const Value&) { std::cout << action.name << ": " << action.verb << " is done\n"; });
 }
 
 int projections_rebuild(const Context& context, const ProjectionAction& action, bool compare_only, bool no_swap) {

@@ -216,10 +216,13 @@ class FakeProjections final : public projections::Control {
   void act(projections::Action action, Done<projections::Outcome> done) override {
     last = action;
     if (action.revision && *action.revision != 7) return done(failure(projections::Errc::changed, "it is 7 now"));
-    done(projections::Outcome{8, 5, 1, 0, {}});
+    projections::Outcome outcome{8, 5, 1, 0, action.after == "usr_0", "usr_1", {}};
+    outcome.complete = outcome.complete || action.verb != "retry";
+    done(outcome);
   }
-  void parked(std::string, Done<std::vector<projections::ParkedRow>> done) override {
-    done(std::vector<projections::ParkedRow>{{"usr_1", {3, 12}, 4, "as the test wants", "2026-11-21T10:00:00Z"}});
+  void parked(std::string, std::string after, Done<std::vector<projections::ParkedRow>> done) override {
+    if (after == "usr_1") return done(std::vector<projections::ParkedRow>{});
+    done(std::vector<projections::ParkedRow>{{"usr_1", 2, false, {3, 12}, 4, "as the test wants", "2026-11-21T10:00:00Z"}});
   }
   projections::Action last;
 };

@@ -694,7 +694,16 @@ TEST_F(HttpServerTest, operators_act_on_projections_as_they_saw_them) {
   EXPECT_EQ(operated.last.position, (Position{3, 12}));
   EXPECT_EQ(ask(request("POST", "/api/admin/projections/usage/pause", R"({"revision":7})"), true).status, 401);
   EXPECT_EQ(ask(request("GET", "/api/admin/projections/nothing", {}, bearer(operator_key)), true).status, 404);
+  const auto some = json(act("retry", "{}"));
+  EXPECT_FALSE(some["complete"].GetBool());
+  EXPECT_STREQ(some["after"].GetString(), "usr_1");
+  EXPECT_TRUE(json(act("retry", R"({"after":"usr_0"})"))["complete"].GetBool());
   const auto parked = json(ask(request("GET", "/api/admin/projections/usage/parked", {}, bearer(operator_key)), true));
+  EXPECT_STREQ(parked["after"].GetString(), "usr_1");
+  EXPECT_STREQ(parked["parked"][0]["state"].GetString(), "building");
+  EXPECT_EQ(
+      json(ask(request("GET", "/api/admin/projections/usage/parked?after=usr_1", {}, bearer(operator_key)), true)).MemberCount(),
+      1u);
   EXPECT_STREQ(parked["parked"][0]["position"].GetString(), "3:12");
 }
 

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include "events/fault_point.hpp"
+#include "projections/postgres/replay.hpp"
 #include "tests/integration/postgres/following.hpp"
 
 namespace onboarding::testing {
@@ -33,8 +34,9 @@ class Odd : public projections::Projection {
 
 /// A process as operators see it.
 struct Process {
-  Process(History& history, const std::string& url, std::uint32_t newer = 0, bool follows = true)
-      : made(projections::make_read_models(options(url, newer, poisoned), history.log, history.keys, registry, system_clock())) {
+  Process(History& history, const std::string& url, std::uint32_t newer = 0, bool follows = true,
+          const Clock& clock = system_clock())
+      : made(projections::make_read_models(options(url, newer, poisoned), history.log, history.keys, registry, clock)) {
     (*made)->start(follows);
   }
   static projections::PostgresOptions options(const std::string& url, std::uint32_t newer,
@@ -42,6 +44,7 @@ struct Process {
     auto options = options_for(url);
     if (std::getenv("ONBOARDING_TEST_LOG") != nullptr) options.logger = spdlog::default_logger();
     options.near_events = 100;  // what is further behind is filled by lanes
+    options.parked_page = 3;
     options.projections = [newer, poisoned] {
       auto all = projections::make_all_projections();
       for (auto& projection : all) {
@@ -65,10 +68,16 @@ struct Process {
     action.swap = swap;
     return act(std::move(action));
   }
+  /// Page by page.
   std::vector<projections::ParkedRow> parked(const std::string& projection) {
-    std::promise<result<std::vector<projections::ParkedRow>>> answer;
-    (*made)->control().parked(projection, [&](auto got) { answer.set_value(std::move(got)); });
-    return answer.get_future().get().value();
+    std::vector<projections::ParkedRow> all;
+    for (std::string after;; after = all.back().key) {
+      std::promise<result<std::vector<projections::ParkedRow>>> answer;
+      (*made)->control().parked(projection, after, [&](auto got) { answer.set_value(std::move(got)); });
+      const auto page = answer.get_future().get().value();
+      if (page.empty()) return all;
+      all.insert(all.end(), page.begin(), page.end());
+    }
   }
   projections::ProjectionStatus status(const std::string& projection) {
     for (auto& status : (*made)->queries().projections()) {
@@ -267,7 +276,8 @@ TEST(Rebuild, what_others_bound_to_the_tables_is_named_before_a_swap_and_never_d
             "t");
 
   run("CREATE VIEW before AS SELECT count(*) FROM projection_sessions_1.onboarding_sessions");
-  ASSERT_TRUE(process.act("sessions", "discard"));
+  const auto discarded = process.act("sessions", "discard");
+  ASSERT_TRUE(discarded) << discarded.error().message();
   EXPECT_NE(database.value("SELECT count FROM before"), "0");
   EXPECT_EQ(database.value("SELECT detail FROM projection_generations WHERE projection = 'sessions' AND generation = 1"),
             "discard by the test; its schema projection_sessions_1 stays: what is not ours is in it or depends on it");
@@ -389,6 +399,104 @@ TEST(Rebuild, a_process_that_only_answers_knows_how_far_the_others_are) {
   EXPECT_TRUE(answers.caught_up());
 }
 
+/// The system's time, and as much later as a test wants.
+class Later final : public Clock {
+ public:
+  domain::Timestamp now() const override { return system_clock().now() + ahead.load(); }
+  std::atomic<std::chrono::seconds> ahead{std::chrono::seconds(0)};
+};
+
+TEST(Rebuild, what_keeps_one_process_from_getting_on_every_other_one_tells) {
+  Database database;
+  History history(40);
+  history.live(3, 30);
+  Later clock;
+  Process answers(history, database.url(), 0, false, clock);
+  {
+    Process worker(history, database.url());
+    ASSERT_TRUE(answers.caught_up());
+    FaultPoint::arm("projection.before_commit=error");
+    auto session = history.start({"a", true});
+    const auto because = [&] {
+      clock.ahead = clock.ahead.load() + std::chrono::seconds(11);
+      return answers.status("sessions").stalled_because;
+    };
+    EXPECT_TRUE(
+        eventually([&] { return because().find(": the read models cannot be reached: fault point") != std::string::npos; }));
+    FaultPoint::arm("");
+    EXPECT_TRUE(answers.caught_up());
+    history.turn(session, "hello");
+  }
+  history.live(1, 10);
+  EXPECT_TRUE(eventually([&] {
+    clock.ahead = clock.ahead.load() + std::chrono::seconds(11);
+    return answers.status("sessions").stalled_because == "no process follows the log";
+  }));
+}
+
+TEST(Rebuild, a_process_that_hangs_with_rows_in_its_hands_is_taken_over_from) {
+  Database database;
+  History history(41);
+  history.live(5, 50);
+  { ASSERT_TRUE(Process(history, database.url()).caught_up()); }  // the tables are there
+  pqxx::connection alive(database.url()), writes(database.url());
+  pqxx::nontransaction(alive).exec("SELECT pg_advisory_lock(1869505122, 77)");
+  pqxx::nontransaction(writes).exec("SELECT pg_advisory_lock_shared(1869505123, 77)");
+  pqxx::work batch(writes);
+  batch.exec("SET LOCAL idle_in_transaction_session_timeout = 0");
+  batch.exec("SELECT FROM projection_checkpoints FOR UPDATE");
+  pqxx::connection past(database.url());
+  pqxx::nontransaction(past).exec(
+      "INSERT INTO projection_workers (worker, name, until) VALUES (77, 'hangs', now() - interval '1 s')");
+  pqxx::nontransaction(past).exec("INSERT INTO projection_leases SELECT p, 77 FROM generate_series(0, 3) AS p");
+  history.live(5, 50);
+  Process process(history, database.url());
+  EXPECT_TRUE(process.caught_up());
+  expect_equal(tables_of(database), expected_tables(history));
+  EXPECT_THROW(batch.exec("SELECT 1"), pqxx::broken_connection);
+}
+
+TEST(Rebuild, a_replay_whose_schema_was_dropped_is_forgotten) {
+  Database database;
+  History history(42);
+  history.live(5, 50);
+  Process process(history, database.url());
+  ASSERT_TRUE(process.caught_up());
+  projections::ReplayOptions then;
+  then.projection = "sessions";
+  then.schema = "then";
+  ASSERT_TRUE(projections::replay(options_for(database.url()), history.log, history.keys, then));
+  ASSERT_TRUE(eventually([&] { return process.status("sessions").others.size() == 1; }));
+  {
+    pqxx::connection connection(database.url());
+    pqxx::nontransaction(connection).exec("DROP SCHEMA \"then\" CASCADE");
+  }
+  EXPECT_TRUE(eventually([&] { return process.status("sessions").others.empty(); }));
+  EXPECT_EQ(database.value("SELECT count(*) FROM projection_checkpoints WHERE generation > 1"), "0");
+}
+
+TEST(Operators, who_does_not_wait_any_longer_finds_nothing_done_later) {
+  Database database;
+  History history(43);
+  history.live(5, 50);
+  Process process(history, database.url());
+  ASSERT_TRUE(process.caught_up());
+  projections::Action reset;
+  reset.projection = "sessions";
+  reset.verb = "reset";
+  reset.deadline = std::chrono::steady_clock::now();
+  EXPECT_EQ(process.act(reset).error().code, Errc::unavailable);
+  {
+    pqxx::connection connection(database.url());
+    pqxx::work reader(connection);
+    reader.exec("SELECT count(*) FROM onboarding_sessions");
+    reset.deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(500);
+    EXPECT_EQ(process.act(reset).error().code, Errc::unavailable);
+  }
+  EXPECT_EQ(database.value("SELECT count(*) FROM projection_audit"), "0");
+  expect_equal(tables_of(database), expected_tables(history));
+}
+
 TEST(Operators, who_saw_an_older_state_changes_nothing) {
   Database database;
   History history(30);
@@ -499,6 +607,87 @@ TEST(Parking, one_key_or_all_are_retried_in_order_and_a_rebuild_parks_and_skips_
   ASSERT_TRUE(process.act("sessions", "rebuild"));
   ASSERT_TRUE(process.is_live("sessions", 4));
   EXPECT_EQ(count(lacking), "5");
+}
+
+TEST(Parking, all_keys_are_retried_page_by_page_however_often_the_time_for_it_ends) {
+  Database database;
+  History history(44);
+  for (int i = 0; i < 8; ++i) {
+    auto session = history.start({"person-" + std::to_string(i), true});
+    history.turn(session, "poison");
+  }
+  Process process(history, database.url());
+  *process.poisoned = true;
+  ASSERT_TRUE(process.caught_up());
+  ASSERT_TRUE(process.act("sessions", "reset"));
+  ASSERT_TRUE(eventually([&] { return process.parked("sessions").size() == 8; }));
+  ASSERT_TRUE(process.caught_up());
+  *process.poisoned = false;
+  projections::Action retry;
+  retry.projection = "sessions";
+  retry.verb = "retry";
+  std::uint64_t keys = 0;
+  for (bool complete = false; !complete;) {
+    retry.deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);  // some keys, hardly all
+    const auto retried = process.act(retry);
+    if (!retried && retried.error().code == Errc::unavailable) continue;  // it was not even begun in time
+    ASSERT_TRUE(retried) << retried.error().message();
+    keys += retried->released_keys;
+    complete = retried->complete;
+    retry.after = retried->after;
+  }
+  EXPECT_EQ(keys, 8U);
+  EXPECT_EQ(process.parked("sessions").size(), 0U);
+  expect_equal(tables_of(database), expected_tables(history));
+}
+
+TEST(Parking, a_retry_and_a_skip_reach_the_tables_that_are_being_built) {
+  Database database;
+  History history(45);
+  auto a = history.start({"a", true}), b = history.start({"b", true}), c = history.start({"c", true});
+  for (auto* session : {&a, &b}) history.turn(*session, "poison");
+  Process process(history, database.url());
+  *process.poisoned = true;
+  ASSERT_TRUE(process.caught_up());
+  ASSERT_TRUE(process.act("sessions", "reset"));
+  ASSERT_TRUE(eventually([&] { return process.parked("sessions").size() == 2; }));
+  ASSERT_TRUE(process.act("sessions", "rebuild", "never"));
+  ASSERT_TRUE(eventually([&] { return state_of(database, "sessions", 2) == "building ready"; }));
+  auto parked = process.parked("sessions");
+  ASSERT_EQ(parked.size(), 4U);
+  EXPECT_TRUE(parked[0].live && !parked[1].live && parked[0].key == parked[1].key);
+  EXPECT_EQ(parked[1].generation, 2U);
+
+  projections::Action skip;
+  skip.projection = "sessions";
+  skip.verb = "skip";
+  skip.key = parked[0].key;
+  skip.position = parked[0].position;
+  const auto skipped = process.act(skip);
+  ASSERT_TRUE(skipped) << skipped.error().message();
+  EXPECT_EQ(skipped->released_keys, 1U) << "a person counts once";
+  ASSERT_EQ(process.parked("sessions").size(), 2U);
+  *process.poisoned = false;
+  const auto retried = process.act("sessions", "retry");
+  ASSERT_TRUE(retried) << retried.error().message();
+  EXPECT_EQ(retried->released_keys, 1U);
+  EXPECT_EQ(process.parked("sessions").size(), 0U);
+
+  // What is poison to the new tables alone is repaired there, too.
+  ASSERT_TRUE(process.caught_up());
+  ASSERT_TRUE(process.act("sessions", "cancel"));
+  history.turn(c, "poison");
+  ASSERT_TRUE(process.caught_up());
+  *process.poisoned = true;
+  ASSERT_TRUE(process.act("sessions", "rebuild", "never"));
+  ASSERT_TRUE(eventually([&] { return state_of(database, "sessions", 3) == "building ready"; }));
+  parked = process.parked("sessions");
+  ASSERT_EQ(parked.size(), 2U) << "what was skipped is not among them";
+  EXPECT_FALSE(parked[0].live);
+  *process.poisoned = false;
+  EXPECT_EQ(process.act("sessions", "retry")->released_keys, 2U);
+  ASSERT_TRUE(process.act("sessions", "rebuild"));
+  EXPECT_TRUE(process.is_live("sessions", 3));
 }
 
 TEST(Parking, what_was_skipped_stays_skipped_when_it_is_retried_after_a_rollback) {

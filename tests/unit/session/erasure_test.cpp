@@ -107,6 +107,63 @@ TEST_F(Erasing, that_failed_is_tried_again_and_until_then_the_person_begins_noth
   EXPECT_EQ(later.only().session.state->status, domain::SessionStatus::active);
 }
 
+TEST_F(Erasing, of_a_session_that_fails_holds_up_nobody_elses_key) {
+  Stage stage;
+  Heard<SessionSnapshot> one, other;
+  stage.look(stage.started(), one);
+  stage.look(stage.started(), other);
+  ASSERT_NE(one.only().user_key, other.only().user_key) << "nobody vouched for that user id";
+  const std::string one_key = key_of(stage, one.only().user_key), other_key = key_of(stage, other.only().user_key);
+  Heard<std::uint32_t> erased;
+  erase(stage, erased);
+  stage.append(log::Fate::refused);
+  stage.append();
+  stage.look_up();
+  EXPECT_EQ(erased.error(), make_error_code(GatewayErrc::not_writable));
+  EXPECT_TRUE(has_key(stage, one.only(), one_key)) << "its session was not told";
+  EXPECT_FALSE(has_key(stage, other.only(), other_key));
+  stage.pass(std::chrono::milliseconds(100));
+  stage.look_up();
+  stage.append();
+  stage.read();
+  stage.look_up();
+  EXPECT_FALSE(has_key(stage, one.only(), one_key));
+}
+
+TEST_F(Erasing, reads_the_log_in_pages_between_which_others_look_something_up) {
+  Stage stage;
+  for (int i = 0; i < 600; ++i) stage.started();
+  stage.look_up();  // what the host looks for
+  Heard<std::vector<std::string>> found;
+  stage.gateway->sessions_of({"zoe", {}}, found.ear());
+  stage.run();
+  ASSERT_EQ(stage.lookups.size(), 1u);
+  stage.lookups.front()();
+  stage.lookups.pop_front();
+  EXPECT_TRUE(found.nothing());
+  EXPECT_EQ(stage.lookups.size(), 1u);
+  stage.look_up();
+  EXPECT_EQ(found.only().size(), 600u);
+}
+
+TEST_F(Erasing, is_refused_while_too_many_are_under_way) {
+  Stage stage;
+  std::vector<Heard<std::vector<std::string>>> exports(17);
+  std::vector<Heard<std::uint32_t>> erasures(65);
+  for (auto& heard : exports) stage.gateway->sessions_of({"zoe", {}}, heard.ear());
+  for (auto& heard : erasures) stage.gateway->erase_person({}, {"zoe", {}}, heard.ear());
+  EXPECT_EQ(exports.back().error(), make_error_code(GatewayErrc::overloaded));
+  EXPECT_EQ(erasures.back().error(), make_error_code(GatewayErrc::overloaded));
+  stage.run();
+  stage.look_up();
+  EXPECT_EQ(exports.front().only().size(), 0u);
+  EXPECT_EQ(erasures.front().only(), 0u);
+  Heard<std::vector<std::string>> next;
+  stage.gateway->sessions_of({"zoe", {}}, next.ear());
+  stage.look_up();
+  EXPECT_EQ(next.only().size(), 0u);
+}
+
 TEST_F(Erasing, is_not_stopped_by_how_much_is_asked_of_a_session) {
   SessionSettings settings;
   settings.max_requests_per_session = 1;
