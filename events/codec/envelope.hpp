@@ -8,4 +8,11 @@ namespace onboarding::codec {
 /// Errc::malformed when the payload is not the JSON that FORMAT.md describes.
 result<RecordMeta> read_meta(const log::Record&);
 
+/// Whose key a record is sealed with, and whether it tells that the person was erased.
+struct Seal {
+  std::string user, key_id;
+  bool erases = false;
+};
+result<Seal> read_seal(const log::Record&);
+
 }  // namespace onboarding::codec

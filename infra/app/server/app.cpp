@@ -20,6 +20,7 @@
 #include "events/log/memory/memory_log.hpp"
 #include "events/log/sqlite/sqlite_log.hpp"
 #include "events/pricing/pricing.hpp"
+#include "events/privacy/kafka/kafka_key_store.hpp"
 #include "events/privacy/memory_key_store.hpp"
 #include "events/privacy/sqlite_key_store.hpp"
 #include "http/http_server.hpp"
@@ -129,9 +130,9 @@ struct App::Parts {
   std::shared_ptr<prometheus::Registry> metrics = std::make_shared<prometheus::Registry>();
   std::optional<privacy::Secrets> secrets;
   std::string operator_key;
-  std::unique_ptr<privacy::KeyStore> keys;
   std::unique_ptr<log::EventLog> log;
   log::KafkaLog* kafka = nullptr;  // the log, when it is that one
+  std::unique_ptr<privacy::KeyStore> keys;
   std::unique_ptr<session::FlowRegistry> flows;
   NoReadModels no_read_models;
   std::unique_ptr<projections::ReadModels> read_models;
@@ -151,6 +152,7 @@ struct App::Parts {
   result<log::KafkaOptions> kafka_options(const std::filesystem::path& file) const;
   result<void> check_keys() const;
   result<void> open_secrets();
+  result<std::unique_ptr<privacy::KafkaKeyStore>> open_kafka_keys(const std::filesystem::path& file) const;
   result<void> start_read_models();
   result<void> start_runtime();
   result<void> start_http();
@@ -171,9 +173,14 @@ result<void> App::Parts::check_keys() const {
   bool has_events = false;
   if (c().text("log.kind") != "memory")
     for (std::uint32_t p = 0; p < log->partitions() && !has_events; ++p) has_events = log->head(p) > 0;
+  if (kafka != nullptr && !there("master.key") && has_events)
+    return failure(Errc::bad_data_folder,
+                   (options.data / "master.key").string() +
+                       " is missing, and the event log in Kafka cannot be read without it: copy master.key and "
+                       "operator.key of a server that uses this log, or from the back-up");
   if (!there("master.key") && (has_events || there("keys.db")))
     return lost("master.key", there("keys.db") ? "keys.db" : "the event log");
-  if (!there("keys.db") && has_events) return lost("keys.db", "the event log");
+  if (kafka == nullptr && !there("keys.db") && has_events) return lost("keys.db", "the event log");
   return {};
 }
 
@@ -189,6 +196,12 @@ result<void> App::Parts::open_secrets() {
     return {};
   }
   const auto file = options.data / "keys.db";
+  if (kafka != nullptr) {
+    auto store = open_kafka_keys(file);
+    if (!store) return tl::unexpected(store.error());
+    keys = std::move(*store);
+    return {};
+  }
   auto store = has(Role::sessions) ? privacy::SqliteKeyStore::open(file, secrets->wrapping_key())
                                    : privacy::SqliteKeyStore::open_read_only(file, secrets->wrapping_key());
   if (!store) return tl::unexpected(store.error());
@@ -257,6 +270,22 @@ result<log::KafkaOptions> App::Parts::kafka_options(const std::filesystem::path&
     client.emplace_back(setting.substr(0, equals), setting.substr(equals + 1));
   }
   return kafka_settings;
+}
+
+result<std::unique_ptr<privacy::KafkaKeyStore>> App::Parts::open_kafka_keys(const std::filesystem::path& file) const {
+  auto of_log = kafka_options(file);
+  if (!of_log) return tl::unexpected(of_log.error());
+  privacy::KafkaKeyStoreOptions of_keys;
+  of_keys.brokers = of_log->brokers;
+  of_keys.topic = of_log->topic + "-keys";
+  of_keys.partitions = of_log->partitions;
+  of_keys.create_topic = of_log->create_topic;
+  of_keys.replicas = of_log->replicas;
+  of_keys.client = of_log->client;
+  of_keys.file = file;
+  of_keys.on_note = of_log->on_note;
+  return privacy::KafkaKeyStore::open(std::move(of_keys), secrets->wrapping_key(), *log,
+                                      [this](std::uint32_t partition) { return kafka->owns(partition); });
 }
 
 result<void> App::Parts::start_read_models() {

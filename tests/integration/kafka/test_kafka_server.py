@@ -10,6 +10,7 @@ import pathlib
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -230,6 +231,57 @@ class KafkaServer(unittest.TestCase):
         self.assertEqual(first.process.wait(60), 1)
         self.assertIn("another server owns the log now", first.log())
         self.assertEqual([line["text"] for line in session.conversation() if line["role"] == "user"], ["My name is Ada Lovelace", "I am 36 years old"])
+
+    def test_another_server_with_the_same_master_key_goes_on_from_kafka_alone_and_one_with_another_is_refused(self):
+        first = self.server.start()
+        kept, gone = first.begin(), first.begin()
+        kept.told("My name is Ada Lovelace")
+        gone.told("My name is Grace Hopper")
+        self.assertEqual(first.request("DELETE", f"/api/users/{gone.user_id}", headers=gone.authorization).status, 200)
+        self.assertEqual(first.terminate(), 0)
+        second = self.server_in(None)
+        second.data.mkdir(parents=True, exist_ok=True)
+        refused = subprocess.run(second.command(), text=True, capture_output=True, timeout=60)
+        self.assertEqual(refused.returncode, 1, refused.stderr)
+        self.assertIn("copy master.key and operator.key", refused.stderr)
+        (second.data / "master.key").write_text("ab" * 32 + "\n")
+        (second.data / "master.key").chmod(0o600)
+        refused = subprocess.run(second.command(), text=True, capture_output=True, timeout=60)
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertIn("wrapped by another master.key", refused.stderr)
+        for name in ("master.key", "operator.key"):
+            shutil.copy(first.data / name, second.data / name)
+        second.start()
+        kept.server = gone.server = second
+        self.assertEqual([line["text"] for line in kept.conversation() if line["role"] == "user"], ["My name is Ada Lovelace"])
+        kept.told("I am 36 years old")
+        self.assertEqual(second.insist("GET", gone.path, headers=gone.authorization).status, 404)
+        # Its copy of the keys goes under it: it is read anew, and nobody is forgotten.
+        for file in second.data.glob("keys.db*"):
+            if file.suffix != ".lock":
+                file.unlink()
+        wait_until(lambda: (second.data / "keys.db").exists(), "keys.db is written anew")
+        second.begin().told("I am 40 years old")
+        time.sleep(1.1)  # the session leaves memory
+        self.assertEqual(len(kept.conversation()), 5)
+        self.assertEqual(second.terminate(), 0)
+
+    def test_keys_of_an_embedded_store_are_moved_into_the_topic_at_the_first_start(self):
+        server = self.server.start()
+        session = server.begin()
+        session.told("My name is Ada Lovelace")
+        self.assertEqual(server.terminate(), 0)
+        # As it was before keys lay in Kafka: a store of its own, and no topic.
+        with contextlib.closing(sqlite3.connect(server.data / "keys.db")) as keys:
+            keys.executescript("DELETE FROM meta WHERE name NOT IN ('check', 'erasures', 'scrub_pending'); DROP TABLE dead;")
+        delete = "import sys, confluent_kafka.admin as a; c = a.AdminClient({'bootstrap.servers': sys.argv[1]}); c.delete_topics([sys.argv[2]])[sys.argv[2]].result()"
+        subprocess.run([sys.executable, "-c", delete, self.broker.brokers, f"{self.topic}-keys"], env=python_with_kafka(), check=True, timeout=60)
+        server.start()
+        self.assertIn("keys of keys.db are in the topic", server.log())
+        self.assertFalse(list(server.data.glob("keys.db.embedded*")))
+        session.told("I am 36 years old")
+        self.assertEqual(len(session.conversation()), 5)
+        self.assertIn("key ", subprocess.run(["kcat", "-C", "-e", "-q", "-b", self.broker.brokers, "-t", f"{self.topic}-keys", "-f", "%k\n"], text=True, capture_output=True, check=True).stdout)
 
     def test_says_when_a_client_setting_is_none(self):
         done = subprocess.run([*self.server.command(), "--set", "log.client=nonsense"], text=True, capture_output=True, timeout=60)

@@ -10,6 +10,7 @@
 #include "events/fault_point.hpp"
 #include "events/privacy/memory_key_store.hpp"
 #include "events/privacy/sqlite_key_store.hpp"
+#include "tests/contract/privacy/key_store_contract.hpp"
 #include "tests/unit/privacy/temporary_folder.hpp"
 
 #include <sqlite3.h>
@@ -18,17 +19,6 @@ namespace onboarding::privacy {
 namespace {
 
 constexpr std::array<std::uint8_t, 32> wrapping{1, 2, 3};
-
-result<SealingKeyPtr> obtain(KeyStore& store, const std::string& user) {
-  std::promise<result<SealingKeyPtr>> promise;
-  store.obtain(user, [&](auto obtained) { promise.set_value(std::move(obtained)); });
-  return promise.get_future().get();
-}
-result<void> erase(KeyStore& store, const std::string& user) {
-  std::promise<result<void>> promise;
-  store.erase(user, [&](auto erased) { promise.set_value(std::move(erased)); });
-  return promise.get_future().get();
-}
 
 /// Everybody at once, so that they share commits.
 void obtain_all(KeyStore& store, const std::vector<std::string>& users) {
@@ -44,42 +34,6 @@ std::vector<std::string> users(int count) {
   std::vector<std::string> names;
   for (int i = 0; i < count; ++i) names.push_back("user" + std::to_string(i * 7919 % 1009));
   return names;
-}
-
-/// What any key store promises; both are held to it.
-struct AnyKeyStore : testing::TestWithParam<bool> {
-  TemporaryFolder folder;
-  std::unique_ptr<KeyStore> store =
-      GetParam() ? std::unique_ptr<KeyStore>(SqliteKeyStore::open(folder.path / "keys.db", wrapping).value())
-                 : std::make_unique<MemoryKeyStore>();
-};
-INSTANTIATE_TEST_SUITE_P(Stores, AnyKeyStore, testing::Bool(),
-                         [](const auto& store) { return store.param ? "sqlite" : "memory"; });
-
-TEST_P(AnyKeyStore, gives_a_user_the_same_key_again_and_others_another) {
-  const auto key = obtain(*store, "zoe").value();
-  EXPECT_EQ(key->id.size(), 16U);
-  EXPECT_EQ(obtain(*store, "zoe").value()->bytes, key->bytes);
-  EXPECT_EQ(store->find("zoe", key->id).value()->bytes, key->bytes);
-  EXPECT_NE(obtain(*store, "ann").value()->bytes, key->bytes);
-}
-
-TEST_P(AnyKeyStore, calls_a_key_erased_that_never_was_or_is_another_users) {
-  const auto key = obtain(*store, "zoe").value();
-  EXPECT_EQ(store->find("zoe", "0000000000000000").error().code, Errc::erased);
-  EXPECT_EQ(store->find("ann", key->id).error().code, Errc::erased);
-  EXPECT_EQ(store->find("", "").error().code, Errc::erased);
-}
-
-TEST_P(AnyKeyStore, forgets_an_erased_user_and_nobody_else) {
-  const auto zoe = obtain(*store, "zoe").value(), ann = obtain(*store, "ann").value();
-  EXPECT_TRUE(erase(*store, "zoe"));
-  EXPECT_EQ(store->find("zoe", zoe->id).error().code, Errc::erased);
-  EXPECT_EQ(store->find("ann", ann->id).value()->bytes, ann->bytes);
-  EXPECT_TRUE(erase(*store, "zoe")) << "twice changes nothing";
-  const auto fresh = obtain(*store, "zoe").value();
-  EXPECT_NE(fresh->id, zoe->id);
-  EXPECT_NE(fresh->bytes, zoe->bytes);
 }
 
 TEST(MemoryKeys, can_be_out_of_reach_and_come_back) {
@@ -169,30 +123,6 @@ TEST_F(KeysDb, leaves_no_copy_of_many_users_erased_one_by_one_in_any_order) {
     EXPECT_FALSE(anywhere(wrapped[static_cast<std::size_t>(i)])) << i;
   }
   EXPECT_TRUE(anywhere(wrapped[399])) << "the living are still there";
-}
-
-TEST_F(KeysDb, shares_commits_among_a_thousand_who_start_at_once) {
-  auto store = open();
-  std::mutex mutex;
-  std::set<std::string> ids;
-  std::promise<void> all;
-  for (int i = 0; i < 1000; ++i) {
-    store->obtain("user" + std::to_string(i), [&](auto obtained) {
-      const std::lock_guard lock(mutex);
-      ids.insert(obtained.value()->id);
-      if (ids.size() == 1000) all.set_value();
-    });
-  }
-  EXPECT_EQ(all.get_future().wait_for(std::chrono::seconds(60)), std::future_status::ready);
-}
-
-TEST_F(KeysDb, gives_all_who_ask_at_once_for_one_user_one_key) {
-  auto store = open();
-  std::vector<std::thread> threads;
-  std::vector<std::string> ids(8);
-  for (auto& id : ids) threads.emplace_back([&] { id = obtain(*store, "zoe").value()->id; });
-  for (auto& thread : threads) thread.join();
-  for (const auto& id : ids) EXPECT_EQ(id, ids[0]);
 }
 
 TEST_F(KeysDb, finds_more_users_than_it_keeps_in_memory) {
@@ -338,16 +268,6 @@ TEST_F(KeysDb, survives_a_crash_at_every_step) {
     ASSERT_TRUE(erase(*store, "zoe"));
     EXPECT_FALSE(anywhere(wrapped)) << point;
   }
-}
-
-TEST_F(KeysDb, carries_out_what_it_accepted_before_it_ends) {
-  std::atomic<int> answered = 0;
-  {
-    auto store = open();
-    for (int i = 0; i < 100; ++i)
-      store->obtain("user" + std::to_string(i), [&](auto obtained) { answered += obtained.has_value(); });
-  }
-  EXPECT_EQ(answered, 100);
 }
 
 }  // namespace
