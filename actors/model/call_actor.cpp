@@ -267,7 +267,7 @@ void CallActor::on_result(CallResult result) {
   call_ = {};
   if (result.error == CallError::none) {
     if (drop_unsaid(answer, *request_) > 0) context_->metrics->decided("unsaid_value", context_->providers[provider].name);
-    context_->cache->keep(cache_key_, answer);
+    context_->cache->keep(cache_key_, answer, request_->user_key);
     auto outcome = std::make_shared<ExtractionOutcome>();
     outcome->answer = std::move(answer);
     outcome->source = context_->providers[provider].name;

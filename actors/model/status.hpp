@@ -163,6 +163,7 @@ struct SupervisorOptions {
   std::shared_ptr<Embedder> embedder;  // null: questions are not looked up by meaning
   ShareStore* shares = nullptr;        // null: every limit is this server's own. Outlives the supervisor
   std::string server_id;               // its name in the books, the same after a restart
+  std::string books;                   // the name of the books: a slot that was kept is this server's in these only
   ShareRules share_rules;
   CostOf cost;                  // may be empty: then no spend is counted, and no provider is cheaper than another
   DayUse day_use;               // as it was kept by the process before

@@ -35,6 +35,7 @@ struct ShareAddress {
   caf::actor actor;
 };
 constexpr std::chrono::seconds kKeepEvery{10};
+constexpr std::chrono::minutes kKeepSlotEvery{10};
 constexpr std::chrono::seconds kShareLook{1};
 constexpr std::uint64_t kLooksARenewal = 5;
 
@@ -78,6 +79,7 @@ class Supervisor : public caf::event_based_actor {
         board_(std::move(options.board)),
         shares_(options.shares),
         server_id_(options.server_id),
+        books_(options.books),
         share_rules_(options.share_rules) {
     CallContext c;
     c.clients = std::move(options.clients);
@@ -91,6 +93,10 @@ class Supervisor : public caf::event_based_actor {
     keep_day_use_ = std::move(options.keep_day_use);
     clean_before_ = options.day_use_is_last;
     desk_.restore(options.day_use, !clean_before_, epoch_seconds(), clock().now());
+    if (shares_ && options.day_use.slot && options.day_use.slot->books == books_) {
+      slot_ = options.day_use.slot;
+      holder_.restore(slot_->number, std::chrono::seconds(epoch_seconds() - slot_->asked_at), clock().now());
+    }
     c.metrics = std::make_shared<ModelMetrics>(options.metrics);
     c.cache = std::make_shared<AnswerCache>(options.cache, *options.clock);
     if (options.embedder) {
@@ -131,6 +137,7 @@ class Supervisor : public caf::event_based_actor {
           advance();
           return status();
         },
+        [this](forget_atom, const std::string& user_key) { context_->cache->forget(user_key); },
         [this](place_atom, const RequestPtr& request) {
           const auto plan = context_->plans.find(request->plan);
           return desk_.place({turn_key(request->turn_id), plan == context_->plans.end() ? 0 : plan->second,
@@ -150,6 +157,7 @@ class Supervisor : public caf::event_based_actor {
         [this](share_answer_atom, const ShareAnswerPtr& answer) {
           holder_.take(answer->answer, answer->asked_at);
           apply_shares();
+          keep_slot(answer->asked_at);
         },
     };
   }
@@ -188,7 +196,9 @@ class Supervisor : public caf::event_based_actor {
 
   void keep_day_use(bool last) {
     kept_day_use_ = true;
-    keep_day_use_(desk_.day_use(epoch_seconds(), clock().now()), last);
+    auto use = desk_.day_use(epoch_seconds(), clock().now());
+    use.slot = slot_;
+    keep_day_use_(std::move(use), last);
   }
 
   // ---- limits that several servers share
@@ -217,6 +227,17 @@ class Supervisor : public caf::event_based_actor {
         caf::anon_send(address->actor, share_answer_atom::value,
                        ShareAnswerPtr(std::make_shared<const ArrivedShare>(ArrivedShare{std::move(*answer), now})));
     });
+  }
+
+  /// At once when it is another, else now and then: a restart without the books goes on with the slot's floor.
+  void keep_slot(Instant asked_at) {
+    const auto slot = holder_.slot();
+    const auto asked = epoch_seconds() - std::chrono::duration_cast<std::chrono::seconds>(clock().now() - asked_at).count();
+    const bool same = slot ? slot_ && slot_->number == *slot : !slot_;
+    if (same && (!slot || asked - slot_->asked_at < std::chrono::seconds(kKeepSlotEvery).count())) return;
+    slot_.reset();
+    if (slot) slot_ = DayUse::Slot{*slot, asked, books_};
+    if (keep_day_use_) keep_day_use(false);
   }
 
   void apply_shares() {
@@ -352,8 +373,9 @@ class Supervisor : public caf::event_based_actor {
   bool kept_day_use_ = false;  // by this one
   std::shared_ptr<QueueBoard> board_;
   ShareStore* const shares_;
-  const std::string server_id_;
+  const std::string server_id_, books_;
   const ShareRules share_rules_;
+  std::optional<DayUse::Slot> slot_;  // as it is kept
   ShareHolder holder_{share_rules_};
   std::shared_ptr<ShareAddress> share_address_;
   std::uint64_t share_looks_ = 0;

@@ -15,6 +15,7 @@
 //   (model_status_atom)                            → ModelStatusPtr                (admin, health, metrics)
 //   (change_atom, ProviderChange)                  → ModelStatusPtr, or an error whose words name what is wrong
 //   (queue_mode_atom, QueueMode)                   → ModelStatusPtr
+//   (forget_atom, user key)                        → nothing: the person was erased, what they asked leaves the memory
 //   (place_atom, RequestPtr)                       → QueuePlace of the request's turn; position 0: it does not wait
 #pragma once
 
@@ -41,6 +42,7 @@ using settle_atom = caf::atom_constant<caf::atom("settle")>;
 using model_status_atom = caf::atom_constant<caf::atom("mdlstatus")>;
 using change_atom = caf::atom_constant<caf::atom("change")>;
 using queue_mode_atom = caf::atom_constant<caf::atom("queuemode")>;
+using forget_atom = caf::atom_constant<caf::atom("forget")>;
 using place_atom = caf::atom_constant<caf::atom("place")>;
 
 /// Answers on the caller's thread, without a message to anybody; thread-safe.

@@ -656,6 +656,7 @@ class SessionActor : public caf::event_based_actor {
     if (auto* erase = std::get_if<EraseJob>(&job->what)) {
       // Whoever still waits has nobody to be answered for.
       while (!waiters_.empty()) take_waiter(0).job->refuse(GatewayErrc::unknown_session);
+      send(environment_->options.supervisor, model::forget_atom::value, meta_.user);
       return erase->reply(meta_.user);
     }
     const MessageJob& message = std::get<MessageJob>(job->what);

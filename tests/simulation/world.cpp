@@ -48,7 +48,8 @@ model::ProviderSettings provider(const char* name, std::uint32_t weight) {
 
 /// What the model sees first: counts who asks for what, and hands it on to the real supervisor.
 caf::behavior front_desk(caf::event_based_actor* self, World* world, caf::actor supervisor) {
-  return {[=](model::extract_atom, const model::RequestPtr& request) {
+  return {[=](model::forget_atom forget, const std::string& user_key) { self->send(supervisor, forget, user_key); },
+          [=](model::extract_atom, const model::RequestPtr& request) {
             const auto partition = *partition_of_session(request->session_id);
             world->asks[request->turn_id].push_back({world->process->log.head(partition)});
             ++world->tally.asks;

@@ -10,6 +10,8 @@ namespace {
 constexpr std::size_t max_message_bytes = 500;
 constexpr std::size_t max_indexes = 1'000;  // flow versions in use at the same time; beyond, they are built anew
 constexpr std::size_t entry_overhead = 200;
+constexpr std::chrono::hours longest_call{24};  // with its time in the queue
+constexpr std::size_t max_forgotten = 10'000;
 
 std::string_view language(std::string_view locale) { return locale.substr(0, locale.find_first_of("-_")); }
 
@@ -85,14 +87,26 @@ std::optional<domain::ModelAnswer> AnswerCache::find(const std::string& key) {
   return found->second->answer;
 }
 
-void AnswerCache::keep(const std::string& key, const domain::ModelAnswer& answer) {
+void AnswerCache::keep(const std::string& key, const domain::ModelAnswer& answer, const std::string& user_key) {
   if (key.empty() || !answer.fields.empty()) return;
   const std::lock_guard lock(mutex_);
+  if (std::any_of(forgotten_.begin(), forgotten_.end(), [&](const auto& person) { return person.second == user_key; })) return;
   if (const auto found = by_key_.find(key); found != by_key_.end()) drop(found->second);
-  entries_.push_front({key, answer, clock_.now() + settings_.ttl, key.size() + answer.reply.size() + entry_overhead});
+  entries_.push_front(
+      {key, user_key, answer, clock_.now() + settings_.ttl, key.size() + user_key.size() + answer.reply.size() + entry_overhead});
   by_key_.emplace(entries_.front().key, entries_.begin());
   bytes_ += entries_.front().bytes;
   while (bytes_ > settings_.max_bytes) drop(std::prev(entries_.end()));
+}
+
+void AnswerCache::forget(const std::string& user_key) {
+  const std::lock_guard lock(mutex_);
+  const auto now = clock_.now();
+  while (!forgotten_.empty() && (forgotten_.size() >= max_forgotten || forgotten_.front().first + longest_call < now))
+    forgotten_.pop_front();
+  forgotten_.emplace_back(now, user_key);
+  for (auto entry = entries_.begin(); entry != entries_.end();)
+    if (const auto one = entry++; one->user_key == user_key) drop(one);
 }
 
 void AnswerCache::drop(Entries::iterator entry) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <chrono>
+#include <deque>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -34,8 +35,10 @@ class AnswerCache {
   /// What a prompt is looked up by; empty: an answer to it is not kept.
   std::string key(const ExtractionRequest&, const Prompt&) const;
   std::optional<domain::ModelAnswer> find(const std::string& key);
-  /// An answer with a value in it is not kept.
-  void keep(const std::string& key, const domain::ModelAnswer&);
+  /// An answer with a value in it is not kept. `user_key`: of who asked.
+  void keep(const std::string& key, const domain::ModelAnswer&, const std::string& user_key);
+  /// Drops what the person's questions brought; what calls that are under way for them still bring is not kept.
+  void forget(const std::string& user_key);
 
   /// Found by meaning, elsewhere.
   void count_semantic_hit();
@@ -43,7 +46,7 @@ class AnswerCache {
 
  private:
   struct Entry {
-    std::string key;
+    std::string key, user_key;
     domain::ModelAnswer answer;
     domain::Timestamp until;
     std::size_t bytes = 0;
@@ -59,6 +62,7 @@ class AnswerCache {
   Entries entries_;                                                         // the one used last in front
   std::unordered_map<std::string_view, Entries::iterator> by_key_;
   std::size_t bytes_ = 0;
+  std::deque<std::pair<domain::Timestamp, std::string>> forgotten_;  // since when, the newest last
   CacheStatus counted_;
 };
 

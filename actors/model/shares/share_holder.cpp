@@ -2,6 +2,12 @@
 
 namespace onboarding::model {
 
+void ShareHolder::restore(std::uint32_t slot, std::chrono::nanoseconds age, Instant now) {
+  if (age < std::chrono::nanoseconds(0) || age >= rules_.slot_lease / 2 || slot >= rules_.max_servers) return;
+  slot_ = slot;
+  floor_until_ = now + rules_.slot_lease / 2 - age;
+}
+
 void ShareHolder::take(const ShareAnswer& answer, Instant asked_at) {
   if (asked_at + rules_.lease < share_until_) return;  // overtaken by a newer answer
   slot_ = answer.slot;

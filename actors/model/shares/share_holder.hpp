@@ -12,6 +12,10 @@ class ShareHolder {
  public:
   explicit ShareHolder(ShareRules rules) : rules_(rules) {}
 
+  /// The slot was this server's so long ago (by clocks that may be off by hours), and it knows nothing newer: its floor is. Not when that
+  /// was more than half a slot's lease ago, or is yet to come: then somebody else may have it.
+  void restore(std::uint32_t slot, std::chrono::nanoseconds age, Instant now);
+
   /// The arbiter answered a renewal that was sent at `asked_at`: the share runs from then, so that it ends here before it
   /// ends there.
   void take(const ShareAnswer& answer, Instant asked_at);

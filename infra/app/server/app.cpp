@@ -28,6 +28,7 @@
 #include "infra/app/server/logging.hpp"
 #include "infra/app/server/model_changes.hpp"
 #include "infra/app/server/no_read_models.hpp"
+#include "infra/app/server/server_id.hpp"
 #include "projections/postgres/read_models.hpp"
 #include "projections/postgres/share_store.hpp"
 
@@ -349,7 +350,10 @@ result<void> App::Parts::start_runtime() {
                      c().source("model.shared_budget_url") + ": model.shared_budget_url: " + books.error().message());
     share_store = std::move(*books);
     runtime_options.model.shares = share_store.get();
-    runtime_options.model.server_id = log->log_id();
+    auto id = server_id(options.data, system_random());
+    if (!id) return tl::unexpected(id.error());
+    runtime_options.model.server_id = std::move(*id);
+    runtime_options.model.books = privacy::sha256_hex(c().text("model.shared_budget_url"));
   }
   model_changes->apply(*providers, runtime_options.model.queue);
   if (!providers->empty()) {

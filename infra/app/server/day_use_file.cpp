@@ -18,6 +18,13 @@ std::string text_of(const model::DayUse& use, bool last) {
   codec::JsonWriter w(buffer);
   w.StartObject();
   codec::write_key(w, "last"), w.Bool(last);
+  if (use.slot) {
+    codec::write_key(w, "slot"), w.StartObject();
+    codec::write_key(w, "number"), w.Uint(use.slot->number);
+    codec::write_key(w, "asked_at"), w.Int64(use.slot->asked_at);
+    codec::write_key(w, "books"), w.String(use.slot->books.c_str());
+    w.EndObject();
+  }
   codec::write_key(w, "use"), w.StartObject();
   for (const auto& [name, entry] : use.of) {
     codec::write_key(w, name), w.StartObject();
@@ -34,6 +41,12 @@ std::optional<model::DayUse> use_of(const rapidjson::Value& document) {
   const auto* all = codec::find_member(document, "use");
   if (!all || !all->IsObject()) return std::nullopt;
   model::DayUse use;
+  if (const auto* slot = codec::find_member(document, "slot"); slot && slot->IsObject()) {
+    const auto* books = codec::find_member(*slot, "books");
+    const auto number = codec::int_member(*slot, "number", -1);
+    if (!books || !books->IsString() || number < 0 || number > UINT32_MAX) return std::nullopt;
+    use.slot = {static_cast<std::uint32_t>(number), codec::int_member(*slot, "asked_at", 0), books->GetString()};
+  }
   for (const auto& limit : all->GetObject()) {
     const auto* used = limit.value.IsObject() ? codec::find_member(limit.value, "used") : nullptr;
     if (!used || !used->IsArray() || used->Size() % 2 != 0) return std::nullopt;

@@ -1,4 +1,5 @@
-// model-use.json in the data folder: what the last 24 hours have used of limits a day, so that a restart does not forget it. Written by a
+// model-use.json in the data folder: what the last 24 hours have used of limits a day, and the server's slot in the books of shared
+// limits, so that a restart does not forget it. Written by a
 // thread of its own ("model-use"), always the newest, so nobody waits for the disk. It is a count and no promise: a file that cannot be
 // written is a warning, one that cannot be read is as if nothing had been used, said in a warning too.
 #pragma once

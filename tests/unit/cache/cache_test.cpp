@@ -161,7 +161,7 @@ TEST(AnswerCache, finds_a_kept_answer_by_the_same_prompt_in_another_spelling_onl
   const auto key = cache.key(asking("Who are you guys?"), prompt());
   ASSERT_FALSE(key.empty());
   EXPECT_FALSE(cache.find(key));
-  cache.keep(key, no_value);
+  cache.keep(key, no_value, "ann");
   EXPECT_EQ(cache.find(cache.key(asking("who  are you GUYS ?"), prompt())), no_value);
   EXPECT_FALSE(cache.find(cache.key(asking("who are you?"), prompt())));
   EXPECT_FALSE(cache.find(cache.key(asking("Who are you guys?"), prompt("another flow"))));
@@ -173,7 +173,7 @@ TEST(AnswerCache, keeps_nothing_that_holds_a_value_or_knows_the_person) {
   StandingClock clock;
   AnswerCache cache({}, clock);
   const auto key = cache.key(asking("Who are you guys?"), prompt());
-  cache.keep(key, {"Nice to meet you, Ann.", {{"full_name", "Ann"}}, {}});
+  cache.keep(key, {"Nice to meet you, Ann.", {{"full_name", "Ann"}}, {}}, "ann");
   EXPECT_FALSE(cache.find(key));
   auto known = asking("Who are you guys?");
   known.collected.emplace("full_name", "Ann");
@@ -184,15 +184,35 @@ TEST(AnswerCache, keeps_nothing_that_holds_a_value_or_knows_the_person) {
   EXPECT_EQ(cache.key(asking("I'm Ann"), prompt()), "") << "no question";
 }
 
+TEST(AnswerCache, forgets_what_an_erased_person_asked_and_what_a_call_for_them_brings_later) {
+  StandingClock clock;
+  AnswerCache cache({}, clock);
+  const auto anns = cache.key(asking("Who are you guys?"), prompt()), bobs = cache.key(asking("Who owns you?"), prompt());
+  cache.keep(anns, no_value, "ann");
+  cache.keep(bobs, no_value, "bob");
+  cache.forget("ann");
+  EXPECT_FALSE(cache.find(anns));
+  EXPECT_TRUE(cache.find(bobs));
+  EXPECT_EQ(cache.status().entries, 1);
+  cache.keep(anns, no_value, "ann");
+  EXPECT_FALSE(cache.find(anns)) << "her call was under way";
+  cache.keep(anns, no_value, "bob");
+  EXPECT_TRUE(cache.find(anns)) << "he asks for himself";
+  clock.time += std::chrono::hours(25);
+  cache.forget("bob");
+  cache.keep(anns, no_value, "ann");
+  EXPECT_TRUE(cache.find(anns)) << "no call lasts so long";
+}
+
 TEST(AnswerCache, forgets_by_age_and_by_size_the_longest_unused_first) {
   StandingClock clock;
   AnswerCache cache({true, std::chrono::seconds(60), 1'400}, clock);
   const auto key = [&](int n) {
     return cache.key(asking("who is number " + std::string(static_cast<std::size_t>(n + 1), 'x') + "?"), prompt());
   };
-  for (int n = 0; n < 3; ++n) cache.keep(key(n), no_value);
+  for (int n = 0; n < 3; ++n) cache.keep(key(n), no_value, "ann");
   ASSERT_TRUE(cache.find(key(0)));
-  for (int n = 3; n < 5; ++n) cache.keep(key(n), no_value);
+  for (int n = 3; n < 5; ++n) cache.keep(key(n), no_value, "ann");
   EXPECT_LE(cache.status().bytes, 1'400);
   EXPECT_FALSE(cache.find(key(1)));
   EXPECT_TRUE(cache.find(key(4)));

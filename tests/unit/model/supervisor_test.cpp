@@ -730,6 +730,70 @@ TEST_F(Supervisor, that_is_killed_at_any_time_has_said_that_its_use_of_the_day_i
   EXPECT_EQ(sum, 11);
 }
 
+TEST_F(Supervisor, forgets_what_an_erased_person_asked) {
+  auto& a = add("a", 40);
+  a.script = [](int) {
+    auto r = good();
+    r.answer = R"({"reply":"A company.","fields":{},"asks":[]})";
+    return r;
+  };
+  shape_ = [](ExtractionRequest& r) { r.user_key = "ann"; };
+  start();
+  extract("who are you?");
+  EXPECT_EQ(extract("who are you?")->outcome->source, "cache");
+  caf::anon_send(supervisor_, forget_atom::value, std::string("ann"));
+  run();
+  EXPECT_EQ(extract("who are you?")->outcome->source, "a");
+}
+
+class OneSlot final : public ShareStore {
+ public:
+  void renew(ShareRequest, Done done) override {
+    if (slot) done(ShareAnswer{*slot, {}});
+    else done(failure(std::make_error_code(std::errc::connection_refused), "away"));
+  }
+  std::optional<std::uint32_t> slot;
+};
+
+TEST_F(Supervisor, has_its_floor_when_it_restarts_while_the_books_are_away) {
+  OneSlot books;
+  add("a", 40, 800).script = [](int) { return good(); };
+  options_.shares = &books;
+  options_.books = "these";
+  options_.keep_day_use = [this](DayUse use, bool last) { kept_.emplace_back(std::move(use), last); };
+  start();
+  EXPECT_EQ(extract("hm")->outcome, nullptr) << "no slot was ever known: it waits";
+  books.slot = 5;
+  pass(6s);
+  ASSERT_FALSE(kept_.empty());
+  const auto kept = kept_.back().first;
+  ASSERT_TRUE(kept.slot);
+  EXPECT_EQ(kept.slot->number, 5u);
+  EXPECT_EQ(kept.slot->books, "these");
+
+  caf::anon_send_exit(supervisor_, caf::exit_reason::user_shutdown);
+  run();
+  books.slot.reset();
+  options_.day_use = kept;
+  const auto limit_after_restart = [&] {
+    start();
+    const auto limit = status()->providers[0].limits.at(0).limit;
+    pass(20s);
+    const bool answered = extract("hm")->outcome != nullptr;
+    EXPECT_EQ(answered, limit > 1);
+    caf::anon_send_exit(supervisor_, caf::exit_reason::user_shutdown);
+    run();
+    return limit;
+  };
+  EXPECT_EQ(limit_after_restart(), 10) << "an eighth of a tenth";
+  ASSERT_TRUE(kept_.back().second && kept_.back().first.slot) << "and the next process may know it, too";
+  EXPECT_EQ(kept_.back().first.slot->asked_at, kept.slot->asked_at);
+  options_.books = "others";
+  EXPECT_EQ(limit_after_restart(), 1) << "there its place is not known";
+  supervisor_ = nullptr;
+  options_.shares = nullptr;
+}
+
 TEST_F(Supervisor, providers_are_changed_while_it_runs) {
   auto& a = add("a", 40);
   auto& b = add("b", 0);

@@ -45,6 +45,8 @@ TEST_F(Erasing, is_answered_when_every_session_was_told_and_no_key_is_left) {
   stage.look_up();
   EXPECT_EQ(erased.only(), 2u);
   EXPECT_FALSE(has_key(stage, before.only(), key));
+  ASSERT_EQ(stage.forgotten.size(), 2u) << "nor does the model's side remember";
+  EXPECT_EQ(stage.forgotten[0], before.only().user_key);
   stage.look(other, after);
   stage.read();
   EXPECT_EQ(after.error(), make_error_code(GatewayErrc::unknown_session));

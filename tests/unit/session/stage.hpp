@@ -67,6 +67,7 @@ class Stage {
               [](model::place_atom, const model::RequestPtr&) {
                 return model::QueuePlace{41, std::chrono::seconds(5)};
               },
+              [stage](model::forget_atom, const std::string& user_key) { stage->forgotten.push_back(user_key); },
               [](answer_atom, caf::response_promise& promise, const model::OutcomePtr& outcome) { promise.deliver(outcome); }};
         },
         this);
@@ -178,6 +179,7 @@ class Stage {
   caf::actor_system system;
   log::MemoryLog log;
   std::vector<Question> questions;
+  std::vector<std::string> forgotten;  // user keys
   std::deque<std::function<void()>> lookups;
   const std::shared_ptr<model::QueueBoard> board = std::make_shared<model::QueueBoard>();
   caf::actor model;

@@ -70,6 +70,25 @@ TEST(ShareHolder, falls_to_its_floor_when_it_cannot_renew_and_to_nothing_after_a
   EXPECT_EQ(holder.allowed("x", 1'000, start + 1min), 0) << "more servers than slots";
 }
 
+TEST(ShareHolder, has_its_floor_after_a_restart_while_its_slot_is_certainly_still_its_own) {
+  const Instant start(1h);
+  const auto after = [&](std::uint32_t slot, std::chrono::nanoseconds age) {
+    ShareHolder holder({});
+    holder.restore(slot, age, start);
+    return holder;
+  };
+  EXPECT_EQ(after(3, 1min).allowed("x", 1'000, start), 12);
+  EXPECT_EQ(after(3, 1min).allowed("requests_per_day", 1'000, start), 125);
+  EXPECT_EQ(after(3, 1min).allowed("x", 1'000, start + 12h), 0) << "unless it hears from the books";
+  EXPECT_EQ(after(3, 12h).allowed("x", 1'000, start), 0) << "clocks may be off by hours";
+  EXPECT_EQ(after(3, -1s).allowed("x", 1'000, start), 0) << "the clock was set back: nobody knows how far";
+  EXPECT_EQ(after(8, 1min).allowed("x", 1'000, start), 0) << "there are fewer slots now";
+  auto heard = after(3, 1min);
+  heard.take({4, {{"x", 500}}}, start + 1s);
+  EXPECT_EQ(heard.slot(), 4u);
+  EXPECT_EQ(heard.allowed("x", 1'000, start + 2s), 512);
+}
+
 /// Servers that come, want, are cut off, die and come back, with answers that are lost or late: whatever they do, the most that
 /// each was allowed within any window, summed, is never more than the limit.
 RC_GTEST_PROP(Shares, are_together_never_more_than_the_limit_in_any_window, ()) {
@@ -101,7 +120,9 @@ RC_GTEST_PROP(Shares, are_together_never_more_than_the_limit_in_any_window, ()) 
       if (fate == 1) on_the_way.push_back({server, answer, local, static_cast<std::int64_t>(second) + 4});
       if (fate > 1) holders[server].take(answer, local);
     } else if (dice / 8 % 11 == 0) {
-      holders[server] = ShareHolder(rules);  // died, and knows nothing when it comes back
+      const auto slot = holders[server].slot();
+      holders[server] = ShareHolder(rules);  // died, and comes back with its slot, or knows nothing
+      if (slot && dice / 128 % 2 == 0) holders[server].restore(*slot, std::chrono::seconds(dice / 256 % 100'000), local);
     }
     for (auto& late : on_the_way)
       if (late.arrives == static_cast<std::int64_t>(second) && holders[late.server].slot())

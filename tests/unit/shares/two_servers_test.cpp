@@ -60,7 +60,9 @@ struct Server {
   std::size_t calls = 0;
 
   void start(std::chrono::milliseconds now) {
+    const auto slot = holder.slot();
     holder = ShareHolder(ShareRules{});
+    if (slot) holder.restore(*slot, 1s, Instant(now));
     desk.emplace(std::vector<ProviderSettings>{settings()}, std::vector<std::string>{}, Instant(now));
   }
   void step(std::chrono::milliseconds now, Arbiter& arbiter, Strict& strict) {
@@ -159,6 +161,25 @@ TEST(TwoServers, that_restart_at_once_in_mid_minute_stay_within_the_limit) {
     world.a.start(world.now);
     world.b.start(world.now);
   }
+  EXPECT_EQ(world.strict.over, 0u);
+}
+
+TEST(TwoServers, that_restart_cut_off_from_the_books_have_their_floors_and_stay_within_the_limit) {
+  World world;
+  for (int i = 0; i < 5; ++i) {
+    world.run(3min + i * 7s);
+    world.a.cut_off = world.b.cut_off = true;
+    world.a.start(world.now);
+    world.b.start(world.now);
+    const auto a = world.a.calls, b = world.b.calls;
+    world.run(3min);
+    for (const auto calls : {world.a.calls - a, world.b.calls - b}) {
+      EXPECT_GE(calls, 2u * static_cast<std::size_t>(floor_of(kLimit, ShareRules{})));
+      EXPECT_LE(calls, 3u * static_cast<std::size_t>(floor_of(kLimit, ShareRules{})));
+    }
+    world.a.cut_off = world.b.cut_off = false;
+  }
+  world.run(3min);
   EXPECT_EQ(world.strict.over, 0u);
 }
 
