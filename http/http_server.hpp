@@ -28,6 +28,7 @@ namespace onboarding {
 class Clock;
 class RandomSource;
 class Gateway;
+class Flows;
 namespace log {
 class EventLog;
 }
@@ -116,6 +117,7 @@ struct HttpPorts {
   AccessLog* access_log = nullptr;              // may be null: nothing is written
   model::Control* model = nullptr;              // may be null: /api/admin/llm is not there
   projections::Control* projections = nullptr;  // may be null: no action on projections is there
+  Flows* flows = nullptr;                       // may be null: /api/admin/flows is not there
 };
 
 class HttpServer {

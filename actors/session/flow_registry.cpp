@@ -2,6 +2,7 @@
 
 #include <future>
 
+#include "actors/gateway.hpp"
 #include "events/codec/codec.hpp"
 #include "events/codec/json.hpp"
 #include "events/fault_point.hpp"
@@ -52,7 +53,7 @@ result<std::unique_ptr<FlowRegistry>> FlowRegistry::open(log::EventLog& log, pri
   std::unique_ptr<FlowRegistry> registry(new FlowRegistry(log, keys, clock, random));
   if (const auto read = registry->read_on(); !read) return tl::make_unexpected(read.error());
   for (const domain::Flow& flow : flows)
-    if (const auto published = registry->publish(flow); !published) return tl::make_unexpected(published.error());
+    if (const auto published = registry->publish(flow, true); !published) return tl::make_unexpected(published.error());
   return registry;
 }
 
@@ -69,7 +70,9 @@ std::shared_ptr<const domain::Flow> FlowRegistry::newest(std::string_view name) 
   return found == now->flows.end() ? nullptr : found->second.back().flow;
 }
 
-result<std::uint32_t> FlowRegistry::publish(domain::Flow flow) {
+result<std::uint32_t> FlowRegistry::publish(domain::Flow flow) { return publish(std::move(flow), false); }
+
+result<std::uint32_t> FlowRegistry::publish(domain::Flow flow, bool any_version_will_do) {
   const std::lock_guard lock(publishing_);
   if (const auto sound = domain::check(flow); !sound) return tl::make_unexpected(sound.error());
   flow.version = 1;  // of the definition; the event says which version it became
@@ -82,7 +85,8 @@ result<std::uint32_t> FlowRegistry::publish(domain::Flow flow) {
     const SnapshotPtr now = snapshot();
     const auto known = now->flows.find(flow.name);
     const auto versions = static_cast<std::uint32_t>(known == now->flows.end() ? 0 : known->second.size());
-    if (versions > 0 && known->second.back().content_hash == *hash) return versions;
+    for (std::uint32_t version = versions; version > 0; version = any_version_will_do ? version - 1 : 0)
+      if (known->second[version - 1].content_hash == *hash) return version;
 
     auto record = record_of({flow.name, versions + 1, definition, *hash}, *now);
     if (!record) return tl::make_unexpected(record.error());
@@ -144,6 +148,35 @@ result<void> FlowRegistry::fold(const log::Record& record, Snapshot& next) const
     versions.push_back({std::make_shared<const domain::Flow>(std::move(*flow)), published->content_hash});
   }
   return {};
+}
+
+FlowDesk::~FlowDesk() {
+  if (putting_.joinable()) putting_.join();
+}
+
+result<PublishedFlow> FlowDesk::find(std::string_view name, std::uint32_t version) const {
+  const auto flow = version == 0 ? registry_.newest(name) : registry_.find(name, version);
+  if (!flow) return failure(make_error_code(GatewayErrc::unknown_flow));
+  return PublishedFlow{flow->version, codec::write_flow(*flow)};
+}
+
+void FlowDesk::put(std::string name, std::string definition, std::function<void(result<PublishedFlow>)> done) {
+  const auto wrong = [](const std::string& what) { return failure(std::make_error_code(std::errc::invalid_argument), what); };
+  auto flow = codec::parse_flow(definition);
+  if (!flow) return done(wrong(flow.error().detail));
+  if (flow->name != name) return done(wrong("/name: must be \"" + name + "\", as in the path"));
+  if (const auto sound = domain::check(*flow); !sound) return done(wrong(sound.error().detail));
+  if (busy_.exchange(true)) return done(failure(make_error_code(GatewayErrc::overloaded), "another flow is being put"));
+  if (putting_.joinable()) putting_.join();
+  putting_ = std::thread([this, flow = std::move(*flow), done = std::move(done)]() mutable {
+    const auto newest = registry_.newest(flow.name);
+    const std::string name = flow.name;
+    const auto version = registry_.publish(std::move(flow));
+    auto published = version ? find(name, *version) : tl::make_unexpected(version.error());
+    if (published) published->is_new = !newest || newest->version != *version;
+    busy_.store(false);
+    done(std::move(published));
+  });
 }
 
 }  // namespace onboarding::session

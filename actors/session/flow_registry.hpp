@@ -11,8 +11,10 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "actors/flows.hpp"
 #include "events/clock.hpp"
 #include "events/domain/flow.hpp"
 #include "events/log/event_log.hpp"
@@ -22,7 +24,8 @@ namespace onboarding::session {
 
 class FlowRegistry final : public domain::FlowCatalog {
  public:
-  /// Folds what the log has, then publishes each of `flows` whose content is new or differs from its newest version.
+  /// Folds what the log has, then publishes each of `flows` whose content none of its versions has: what an operator put
+  /// later stays in force over a restart, and a changed file becomes the next version.
   static result<std::unique_ptr<FlowRegistry>> open(log::EventLog&, privacy::KeyStore&, const Clock&, RandomSource&,
                                                     const std::vector<domain::Flow>& flows);
 
@@ -33,6 +36,8 @@ class FlowRegistry final : public domain::FlowCatalog {
   result<std::uint32_t> publish(domain::Flow flow);
 
  private:
+  /// `any_version_will_do`: content that an older version has is not published again.
+  result<std::uint32_t> publish(domain::Flow flow, bool any_version_will_do);
   struct Version {
     std::shared_ptr<const domain::Flow> flow;
     std::string content_hash;
@@ -57,6 +62,22 @@ class FlowRegistry final : public domain::FlowCatalog {
   RandomSource& random_;
   std::mutex publishing_;
   SnapshotPtr snapshot_;  // through std::atomic_load and std::atomic_store only
+};
+
+/// The registry for operators: one put at a time, on a thread of its own.
+class FlowDesk final : public Flows {
+ public:
+  explicit FlowDesk(FlowRegistry& registry) : registry_(registry) {}
+  /// Waits for a put that is under way.
+  ~FlowDesk() override;
+
+  result<PublishedFlow> find(std::string_view name, std::uint32_t version) const override;
+  void put(std::string name, std::string definition, std::function<void(result<PublishedFlow>)> done) override;
+
+ private:
+  FlowRegistry& registry_;
+  std::atomic<bool> busy_{false};
+  std::thread putting_;  // of whoever set busy_
 };
 
 }  // namespace onboarding::session

@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "actors/flows.hpp"
+#include "actors/gateway.hpp"
 #include "actors/model/control.hpp"
 #include "http/routes/api.hpp"
 #include "http/routes/body.hpp"
@@ -143,9 +145,45 @@ void put_queue_mode(Api& api, const Responder& responder) {
   api.ports.model->set_queue_mode(*mode, answer_with_status(responder));
 }
 
+constexpr std::size_t largest_flow = 1024 * 1024;
+
+void answer_with_flow(const Responder& responder, const result<PublishedFlow>& flow) {
+  if (flow) {
+    Response response;
+    response.status = flow->is_new ? 201 : 200;
+    response.body = R"({"version":)" + std::to_string(flow->version) + R"(,"flow":)" + flow->definition + "}";
+    return responder->send(std::move(response));
+  }
+  if (flow.error().code == std::errc::invalid_argument) return responder->fail(Errc::invalid, flow.error().detail);
+  if (flow.error().code == GatewayErrc::unknown_flow) return responder->fail(Errc::not_found, "There is no such flow.");
+  responder->fail(flow.error());
+}
+
+void get_flow(Api& api, const Responder& responder) {
+  if (!api.authority.operator_only(responder)) return;
+  const auto version = query_number(responder, "version", 0, 1, std::numeric_limits<std::uint32_t>::max());
+  if (!version) return;
+  answer_with_flow(responder, api.ports.flows->find(responder->request().parameters[0], static_cast<std::uint32_t>(*version)));
+}
+
+void put_flow(Api& api, const Responder& responder) {
+  if (!api.authority.operator_only(responder)) return;
+  api.ports.flows->put(responder->request().parameters[0], responder->request().raw.body,
+                       [responder](const result<PublishedFlow>& flow) { answer_with_flow(responder, flow); });
+}
+
 }  // namespace
 
 void add_admin_routes(Router& router, Api& api) {
+  if (api.ports.flows != nullptr) {
+    router.add(
+        {.method = Method::get, .path = "/api/admin/flows/{name}", .handler = [&api](const Responder& r) { get_flow(api, r); }});
+    router.add({.method = Method::put,
+                .path = "/api/admin/flows/{name}",
+                .handler = [&api](const Responder& r) { put_flow(api, r); },
+                .body = Body::json,
+                .max_body_bytes = largest_flow});
+  }
   if (api.ports.model == nullptr) return;
   router.add({.method = Method::get, .path = "/api/admin/llm", .handler = [&api](const Responder& r) { get_llm(api, r); }});
   router.add({.method = Method::patch,

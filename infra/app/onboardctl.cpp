@@ -224,6 +224,22 @@ int run(int argc, char** argv) {
   erased->add_flag("--json", model_json, "print the server's answer as JSON");
   erased->callback([&] { chosen = [&] { return user_erase(context, user_id, user_yes, model_json); }; });
 
+  CLI::App* flow = command(cli, "flow", "see and change the flows: which fields a person is asked for, and how",
+                           "  onboardctl flow show default > default.json\n  onboardctl flow put default.json");
+  flow->require_subcommand(1);
+  std::string flow_name, flow_file;
+  std::uint32_t flow_version = 0;
+  CLI::App* flow_shown = command(*flow, "show", "a flow as its file has it",
+                                 "  onboardctl flow show default\n  onboardctl flow show default --version 1");
+  flow_shown->add_option("name", flow_name, "name of the flow")->required();
+  flow_shown->add_option("--version", flow_version, "an older version; the newest unless told")->check(CLI::PositiveNumber);
+  flow_shown->callback([&] { chosen = [&] { return flow_show(context, flow_name, flow_version); }; });
+  CLI::App* flow_replaced = command(
+      *flow, "put", "make a file the flow's next version; sessions under way stay with theirs",
+      "  onboardctl flow put default.json\n  onboardctl flow show default | jq '.greeting=\"Hi!\"' | onboardctl flow put -");
+  flow_replaced->add_option("file", flow_file, "flow file (JSON); - is standard input")->required();
+  flow_replaced->callback([&] { chosen = [&] { return flow_put(context, flow_file); }; });
+
   CLI::App* queue_command = command(cli, "queue", "queue mode: messages are answered with 202 and worked off by budget",
                                     "  onboardctl queue            how it is\n  onboardctl queue on\n  onboardctl queue auto");
   std::string queue_mode;

@@ -16,7 +16,7 @@ MAY_INCLUDE = {
     "actors": ("events/", "actors/"),
     "projections": ("events/", "projections/"),
     # To http, actors and projections are their ports.
-    "http": ("events/", "http/", "actors/gateway.hpp", "actors/model/control.hpp", "projections/queries.hpp", "projections/control.hpp"),
+    "http": ("events/", "http/", "actors/flows.hpp", "actors/gateway.hpp", "actors/model/control.hpp", "projections/queries.hpp", "projections/control.hpp"),
     # PostgreSQL adapters of other folders' ports lie here; each may include its port.
     "projections/postgres": ("events/", "projections/", "actors/model/shares/"),
     "infra/app": ("events/", "actors/", "projections/", "http/", "infra/app/"),

@@ -143,8 +143,8 @@ result<void> Cache::prepare() {
   for (const auto& [statement, sql] : {
            std::pair(&begin_, "BEGIN IMMEDIATE"),
            std::pair(&commit_, "COMMIT"),
-           std::pair(&insert_record_, "INSERT INTO records VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"),
-           std::pair(&insert_stream_, "INSERT INTO streams VALUES(?,?,?)"),
+           std::pair(&insert_record_, insert_record_sql),
+           std::pair(&insert_stream_, insert_stream_sql),
            std::pair(&find_stream_, "SELECT number, partition FROM streams WHERE name=?"),
            std::pair(&find_version_,
                      "SELECT first_version+count-1 FROM records WHERE stream=? ORDER BY first_version DESC LIMIT 1"),
@@ -229,26 +229,9 @@ result<void> Cache::add(const Record& record) {
   if (stream.number_in_batch == 0) {
     row.stream_name = record.stream;
     stream.number_in_batch = ++last_stream_;
-    insert_stream_.bind(1, static_cast<std::int64_t>(stream.number_in_batch));
-    insert_stream_.bind(2, std::int64_t{record.partition});
-    insert_stream_.bind(3, record.stream);
-    if (insert_stream_.run() != SQLITE_OK) return tl::unexpected(error("add a stream"));
   }
   row.stream_number = stream.number_in_batch;
-  const Checksum& checksum = chain_.advance(row);
-  insert_record_.bind(1, static_cast<std::int64_t>(row.number));
-  insert_record_.bind(2, std::int64_t{row.partition});
-  insert_record_.bind(3, static_cast<std::int64_t>(row.first_sequence));
-  insert_record_.bind(4, static_cast<std::int64_t>(row.stream_number));
-  insert_record_.bind(5, static_cast<std::int64_t>(row.first_version));
-  insert_record_.bind(6, std::int64_t{row.count});
-  insert_record_.bind(7, std::int64_t{row.flags});
-  insert_record_.bind(8, row.due_at_us);
-  insert_record_.bind(9, row.time_us);
-  insert_record_.bind(10, row.record_id);
-  insert_record_.bind(11, std::string_view(reinterpret_cast<const char*>(checksum.data()), checksum.size()));
-  insert_record_.bind(12, row.payload);
-  if (insert_record_.run() != SQLITE_OK) return tl::unexpected(error("add a record"));
+  if (insert(insert_record_, insert_stream_, row, chain_.advance(row)) != SQLITE_OK) return tl::unexpected(error("add a record"));
 
   heads_[record.partition] = record.last_sequence();
   stream.version_in_batch = record.last_version();

@@ -54,6 +54,28 @@ Record to_record(const Statement& row) {
 std::string head_path(const std::string& path) { return path + ".head"; }
 std::string lock_path(const std::string& path) { return path + ".lock"; }
 
+int insert(Statement& insert_record, Statement& insert_stream, const ChainedRecord& record, const Checksum& checksum) {
+  if (!record.stream_name.empty()) {
+    insert_stream.bind(1, static_cast<std::int64_t>(record.stream_number));
+    insert_stream.bind(2, std::int64_t{record.partition});
+    insert_stream.bind(3, record.stream_name);
+    if (const int code = insert_stream.run(); code != SQLITE_OK) return code;
+  }
+  insert_record.bind(1, static_cast<std::int64_t>(record.number));
+  insert_record.bind(2, std::int64_t{record.partition});
+  insert_record.bind(3, static_cast<std::int64_t>(record.first_sequence));
+  insert_record.bind(4, static_cast<std::int64_t>(record.stream_number));
+  insert_record.bind(5, static_cast<std::int64_t>(record.first_version));
+  insert_record.bind(6, std::int64_t{record.count});
+  insert_record.bind(7, std::int64_t{record.flags});
+  insert_record.bind(8, record.due_at_us);
+  insert_record.bind(9, record.time_us);
+  insert_record.bind(10, record.record_id);
+  insert_record.bind(11, std::string_view(reinterpret_cast<const char*>(checksum.data()), checksum.size()));
+  insert_record.bind(12, record.payload);
+  return insert_record.run();
+}
+
 std::uint8_t to_flags(const domain::RecoveryIndex& index) {
   return static_cast<std::uint8_t>(index.open | index.pending_turn << 1);
 }

@@ -23,6 +23,11 @@ result<std::optional<Layout>> read_layout(Database&, const std::string& path);
 /// Makes the tables, in one transaction.
 result<void> create_layout(Database&, const Layout&);
 
+inline constexpr char insert_record_sql[] = "INSERT INTO records VALUES(?,?,?,?,?,?,?,?,?,?,?,?)";
+inline constexpr char insert_stream_sql[] = "INSERT INTO streams VALUES(?,?,?)";
+/// Adds a record, and before the first one of a stream (which has the stream's name) the stream. SQLITE_OK or the error.
+int insert(Statement& insert_record, Statement& insert_stream, const ChainedRecord&, const Checksum&);
+
 std::uint8_t to_flags(const domain::RecoveryIndex&);
 domain::RecoveryIndex to_index(std::uint8_t flags, std::int64_t due_at_us);
 

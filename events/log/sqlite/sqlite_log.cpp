@@ -180,8 +180,8 @@ result<void> Writer::prepare(const Scan& scan) {
            std::pair(&begin_, "BEGIN IMMEDIATE"),
            std::pair(&commit_, "COMMIT"),
            std::pair(&rollback_, "ROLLBACK"),
-           std::pair(&insert_record_, "INSERT INTO records VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"),
-           std::pair(&insert_stream_, "INSERT INTO streams VALUES(?,?,?)"),
+           std::pair(&insert_record_, insert_record_sql),
+           std::pair(&insert_stream_, insert_stream_sql),
            std::pair(&find_stream_, "SELECT number, partition FROM streams WHERE name=?"),
            std::pair(&find_version_,
                      "SELECT first_version+count-1 FROM records WHERE stream=? ORDER BY first_version DESC LIMIT 1"),
@@ -376,27 +376,9 @@ int Writer::write(Waiting& waiting) {
     record.stream_name = append.stream;
     stream.partition = append.partition;
     stream.number_in_batch = ++last_stream_;
-    insert_stream_.bind(1, static_cast<std::int64_t>(stream.number_in_batch));
-    insert_stream_.bind(2, std::int64_t{append.partition});
-    insert_stream_.bind(3, append.stream);
-    if (const int code = insert_stream_.run(); code != SQLITE_OK) return code;
   }
   record.stream_number = stream.number_in_batch;
-  const Checksum& checksum = chain_.advance(record);
-
-  insert_record_.bind(1, static_cast<std::int64_t>(record.number));
-  insert_record_.bind(2, std::int64_t{record.partition});
-  insert_record_.bind(3, static_cast<std::int64_t>(record.first_sequence));
-  insert_record_.bind(4, static_cast<std::int64_t>(record.stream_number));
-  insert_record_.bind(5, static_cast<std::int64_t>(record.first_version));
-  insert_record_.bind(6, std::int64_t{record.count});
-  insert_record_.bind(7, std::int64_t{record.flags});
-  insert_record_.bind(8, record.due_at_us);
-  insert_record_.bind(9, record.time_us);
-  insert_record_.bind(10, record.record_id);
-  insert_record_.bind(11, std::string_view(reinterpret_cast<const char*>(checksum.data()), checksum.size()));
-  insert_record_.bind(12, record.payload);
-  if (const int code = insert_record_.run(); code != SQLITE_OK) return code;
+  if (const int code = insert(insert_record_, insert_stream_, record, chain_.advance(record)); code != SQLITE_OK) return code;
 
   if (heads_[append.partition] == published_heads_[append.partition]) advanced_.push_back(append.partition);
   heads_[append.partition] += append.count;

@@ -37,7 +37,7 @@ result<HttpAnswer> ask(const Context& context, HttpClient& client, const std::st
 int finish(const result<HttpAnswer>& answer, bool json, const std::function<void(const Value&)>& show) {
   if (!answer) return complain(answer.error());
   const auto document = codec::parse_json(answer->body);
-  if (answer->status != 200 && answer->status != 202) {
+  if (answer->status / 100 != 2) {
     std::string said = "the server answers " + std::to_string(answer->status);
     if (document && document->IsObject()) {
       said += ": " + std::string(string_member(*document, "title"));

@@ -1,12 +1,15 @@
-// model, queue: what operators see and change of the running server's parts, over its admin listener.
+// model, queue, flow: what operators see and change of the running server's parts, over its admin listener.
+#include <rapidjson/prettywriter.h>
 #include <unistd.h>
 
 #include <fstream>
 #include <functional>
 #include <iomanip>
 #include <iostream>
+#include <sstream>
 #include <thread>
 
+#include "events/codec/codec.hpp"
 #include "events/codec/json.hpp"
 #include "infra/app/ctl/admin_client.hpp"
 #include "infra/app/ctl/commands.hpp"
@@ -73,6 +76,10 @@ void show_status(const Value& status) {
               << string_member(recent[i], "provider") << "  " << string_member(recent[i], "why") << "\n";
 }
 
+bool is_name(const std::string& text) {
+  return !text.empty() && text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") == std::string::npos;
+}
+
 }  // namespace
 
 int model_status(const Context& context, bool json, bool watch) {
@@ -95,11 +102,41 @@ int model_set(const Context& context, const std::string& provider, const std::ve
     else w.Bool(value == "true");
   }
   w.EndObject();
-  if (provider.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") != std::string::npos)
-    return complain({Errc::not_found, "there is no provider " + provider});
+  if (!is_name(provider)) return complain({Errc::not_found, "there is no provider " + provider});
   HttpClient client;
   return finish(ask(context, client, "/api/admin/llm/" + provider, std::string(codec::written(buffer)), "PATCH"), json,
                 show_status);
+}
+
+int flow_show(const Context& context, const std::string& name, std::uint32_t version) {
+  if (!is_name(name)) return complain({Errc::not_found, "there is no flow " + name});
+  HttpClient client;
+  const std::string query = version > 0 ? "?version=" + std::to_string(version) : "";
+  return finish(ask(context, client, "/api/admin/flows/" + name + query), false, [](const Value& found) {
+    rapidjson::StringBuffer buffer;
+    rapidjson::PrettyWriter<rapidjson::StringBuffer> writer(buffer);
+    writer.SetIndent(' ', 2);
+    part(found, "flow").Accept(writer);
+    std::cout << codec::written(buffer) << "\n";
+  });
+}
+
+int flow_put(const Context& context, const std::string& file) {
+  std::stringstream text;
+  if (file == "-") text << std::cin.rdbuf();
+  else if (std::ifstream in(file); in) text << in.rdbuf();
+  else return complain({Errc::not_found, file + " cannot be read"});
+  const auto flow = codec::parse_flow(text.str());
+  if (!flow) return complain({Errc::bad_configuration, file + ": " + flow.error().message()});
+  if (!is_name(flow->name))
+    return complain({Errc::bad_configuration, file + ": /name: lower-case letters, digits, _ and - only"});
+  HttpClient client;
+  const auto answer = ask(context, client, "/api/admin/flows/" + flow->name, text.str(), "PUT");
+  return finish(answer, false, [&](const Value& put) {
+    std::cout << flow->name << " version " << number(put, "version")
+              << (answer->status == 201 ? " is in force for sessions that begin from now on\n"
+                                        : " says the same already: nothing changed\n");
+  });
 }
 
 int queue(const Context& context, const std::string& mode, bool json) {

@@ -50,6 +50,9 @@ int session_show(const Context&, const std::string& session_id, const SessionSho
 int model_status(const Context&, bool json, bool watch);
 /// `changes`: NAME=VALUE as PATCH /api/admin/llm/{provider} takes them.
 int model_set(const Context&, const std::string& provider, const std::vector<std::string>& changes, bool json);
+/// A flow as its file has it, `version` 0: the newest; and a flow file made the flow's next version ("-": standard input).
+int flow_show(const Context&, const std::string& name, std::uint32_t version);
+int flow_put(const Context&, const std::string& file);
 /// The projections of the running server: state, lag. `watch` as above.
 int projections_list(const Context&, bool json, bool watch);
 int projections_parked(const Context&, const std::string& name, bool json);

@@ -135,6 +135,7 @@ struct App::Parts {
   log::KafkaLog* kafka = nullptr;  // the log, when it is that one
   std::unique_ptr<privacy::KeyStore> keys;
   std::unique_ptr<session::FlowRegistry> flows;
+  std::unique_ptr<session::FlowDesk> flow_desk;
   NoReadModels no_read_models;
   std::unique_ptr<projections::ReadModels> read_models;
   std::unique_ptr<model::CurlLoop> curl;
@@ -311,6 +312,7 @@ result<void> App::Parts::start_runtime() {
   auto opened = session::FlowRegistry::open(*log, *keys, system_clock(), system_random(), *read);
   if (!opened) return tl::unexpected(opened.error());
   flows = std::move(*opened);
+  flow_desk = std::make_unique<session::FlowDesk>(*flows);
 
   auto providers = configured_providers(c());
   if (!providers) return tl::unexpected(providers.error());
@@ -400,7 +402,8 @@ result<void> App::Parts::start_http() {
                         [this] { return health(); },
                         access_log.get(),
                         model_changes.get(),
-                        read_models ? &read_models->control() : nullptr};
+                        read_models ? &read_models->control() : nullptr,
+                        flow_desk.get()};
   auto started = http::start_http(http_options(c(), operator_key), ports);
   if (!started) return tl::unexpected(started.error());
   http = std::move(*started);

@@ -28,12 +28,13 @@ using namespace onboarding::bench;
 
 constexpr char usage_text[] =
     "usage: bench_load --port P [--connections N] [--sessions N] [--messages 0..6] [--warm-up S] [--seconds S] [--visible-every "
-    "N] [--tag T]\n"
+    "N] [--poll-every-ms MS] [--tag T]\n"
     "  --sessions       stop after so many sessions (0: only the time ends it)\n"
     "  --messages       messages of each session; with fewer than 6 the sessions stay open (default 6)\n"
     "  --warm-up        seconds that are not measured (default 1)\n"
     "  --seconds        measured seconds; nothing new is sent after them (default 5)\n"
     "  --visible-every  after the last answer of every Nth session wait until the profile shows it (0: never)\n"
+    "  --poll-every-ms  after its messages each session is looked at this often, in turn its state and its profile (0: never)\n"
     "  --tag            makes Idempotency-Keys of this run its own\n";
 constexpr std::int64_t request_limit_us = 40'000'000;
 
@@ -41,22 +42,22 @@ std::int64_t now_us() {
   return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-std::map<std::string, std::int64_t, std::less<>> options = {{"--port", 0},         {"--connections", 1}, {"--sessions", 0},
-                                                            {"--messages", 6},     {"--warm-up", 1},     {"--seconds", 5},
-                                                            {"--visible-every", 0}};
+std::map<std::string, std::int64_t, std::less<>> options = {{"--port", 0},          {"--connections", 1},  {"--sessions", 0},
+                                                            {"--messages", 6},      {"--warm-up", 1},      {"--seconds", 5},
+                                                            {"--visible-every", 0}, {"--poll-every-ms", 0}};
 std::string tag = "load";
 
 struct Connection {
   int descriptor = -1;
   bool busy = false;
-  std::int64_t session = 0, step = 0, sent_us = 0;  // step 0: start; 1…: messages; one beyond the last: waits for the profile
+  std::int64_t session = 0, step = 0, sent_us = 0, due_us = 0;  // step 0: start; 1…: messages; beyond the last: looks
   std::string session_id, token, user_id, position, received;
 };
 
 struct Totals {
   std::int64_t sessions = 0, started = 0, completed = 0, turns = 0, failures = 0, text_bytes = 0;
   std::string first_failure;
-  Series turn, own, start, visible;
+  Series turn, own, start, visible, state, profile;
 } totals;
 
 std::int64_t measured_from_us, ends_us;
@@ -70,11 +71,17 @@ void fail(Connection& connection, const std::string& why) {
   connection.descriptor = -1;
 }
 
+bool looks_at_state(const Connection& connection) {
+  return options["--poll-every-ms"] && (connection.step - options["--messages"]) % 2 == 0;
+}
+
 void send_step(Connection& connection) {
   std::string body = "{}", key = tag + "-" + std::to_string(connection.session) + "-" + std::to_string(connection.step), request;
   if (connection.step > options["--messages"]) {
-    request = "GET /api/users/" + connection.user_id + "/profile?min_position=" + connection.position +
-              "&wait_ms=20000 HTTP/1.1\r\nHost: bench\r\n";
+    request = looks_at_state(connection)
+                  ? "GET /api/onboarding/sessions/" + connection.session_id
+                  : "GET /api/users/" + connection.user_id + "/profile?min_position=" + connection.position + "&wait_ms=20000";
+    request += " HTTP/1.1\r\nHost: bench\r\n";
     request += "Authorization: Bearer " + connection.token + "\r\n\r\n";
   } else {
     const std::string path =
@@ -100,6 +107,11 @@ void next(Connection& connection) {
   const std::int64_t last =
       options["--messages"] + (options["--visible-every"] && connection.session % options["--visible-every"] == 0 ? 1 : 0);
   connection.busy = false;
+  if (options["--poll-every-ms"] && connection.step >= options["--messages"] && !connection.session_id.empty()) {
+    ++connection.step;
+    connection.due_us = std::max(now_us(), connection.sent_us + options["--poll-every-ms"] * 1000);
+    return;
+  }
   if (connection.step < last) {
     ++connection.step;
   } else {
@@ -116,7 +128,11 @@ void answered(Connection& connection, int status, std::string_view body) {
   const auto wrong = [&] { fail(connection, "status " + std::to_string(status) + " " + std::string(body.substr(0, 600))); };
   if (connection.step > options["--messages"]) {
     if (status != 200) return wrong();
-    if (measured) totals.visible.values_us.push_back(took);
+    if (measured)
+      (!options["--poll-every-ms"]  ? totals.visible
+       : looks_at_state(connection) ? totals.state
+                                    : totals.profile)
+          .values_us.push_back(took);
     return next(connection);
   }
   totals.text_bytes += static_cast<std::int64_t>(member(body, "response").size());
@@ -174,12 +190,17 @@ void run_all(std::vector<Connection>& connections, int poll) {
     next(connection);
   }
   std::array<epoll_event, 256> events;
-  while (std::ranges::any_of(connections, &Connection::busy)) {
-    const int count = ::epoll_wait(poll, events.data(), events.size(), 1000);
+  const auto goes_on = [](const Connection& c) { return c.busy || (c.due_us && c.descriptor >= 0 && now_us() < ends_us); };
+  while (std::ranges::any_of(connections, goes_on)) {
+    const int count = ::epoll_wait(poll, events.data(), events.size(), options["--poll-every-ms"] ? 1 : 1000);
     for (int i = 0; i < count; ++i) {
       auto& connection = connections[events[static_cast<std::size_t>(i)].data.u32];
       if (connection.descriptor >= 0) readable(connection);
     }
+    if (const auto now = now_us(); now < ends_us)
+      for (auto& connection : connections)
+        if (!connection.busy && connection.descriptor >= 0 && connection.due_us && connection.due_us <= now)
+          send_step(connection);
     if (count > 0) continue;
     for (auto& connection : connections)
       if (connection.busy && now_us() - connection.sent_us > request_limit_us) fail(connection, "no answer within 40 s");
@@ -231,7 +252,8 @@ int main(int argc, char** argv) {
               seconds(usage.ru_utime) + seconds(usage.ru_stime));
   totals.turn.print("turn");
   std::printf(","), totals.own.print("own"), std::printf(","), totals.start.print("start"), std::printf(","),
-      totals.visible.print("visible");
+      totals.visible.print("visible"), std::printf(","), totals.state.print("state"), std::printf(","),
+      totals.profile.print("profile");
   std::printf("}\n");
   return totals.failures ? 1 : 0;
 }

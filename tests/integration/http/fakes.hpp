@@ -7,6 +7,7 @@
 #include <mutex>
 #include <thread>
 
+#include "actors/flows.hpp"
 #include "actors/gateway.hpp"
 #include "actors/model/control.hpp"
 #include "events/clock.hpp"
@@ -317,6 +318,18 @@ class FakeControl final : public model::Control {
 
   model::QueueMode mode = model::QueueMode::automatic;
   std::optional<model::ProviderChange> last_change;
+};
+
+/// The shipped flow, which cannot be changed.
+class FakeFlows final : public Flows {
+ public:
+  result<PublishedFlow> find(std::string_view name, std::uint32_t version) const override {
+    if (name != "default" || version > 1) return failure(make_error_code(GatewayErrc::unknown_flow));
+    return PublishedFlow{1, R"({"name":"default"})"};
+  }
+  void put(std::string, std::string, std::function<void(result<PublishedFlow>)> done) override {
+    done(failure(make_error_code(GatewayErrc::overloaded)));
+  }
 };
 
 /// Only writable() matters here.

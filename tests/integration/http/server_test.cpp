@@ -65,7 +65,8 @@ class HttpServerTest : public ::testing::Test {
     if (change) change(options);
     auto started = start_http(
         options,
-        HttpPorts{gateway, queries, secrets, log, *registry, system_clock(), system_random(), {}, &lines, &control, &operated});
+        HttpPorts{
+            gateway, queries, secrets, log, *registry, system_clock(), system_random(), {}, &lines, &control, &operated, &flows});
     ASSERT_TRUE(started.has_value()) << started.error().message();
     server = std::move(*started);
   }
@@ -102,6 +103,7 @@ class HttpServerTest : public ::testing::Test {
   FakeLog log;
   FakeControl control;
   FakeProjections operated;
+  FakeFlows flows;
   Lines lines;
   std::unique_ptr<prometheus::Registry> registry;
   std::unique_ptr<HttpServer> server;
@@ -671,7 +673,7 @@ TEST_F(HttpServerTest, the_document_and_the_routes_are_the_same_set) {
       EXPECT_NE(allowed.headers.at("allow").find(verb), std::string::npos) << verb << " " << target;
     }
   }
-  EXPECT_EQ(documented, 42u);
+  EXPECT_EQ(documented, 44u);
 }
 
 TEST_F(HttpServerTest, operators_act_on_projections_as_they_saw_them) {
