@@ -8,6 +8,8 @@
 #include <memory>
 
 #include "events/privacy/key_store.hpp"
+#include "events/privacy/keys_file.hpp"
+#include "events/privacy/secret_file.hpp"
 
 namespace onboarding::privacy {
 namespace {
@@ -47,6 +49,39 @@ result<void> copy_keys(const std::filesystem::path& from, const std::filesystem:
   sqlite3_backup_finish(copying);
   if (code != SQLITE_DONE) return failure(Errc::unreachable, from.string() + ": copy: " + sqlite3_errmsg(target->get()));
   return {};
+}
+
+result<void> keys_from_copy(const std::filesystem::path& file, const std::string& topic,
+                            const std::array<std::uint8_t, 32>& wrapping_key) {
+  KeysFile::Options of_copy;
+  of_copy.copy_of = topic;
+  const std::filesystem::path made = file.string() + ".embedded-new";
+  std::error_code error;
+  for (const char* end : {"", "-wal", "-shm"}) std::filesystem::remove(made.string() + end, error);
+  {
+    auto copy = KeysFile::open(file, wrapping_key, of_copy);
+    if (!copy) return tl::unexpected(copy.error());
+    auto store = KeysFile::open(made, wrapping_key, {});
+    if (!store) return tl::unexpected(store.error());
+    result<void> done = (*store)->begin();
+    for (std::int64_t after = 0; done;) {
+      const auto rows = (*copy)->rows(after, 1024);
+      if (!rows) return tl::unexpected(rows.error());
+      if (rows->empty()) break;
+      for (const KeysFile::Row& row : *rows) {
+        const auto dead = (*copy)->dead(row.user, row.key_id);
+        if (!dead) return tl::unexpected(dead.error());
+        if (done && !*dead) done = (*store)->insert(row.user, row.key_id, row.wrapped);
+      }
+      after = rows->back().n;
+    }
+    if (done) done = (*store)->commit();
+    if (!done) return done;
+  }
+  std::filesystem::rename(made, file, error);
+  if (error) return failure(Errc::unreachable, file.string() + ": " + error.message());
+  std::filesystem::remove(made.string() + ".lock", error);
+  return sync_folder(file.parent_path());
 }
 
 result<std::string> sha256_of_file(const std::filesystem::path& file) {

@@ -30,7 +30,7 @@ int run(int argc, char** argv) {
   Context context;
   cli.add_option("--data-dir", context.data_flag, "data folder (default: ONBOARD_DATA_DIR, .data)");
   cli.add_option("--config", context.config_flag, "configuration file, instead of the one that is found");
-  cli.add_option("--set", context.set_flags, "KEY=VALUE: sets one key; may be repeated");
+  cli.add_option("--set", context.set_flags, "KEY=VALUE: sets one key; may be repeated")->allow_extra_args(false);
   cli.fallthrough();
   std::function<int()> chosen;
 
@@ -97,6 +97,21 @@ int run(int argc, char** argv) {
               "  onboardctl events rebuild-head         what that gives up\n  onboardctl events rebuild-head --yes");
   rebuild->add_flag("--yes", rebuild_yes, "do it: what the log no longer holds is given up");
   rebuild->callback([&] { chosen = [&] { return events_rebuild_head(context, rebuild_yes); }; });
+
+  CLI::App* log = command(cli, "log", "move the event log", "  onboardctl log copy --from sqlite --to kafka");
+  log->require_subcommand(1);
+  LogCopyOptions copying;
+  CLI::App* copy =
+      command(*log, "copy", "copy log and keys between the embedded log and Kafka, compare, and let sessions go on there",
+              "  onboardctl --set log.brokers=kafka-1:9092 log copy --from sqlite --to kafka\n  onboardctl log copy --from kafka "
+              "--to sqlite\n"
+              "The server is stopped before, and started with the other log.kind afterwards (infra/docs/RUNBOOK.md, \"From one "
+              "log to the "
+              "other\").\nInterrupted, the same command goes on. The target must be empty, or an unfinished copy of this log.");
+  copy->add_option("--from", copying.from, "sqlite or kafka")->required()->check(CLI::IsMember({"sqlite", "kafka"}));
+  copy->add_option("--to", copying.to, "kafka or sqlite")->required()->check(CLI::IsMember({"sqlite", "kafka"}));
+  copy->add_flag("--servers-are-stopped", copying.servers_are_stopped, "of Kafka: a server that was killed still has the log");
+  copy->callback([&] { chosen = [&] { return log_copy(context, copying); }; });
 
   CLI::App* session = command(cli, "session", "look at one session", "  onboardctl session show ses_007_01J…");
   session->require_subcommand(1);

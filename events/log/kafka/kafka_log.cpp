@@ -64,6 +64,7 @@ class Log final : public KafkaLog {
         random_(options_.random != nullptr ? *options_.random : system_random()),
         published_heads_(options_.partitions),
         owned_(options_.partitions),
+        claimed_(options_.partitions),
         recent_(options_.partitions, options_.recent_bytes) {
     if (!options_.on_fatal) options_.on_fatal = say_and_end;
     if (!options_.on_note) options_.on_note = [](const std::string&) {};
@@ -102,6 +103,7 @@ class Log final : public KafkaLog {
   void claim(std::uint32_t partition, Done done) override;
   void hand_over(std::uint32_t partition, Done done) override;
   bool owns(std::uint32_t partition) const override { return owned_.at(partition); }
+  bool claimed(std::uint32_t partition) const override { return claimed_.at(partition); }
   bool replaced() const override { return replaced_; }
   void barrier(std::uint32_t partition, Done done) override;
 
@@ -169,7 +171,7 @@ class Log final : public KafkaLog {
   std::promise<result<void>>* started_ = nullptr;
 
   std::vector<std::atomic<std::uint64_t>> published_heads_;
-  std::vector<std::atomic<bool>> owned_;
+  std::vector<std::atomic<bool>> owned_, claimed_;
   std::atomic<bool> replaced_{false}, stalled_{false}, followed_{false};
   std::atomic<std::size_t> waiting_{0}, waiting_bytes_{0};
   Subscribers subscribers_;
@@ -555,6 +557,7 @@ void Log::tell() {
     }
     const auto state = part.owner.state();
     owned_[partition] = state == Owner::State::owning;
+    claimed_[partition] = static_cast<bool>(part.ledger.at().claim);
     if (part.owner.replaced() && phase_ == Phase::serving && !std::exchange(part.was_replaced, true)) {
       if (part.claiming.empty()) {
         replaced_ = true;

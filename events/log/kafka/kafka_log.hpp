@@ -59,6 +59,8 @@ class KafkaLog : public EventLog {
   /// Carries out what is under way and writes the release; appends meanwhile end as Fenced.
   virtual void hand_over(std::uint32_t partition, Done done) = 0;
   virtual bool owns(std::uint32_t partition) const = 0;
+  /// Somebody's claim stands: of a server that runs, or of one that ended without handing over.
+  virtual bool claimed(std::uint32_t partition) const = 0;
   /// Another server has taken a partition that was owned here and not handed over.
   virtual bool replaced() const = 0;
   /// `done` when everything that anybody was told before this call can be read here; locked when the partition is not owned here.

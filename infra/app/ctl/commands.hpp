@@ -40,6 +40,13 @@ int events_stats(const Context&, bool json);
 /// Accepts the log as it is and writes its head file anew; without `yes` only says what that gives up.
 int events_rebuild_head(const Context&, bool yes);
 
+struct LogCopyOptions {
+  std::string from, to;              // sqlite, kafka
+  bool servers_are_stopped = false;  // a claim that stands in Kafka is a dead server's
+};
+/// Log and keys of the data folder's installation from one kind of log into the other; resumed by the same call.
+int log_copy(const Context&, const LogCopyOptions&);
+
 struct SessionShowOptions {
   bool json = false, open = false;
   std::string as_of;  // a version or a time; empty: now

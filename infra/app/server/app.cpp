@@ -24,6 +24,7 @@
 #include "events/privacy/memory_key_store.hpp"
 #include "events/privacy/sqlite_key_store.hpp"
 #include "http/http_server.hpp"
+#include "infra/app/config/kafka_settings.hpp"
 #include "infra/app/server/day_use_file.hpp"
 #include "infra/app/server/logging.hpp"
 #include "infra/app/server/model_changes.hpp"
@@ -151,10 +152,11 @@ struct App::Parts {
   const Configuration& c() const { return options.configuration; }
 
   result<void> open_log();
-  result<log::KafkaOptions> kafka_options(const std::filesystem::path& file) const;
+  std::function<void(const std::string&)> kafka_note() const {
+    return [logger = server_log](const std::string& what) { logger->warn("Kafka: {}", what); };
+  }
   result<void> check_keys() const;
   result<void> open_secrets();
-  result<std::unique_ptr<privacy::KafkaKeyStore>> open_kafka_keys(const std::filesystem::path& file) const;
   result<void> start_read_models();
   result<void> start_runtime();
   result<void> start_http();
@@ -199,7 +201,12 @@ result<void> App::Parts::open_secrets() {
   }
   const auto file = options.data / "keys.db";
   if (kafka != nullptr) {
-    auto store = open_kafka_keys(file);
+    const auto of_log = kafka_settings(c(), log_file(c(), options.data));
+    if (!of_log) return tl::unexpected(of_log.error());
+    auto of_keys = kafka_key_settings(*of_log, file);
+    of_keys.on_note = kafka_note();
+    auto store = privacy::KafkaKeyStore::open(std::move(of_keys), secrets->wrapping_key(), *log,
+                                              [this](std::uint32_t partition) { return kafka->owns(partition); });
     if (!store) return tl::unexpected(store.error());
     keys = std::move(*store);
     return {};
@@ -227,9 +234,10 @@ result<void> App::Parts::open_log() {
     return {};
   }
   if (c().text("log.kind") == "kafka") {
-    auto kafka_settings = kafka_options(file);
-    if (!kafka_settings) return tl::unexpected(kafka_settings.error());
-    auto opened = log::KafkaLog::open(std::move(*kafka_settings));
+    auto settings = kafka_settings(c(), file);
+    if (!settings) return tl::unexpected(settings.error());
+    settings->on_note = kafka_note();
+    auto opened = log::KafkaLog::open(std::move(*settings));
     if (!opened) return tl::unexpected(opened.error());
     kafka = opened->get();
     log = std::move(*opened);
@@ -242,52 +250,6 @@ result<void> App::Parts::open_log() {
   if (!opened) return tl::unexpected(opened.error());
   log = std::move(*opened);
   return {};
-}
-
-result<log::KafkaOptions> App::Parts::kafka_options(const std::filesystem::path& file) const {
-  if (!c().is_set("log.brokers"))
-    return failure(Errc::bad_configuration,
-                   c().source("log.kind") + ": log.kind = \"kafka\" needs log.brokers, e.g. [\"kafka-1.example.org:9092\"]");
-  log::KafkaOptions kafka_settings;
-  kafka_settings.brokers = c().text("log.brokers");
-  kafka_settings.topic = c().text("log.topic");
-  kafka_settings.partitions = static_cast<std::uint32_t>(c().integer("log.partitions"));
-  kafka_settings.create_topic = c().flag("log.create_topic");
-  kafka_settings.replicas = static_cast<int>(c().integer("log.replicas"));
-  kafka_settings.cache = file.string();
-  kafka_settings.on_note = [logger = server_log](const std::string& what) { logger->warn("Kafka: {}", what); };
-  auto& client = kafka_settings.client;
-  client.emplace_back("security.protocol", c().text("log.security_protocol"));
-  if (c().text("log.security_protocol").starts_with("sasl"))
-    client.emplace_back("sasl.mechanism", c().text("log.sasl_mechanism"));
-  for (const auto& [key, name] :
-       {std::pair("log.ca_file", "ssl.ca.location"), std::pair("log.certificate_file", "ssl.certificate.location"),
-        std::pair("log.key_file", "ssl.key.location"), std::pair("log.key_password", "ssl.key.password"),
-        std::pair("log.username", "sasl.username"), std::pair("log.password", "sasl.password")})
-    if (c().is_set(key)) client.emplace_back(name, c().text(key));
-  for (const std::string& setting : c().list("log.client")) {
-    const auto equals = setting.find('=');
-    if (equals == std::string::npos)
-      return failure(Errc::bad_configuration, c().source("log.client") + ": log.client: \"" + setting + "\" is not name=value");
-    client.emplace_back(setting.substr(0, equals), setting.substr(equals + 1));
-  }
-  return kafka_settings;
-}
-
-result<std::unique_ptr<privacy::KafkaKeyStore>> App::Parts::open_kafka_keys(const std::filesystem::path& file) const {
-  auto of_log = kafka_options(file);
-  if (!of_log) return tl::unexpected(of_log.error());
-  privacy::KafkaKeyStoreOptions of_keys;
-  of_keys.brokers = of_log->brokers;
-  of_keys.topic = of_log->topic + "-keys";
-  of_keys.partitions = of_log->partitions;
-  of_keys.create_topic = of_log->create_topic;
-  of_keys.replicas = of_log->replicas;
-  of_keys.client = of_log->client;
-  of_keys.file = file;
-  of_keys.on_note = of_log->on_note;
-  return privacy::KafkaKeyStore::open(std::move(of_keys), secrets->wrapping_key(), *log,
-                                      [this](std::uint32_t partition) { return kafka->owns(partition); });
 }
 
 result<void> App::Parts::start_read_models() {
