@@ -86,6 +86,7 @@ Runner::Step Runner::step() {
     // Commits are not flushed: what was written a moment ago may be gone with the server, and no event may come to show it.
     if (!writer_.connected()) return failed({Errc::unavailable, "the connection is gone"});
     if (keys_unreachable_) return {.retry_after = options_.last_retry, .why = no_keys};
+    if (incomplete_) return failed({make_error_code(log::Errc::unreadable), "the log does not give the next event"});
     return {};
   }
   sent_.emplace(Sent{std::move(*items), {}});
@@ -189,7 +190,7 @@ Runner::Step Runner::failed(const Failure& why) {
 result<std::vector<Runner::Item>> Runner::collect() {
   std::vector<Item> items;
   std::size_t events = 0, bytes = 0;
-  keys_unreachable_ = false;
+  keys_unreachable_ = incomplete_ = false;
   const std::size_t first = next_;
   for (std::size_t i = 0; i < partitions_.size() && events < options_.max_batch_events && bytes < options_.max_batch_bytes; ++i) {
     const std::size_t place = (first + i) % partitions_.size();
@@ -202,7 +203,11 @@ result<std::vector<Runner::Item>> Runner::collect() {
     if (!records->empty() && progress_ != nullptr) progress_->oldest_waiting(partition, records->front().time);
     std::uint64_t expected = after + 1;
     for (log::Record& record : *records) {
-      ONBOARDING_ASSERT(record.first_sequence == expected, "a partition is contiguous");
+      if (record.last_sequence() < expected) continue;  // delivered again
+      if (record.first_sequence != expected) {
+        incomplete_ = true;  // out of order, or something is missing: asked for again from here
+        break;
+      }
       expected = record.last_sequence() + 1;
       auto decoded = codec::decode(record, keys_);
       if (!decoded && decoded.error().code == codec::Errc::key_unreachable) {

@@ -123,6 +123,7 @@ class Runner {
   std::uint32_t failures_in_a_row_ = 0;
   std::size_t next_ = 0;           // of partitions_
   bool keys_unreachable_ = false;  // in the last collect()
+  bool incomplete_ = false;        // so, too: what came did not begin where we stand
   std::optional<Sent> sent_;
 
   // As the writer said when it was opened, moved on by what was written since.

@@ -1,5 +1,5 @@
 // What a turn costs in the read models: CPU of the runner and of all of PostgreSQL, beside COPY of the resulting rows; then all
-// projections rebuilt beside the live tables.
+// projections rebuilt beside the live tables, and what readers notice of that and of tables that change places.
 //   bench_projections [sessions] [turns a session] [events a batch]      (ONBOARD_TEST_POSTGRES_URL names the server)
 #include <fmt/core.h>
 #include <sys/resource.h>
@@ -10,6 +10,10 @@
 #include <sstream>
 
 #include "tests/integration/postgres/following.hpp"
+
+// As the server has it: what the allocator keeps is part of what is measured.
+extern "C" const char* malloc_conf;
+const char* malloc_conf = "background_thread:true,dirty_decay_ms:2000,muzzy_decay_ms:0,lg_tcache_max:17,narenas:4";
 
 namespace onboarding::testing {
 namespace {
@@ -38,6 +42,45 @@ std::pair<long, long> resident_mib() {
   return {now, most};
 }
 
+/// From here on the most counts anew.
+void forget_most_resident() { std::ofstream("/proc/self/clear_refs") << 5; }
+
+/// Four people who read one after another, as long as it lives.
+class Readers {
+ public:
+  Readers(projections::Queries& queries, const std::vector<std::string>& users) {
+    for (unsigned n = 0; n < 4; ++n) {
+      threads_.emplace_back([&, n](const std::stop_token& stop) {
+        std::mt19937 random(n);
+        while (!stop.stop_requested()) {
+          const std::string& user = users[random() % users.size()];
+          const auto began = std::chrono::steady_clock::now();
+          const auto page = ask<projections::SessionPage>([&](auto done) {
+            queries.sessions_of_user({"", user}, {}, std::move(done));
+          });
+          ONBOARDING_ASSERT(page, "readers are answered");
+          const std::lock_guard lock(mutex_);
+          took_.push_back(seconds_since(began) * 1000);
+        }
+      });
+    }
+  }
+  void tell(const char* during) {
+    const std::lock_guard lock(mutex_);
+    std::sort(took_.begin(), took_.end());
+    const auto at = [&](double part) { return took_[static_cast<std::size_t>(static_cast<double>(took_.size() - 1) * part)]; };
+    if (!took_.empty())
+      fmt::print("readers {}: {} reads, p50 {:.1f} ms, p99 {:.1f} ms, most {:.1f} ms\n", during, took_.size(), at(0.5), at(0.99),
+                 at(1));
+    took_.clear();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<double> took_;
+  std::vector<std::jthread> threads_;
+};
+
 /// The server process, its children, and those that ended.
 double server_cpu_seconds(int postmaster) {
   double ticks = 0;
@@ -55,25 +98,63 @@ double server_cpu_seconds(int postmaster) {
   return ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
-void rebuild(History& history, Database& database, int postmaster, double copied) {
+void act(Following& following, const std::string& projection, const char* verb, const char* swap = "if_equal") {
+  projections::Action action;
+  action.projection = projection;
+  action.verb = verb;
+  action.swap = swap;
+  std::promise<bool> begun;
+  following.models.control().act(action,
+                                 [&](const result<projections::Outcome>& outcome) { begun.set_value(outcome.has_value()); });
+  ONBOARDING_ASSERT(begun.get_future().get(), "an operator's change is made");
+}
+
+/// What readers notice: of nothing, of a rebuild, of tables that wait behind a long query to change places, and of that.
+void read_meanwhile(Following& following, Database& database, const std::vector<std::string>& users) {
+  const auto changed_places = [&] {
+    return database.value("SELECT count(*) FROM projection_generations WHERE projection = 'sessions' AND state = 'previous'") ==
+           "1";
+  };
+  Readers readers(following.models.queries(), users);
+  std::this_thread::sleep_for(std::chrono::seconds(5));
+  readers.tell("alone");
+  act(following, "sessions", "rebuild", "never");
+  ONBOARDING_ASSERT(
+      eventually([&] { return database.value("SELECT count(*) FROM projection_generations WHERE phase = 'ready'") == "1"; }),
+      "it is filled");
+  readers.tell("while a rebuild fills and is compared");
+  {
+    pqxx::connection connection(database.url());
+    pqxx::work long_query(connection);
+    long_query.exec("SELECT count(*) FROM onboarding_sessions");
+    act(following, "sessions", "rebuild", "always");
+    std::this_thread::sleep_for(std::chrono::seconds(4));
+    ONBOARDING_ASSERT(!changed_places(), "it waits behind the long query");
+    readers.tell("while tables wait behind a long query to change places");
+  }
+  ONBOARDING_ASSERT(eventually(changed_places), "it changes places");
+  readers.tell("when they do");
+}
+
+void rebuild(History& history, Database& database, int postmaster, double copied, const std::vector<std::string>& users) {
+  {
+    Following following(history, database.url());
+    ONBOARDING_ASSERT(following.caught_up(), "the live tables are caught up with");
+    read_meanwhile(following, database, users);
+    act(following, "sessions", "discard");
+  }
   Following following(history, database.url());
   ONBOARDING_ASSERT(following.caught_up(), "the live tables are caught up with");
+  forget_most_resident();
   const auto memory = resident_mib();
   const double own = own_cpu_seconds(), server = server_cpu_seconds(postmaster);
   const auto began = std::chrono::steady_clock::now();
   std::size_t builds = 0;
   for (const auto& status : following.models.queries().projections()) {
-    projections::Action action;
-    action.projection = status.name;
-    action.verb = "rebuild";
-    action.swap = "never";
-    std::promise<bool> begun;
-    following.models.control().act(action,
-                                   [&](const result<projections::Outcome>& outcome) { begun.set_value(outcome.has_value()); });
-    ONBOARDING_ASSERT(begun.get_future().get(), "a rebuild begins");
+    act(following, status.name, "rebuild", "never");
     ++builds;
   }
-  const std::string wanted = std::to_string(history.told.size() * builds);
+  const std::string wanted = std::to_string(history.events_told * builds);
   pqxx::connection looking(database.url());
   while (pqxx::nontransaction(looking)
              .exec1("SELECT coalesce(sum(sequence), 0) FROM projection_checkpoints JOIN projection_generations "
@@ -92,7 +173,7 @@ void rebuild(History& history, Database& database, int postmaster, double copied
       "rebuild: {:.0f} events/s, {:.3f} s, {:.1f} times as long as COPY; CPU runner {:.3f} s + PostgreSQL {:.3f} s; compared: "
       "{}, {:.3f} s; "
       "resident {} MiB before, {} after, {} at most\n",
-      static_cast<double>(history.told.size()) / filled, filled, filled / copied, own_used, server_used,
+      static_cast<double>(history.events_told) / filled, filled, filled / copied, own_used, server_used,
       equal ? "equal" : "DIFFERENT", seconds_since(began) - filled, memory.first, after.first, after.second);
 }
 
@@ -103,6 +184,7 @@ void run(std::size_t sessions, std::size_t turns, std::size_t batch_events) {
   std::ifstream(folder + "/postmaster.pid") >> postmaster;
 
   History history(1, "bench", 24);
+  history.remembers = false;
   std::vector<History::Session> all;
   for (std::size_t i = 0; i < sessions; ++i) all.push_back(history.start({"person-" + std::to_string(i), false}));
   for (std::size_t turn = 0; turn < turns; ++turn) {
@@ -114,7 +196,7 @@ void run(std::size_t sessions, std::size_t turns, std::size_t batch_events) {
   projections::RunnerOptions options;
   options.max_batch_events = batch_events;
   Stepping stepping(history, database.url(), options);
-  const double events = static_cast<double>(history.told.size()), all_turns = static_cast<double>(sessions * turns);
+  const double events = static_cast<double>(history.events_told), all_turns = static_cast<double>(sessions * turns);
 
   // Reading and opening the events alone: the part of the runner that no projection can save.
   const double before_decoding = own_cpu_seconds();
@@ -160,7 +242,9 @@ void run(std::size_t sessions, std::size_t turns, std::size_t batch_events) {
       server_used / all_turns * 1e6, (own_used + server_used) / events * 1e6, decoding / all_turns * 1e6);
   fmt::print("COPY of the {:.0f} rows: {:.3f} s, CPU {:.3f} s ({:.1f} us per turn); the runner took {:.1f} times as long\n", rows,
              copied, copied_cpu, copied_cpu / all_turns * 1e6, wall / copied);
-  rebuild(history, database, postmaster, copied);
+  std::vector<std::string> users;
+  for (std::size_t i = 0; i < all.size(); ++i) users.push_back("person-" + std::to_string(i));
+  rebuild(history, database, postmaster, copied, users);
 }
 
 }  // namespace
