@@ -1,6 +1,7 @@
 #include "projections/postgres/archive.hpp"
 
 #include "events/codec/json.hpp"
+#include "projections/core/projection.hpp"
 #include "projections/postgres/pool.hpp"
 
 namespace onboarding::projections {
@@ -21,6 +22,34 @@ Archivable columns_of(const std::string& table) {
 struct NotKept {
   Failure why;
 };
+
+/// Deletes, 5,000 a transaction, each batch after `told` had its rows as `shown`.
+template <class Told>
+std::uint64_t delete_old(pqxx::connection& db, const std::string& table, const std::string& time, const std::string& before,
+                         const std::string& shown, const Told& told) {
+  std::vector<std::string> leaves;  // a row's address is its partition's own
+  {
+    pqxx::read_transaction transaction(db);
+    for (const auto& row :
+         transaction.exec_params("SELECT relid::regclass::text FROM pg_partition_tree($1) WHERE isleaf ORDER BY 1", table))
+      leaves.push_back(row[0].as<std::string>());
+  }
+  std::uint64_t total = 0;
+  for (const auto& leaf : leaves) {
+    const std::string statement = "WITH g AS (DELETE FROM " + leaf + " WHERE ctid = ANY(ARRAY(SELECT ctid FROM " + leaf +
+                                  " WHERE " + time + " < $1::timestamptz LIMIT " + std::to_string(rows_a_transaction) +
+                                  ")) RETURNING *) SELECT " + shown + " FROM g";
+    for (;;) {
+      pqxx::work transaction(db);
+      const auto rows = transaction.exec_params(statement, before);
+      if (rows.empty()) break;
+      told(rows);
+      transaction.commit();
+      total += rows.size();
+    }
+  }
+  return total;
+}
 
 }  // namespace
 
@@ -53,30 +82,20 @@ result<std::uint64_t> archive_old_rows(const std::string& url, const ArchiveOpti
       const auto [time, hidden] = columns_of(options.table);
       const std::string shown =
           hidden == nullptr || options.open ? "to_jsonb(g)" : "to_jsonb(g) || '{\"" + std::string(hidden) + "\": \"[sealed]\"}'";
-      std::vector<std::string> leaves;  // a row's address is its partition's own
       {
-        pqxx::read_transaction transaction(connection.db);
-        for (const auto& row : transaction.exec_params(
-                 "SELECT relid::regclass::text FROM pg_partition_tree($1) WHERE isleaf ORDER BY 1", options.table))
-          leaves.push_back(row[0].as<std::string>());
+        pqxx::work transaction(connection.db);
+        transaction.exec_params0(
+            "INSERT INTO projection_archived VALUES ($1, $2) ON CONFLICT (table_name) DO UPDATE SET before = "
+            "greatest(projection_archived.before, EXCLUDED.before)",
+            options.table, codec::format_time(options.before));
+        transaction.commit();
       }
-      std::uint64_t total = 0;
-      for (const auto& leaf : leaves) {
-        const std::string statement = "WITH g AS (DELETE FROM " + leaf + " WHERE ctid = ANY(ARRAY(SELECT ctid FROM " + leaf +
-                                      " WHERE " + time + " < $1::timestamptz LIMIT " + std::to_string(rows_a_transaction) +
-                                      ")) RETURNING *) SELECT (" + shown + ")::text FROM g";
-        for (std::size_t got = rows_a_transaction; got > 0;) {
-          pqxx::work transaction(connection.db);
-          std::string lines;
-          const auto rows = transaction.exec_params(statement, codec::format_time(options.before));
-          for (const auto& row : rows) lines.append(row[0].c_str()).append("\n");
-          got = rows.size();
-          if (got == 0) break;
-          if (auto kept = keep(lines); !kept) throw NotKept{kept.error()};
-          transaction.commit();
-          total += got;
-        }
-      }
+      const auto total = delete_old(connection.db, options.table, time, codec::format_time(options.before),
+                                    "(" + shown + ")::text", [&](const pqxx::result& rows) {
+                                      std::string lines;
+                                      for (const auto& row : rows) lines.append(row[0].c_str()).append("\n");
+                                      if (auto kept = keep(lines); !kept) throw NotKept{kept.error()};
+                                    });
       pqxx::work transaction(connection.db);
       transaction.exec_params0(
           "INSERT INTO projection_audit (projection, version, action, actor, detail) VALUES ($1, 0, 'archive', $2, "
@@ -86,6 +105,27 @@ result<std::uint64_t> archive_old_rows(const std::string& url, const ArchiveOpti
       return total;
     });
   } catch (const NotKept& not_kept) { return tl::unexpected(not_kept.why); }
+}
+
+result<void> leave_archived(Pool& pool, const std::string& schema, const std::vector<Table>& tables) {
+  auto lease = pool.acquire();
+  if (!lease) return tl::unexpected(lease.error());
+  auto left = guarded([&] {
+    std::map<std::string, std::string> archived;
+    {
+      pqxx::read_transaction transaction((*lease)->db);
+      for (const auto& row : transaction.exec("SELECT table_name, before::text FROM projection_archived"))
+        archived[row[0].as<std::string>()] = row[1].as<std::string>();
+    }
+    for (const Table& table : tables) {
+      const auto found = archived.find(table.name);
+      if (found == archived.end()) continue;
+      delete_old((*lease)->db, (*lease)->db.quote_name(schema) + "." + table.name, columns_of(table.name).time, found->second,
+                 "1", [](const pqxx::result&) {});
+    }
+  });
+  if (!left) lease->broken();
+  return left;
 }
 
 }  // namespace onboarding::projections

@@ -1,5 +1,5 @@
-// Old rows of read models, told to whoever keeps them and then deleted, in short transactions that stop nobody. They can be made again
-// from the log, which keeps everything.
+// Old rows of read models, told to whoever keeps them and then deleted, in short transactions that stop nobody. They could be made
+// again from the log, which keeps everything: what was archived is remembered, and left out of rebuilt tables.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,9 @@
 #include "events/domain/result.hpp"
 
 namespace onboarding::projections {
+
+class Pool;
+struct Table;
 
 /// The tables that have a time and grow for ever.
 const std::vector<std::string>& archivable_tables();
@@ -34,5 +37,8 @@ struct ArchiveOptions {
 /// succeeded: a failure in between leaves rows that were kept and not yet deleted, never the other way round. The number of rows.
 result<std::uint64_t> archive_old_rows(const std::string& url, const ArchiveOptions&,
                                        const std::function<result<void>(std::string_view lines)>& keep);
+
+/// Deletes from the tables in `schema` what was archived of tables of their names, as archive_old_rows() does.
+result<void> leave_archived(Pool&, const std::string& schema, const std::vector<Table>& tables);
 
 }  // namespace onboarding::projections

@@ -7,6 +7,7 @@
 
 #include "events/codec/json.hpp"
 #include "projections/core/retry.hpp"
+#include "projections/postgres/archive.hpp"
 #include "projections/postgres/writer.hpp"
 
 namespace onboarding::projections {
@@ -112,6 +113,10 @@ void PostgresControl::parked(std::string projection, std::string after, Done<std
 
 result<Outcome> PostgresControl::carry_out(const Action& action) {
   if (action.verb == "retry" || action.verb == "skip") return retry(action);
+  if (action.verb == "rollback") {
+    auto left = leave_archived_of_previous(action.projection);
+    if (!left) return tl::unexpected(left.error());
+  }
   Outcome outcome;
   auto changed =
       books_.change(pool_, {action.projection, action.verb, action.actor, action.reason, action.revision, action.deadline},
@@ -123,6 +128,17 @@ result<Outcome> PostgresControl::carry_out(const Action& action) {
                     });
   if (!changed) return tl::unexpected(changed.error());
   return outcome;
+}
+
+/// The previous generation was filled before, perhaps, and never heard of it.
+result<void> PostgresControl::leave_archived_of_previous(const std::string& projection) {
+  auto previous = pool_.run([&](Connection& connection) {
+    pqxx::read_transaction transaction(connection.db);
+    return books_.find(transaction, projection, "previous");
+  });
+  if (!previous) return tl::unexpected(previous.error());
+  if (!*previous || books_.find(projection) == nullptr) return {};
+  return leave_archived(pool_, (*previous)->schema, books_.find(projection)->tables());
 }
 
 result<void> PostgresControl::change(pqxx::transaction_base& transaction, const Action& action, std::string& detail) {

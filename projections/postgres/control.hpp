@@ -32,6 +32,7 @@ class PostgresControl final : public Control {
   void submit(std::function<void(bool refused)>);
   void run();
   result<Outcome> carry_out(const Action&);
+  result<void> leave_archived_of_previous(const std::string& projection);
   result<void> change(pqxx::transaction_base&, const Action&, std::string& detail);
   struct Retrying;
   result<Outcome> retry(const Action&);

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <random>
 
+#include "projections/postgres/archive.hpp"
+
 namespace onboarding::projections {
 
 namespace {
@@ -525,6 +527,7 @@ void Coordinator::compare_and_swap(const GenerationRow& live, const GenerationRo
     if (!books_.analyze(pool_, building)) return;  // given up meanwhile, or out of reach: again soon
     analyzed_.emplace(building.projection, building.number);
   }
+  if (const auto left = leave_archived(pool_, building.schema, books_.find(building.projection)->tables()); !left) return;
   Generations::Comparison comparison;
   if (live.version == building.version) {
     auto compared = books_.compare(pool_, live, building);

@@ -1,10 +1,11 @@
 """Projections in processes of their own, killed and taken over from; rebuilds killed at each of their steps; and the commands
-that operators use for it. Afterwards the live tables are those that a rebuild makes."""
+that operators use for it. Afterwards the live tables are the fold of the log, and those that a rebuild makes."""
 import contextlib
 import json
 import subprocess
 import unittest
 
+import fold
 from harness import Database, Server, clean_environment, wait_until
 
 NAMES = ["profile", "sessions", "conversation", "usage", "flows"]
@@ -50,6 +51,7 @@ class Projections(unittest.TestCase):
         return sessions
 
     def equal(self, server: Server) -> None:
+        fold.assert_follows(server, self.database.url)
         for name in NAMES:
             done = server.ctl("projections", "rebuild", name, "--compare-only", "--json", check=False)
             self.assertEqual(done.returncode, 0, f"{name}: {done.stdout} {done.stderr}")

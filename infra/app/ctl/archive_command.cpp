@@ -123,7 +123,9 @@ int archive(const Context& context, const ArchiveCommand& command) {
     progress.done();
     std::cout << path.string() << ": " << *archived << " rows\n";
   }
-  note("They come back when the read models are made again from the log, which keeps everything: archive again then.");
+  note(
+      "Rebuilds leave them out, too. Only a reset, or a new database, makes them again from the log, which keeps everything: "
+      "archive again then.");
   return exit_good;
 }
 

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include "events/fault_point.hpp"
+#include "projections/postgres/archive.hpp"
 #include "projections/postgres/replay.hpp"
 #include "tests/integration/postgres/following.hpp"
 
@@ -281,6 +282,41 @@ TEST(Rebuild, what_others_bound_to_the_tables_is_named_before_a_swap_and_never_d
   EXPECT_NE(database.value("SELECT count FROM before"), "0");
   EXPECT_EQ(database.value("SELECT detail FROM projection_generations WHERE projection = 'sessions' AND generation = 1"),
             "discard by the test; its schema projection_sessions_1 stays: what is not ours is in it or depends on it");
+}
+
+TEST(Rebuild, what_was_archived_does_not_come_back) {
+  Database database;
+  History history(46);
+  const auto today = history.now;
+  history.now = today - std::chrono::hours(24 * 100);
+  history.live(5, 50);
+  const auto before = history.now + std::chrono::hours(1);
+  history.now = today;
+  history.live(5, 50);
+  Process process(history, database.url());
+  ASSERT_TRUE(process.caught_up());
+  ASSERT_TRUE(process.act("conversation", "rebuild"));
+  ASSERT_TRUE(process.is_live("conversation", 2));
+  const auto count = [&] { return std::stoi(database.value("SELECT count(*) FROM conversation_messages")); };
+  const int all = count();
+  std::uint64_t kept = 0;
+  const auto archived = projections::archive_old_rows(
+      database.url(), {"conversation_messages", before, false, "the test"}, [&](std::string_view lines) -> result<void> {
+        kept += static_cast<std::uint64_t>(std::count(lines.begin(), lines.end(), '\n'));
+        return {};
+      });
+  ASSERT_TRUE(archived) << archived.error().message();
+  EXPECT_EQ(*archived, kept);
+  const int left = all - static_cast<int>(kept);
+  ASSERT_GT(kept, 0U);
+  ASSERT_GT(left, 0);
+  EXPECT_EQ(count(), left);
+  ASSERT_TRUE(process.act("conversation", "rollback"));
+  ASSERT_TRUE(process.is_live("conversation", 1));
+  EXPECT_EQ(count(), left);
+  ASSERT_TRUE(process.act("conversation", "rebuild"));  // goes live when it is equal
+  ASSERT_TRUE(process.is_live("conversation", 3));
+  EXPECT_EQ(count(), left);
 }
 
 TEST(Rebuild, what_is_only_compared_or_cancelled_leaves_nothing_behind) {
