@@ -31,8 +31,12 @@ ArbiterTime now_of(pqxx::work& tx) {
                          .as<std::int64_t>());
 }
 
-std::optional<std::uint32_t> claim_slot(pqxx::work& tx, const model::ShareRules& rules, const std::string& server_id,
-                                        ArbiterTime now) {
+struct Claimed {
+  std::optional<std::uint32_t> slot;
+  std::uint32_t alive = 0;
+};
+
+Claimed claim_slot(pqxx::work& tx, const model::ShareRules& rules, const std::string& server_id, ArbiterTime now) {
   std::vector<SlotBook::Slot> slots;
   for (const auto& row : tx.exec("SELECT slot, server_id, seen_ms FROM model_budget_slots ORDER BY slot"))
     slots.push_back({row[0].as<std::uint32_t>(), row[1].c_str(), ArbiterTime(row[2].as<std::int64_t>())});
@@ -43,11 +47,11 @@ std::optional<std::uint32_t> claim_slot(pqxx::work& tx, const model::ShareRules&
         "INSERT INTO model_budget_slots VALUES ($1, $2, $3) ON CONFLICT (slot) DO UPDATE SET server_id = excluded.server_id, "
         "seen_ms = excluded.seen_ms",
         *slot, server_id, now.count());
-  return slot;
+  return {slot, book.alive(now)};
 }
 
 std::int64_t renew_one(pqxx::work& tx, const model::ShareRules& rules, const std::string& name, const ShareRequest::Want& want,
-                       std::uint32_t slot, ArbiterTime now) {
+                       const Claimed& claimed, ArbiterTime now) {
   std::vector<ShareBook::Holding> holdings;
   for (const auto& row :
        tx.exec_params("SELECT slot, amount, wanted, until_ms FROM model_budget_holdings WHERE limit_name = $1", name))
@@ -57,7 +61,7 @@ std::int64_t renew_one(pqxx::work& tx, const model::ShareRules& rules, const std
   for (const auto& row : tx.exec_params("SELECT slot, amount, free_at_ms FROM model_budget_cooling WHERE limit_name = $1", name))
     cooling.push_back({row[0].as<std::uint32_t>(), row[1].as<std::int64_t>(), ArbiterTime(row[2].as<std::int64_t>())});
   ShareBook book(want.limit, rules, std::move(holdings), std::move(cooling));
-  const auto share = book.renew(slot, want.wanted, now);
+  const auto share = book.renew(*claimed.slot, want.wanted, now, claimed.alive);
   // A handful of rows: written anew as a whole.
   tx.exec_params("DELETE FROM model_budget_holdings WHERE limit_name = $1", name);
   tx.exec_params("DELETE FROM model_budget_cooling WHERE limit_name = $1", name);
@@ -127,11 +131,10 @@ class PostgresShareStore final : public model::ShareStore {
       pqxx::work tx(*connection_);
       tx.exec_params("SELECT pg_advisory_xact_lock($1)", lock_key);
       const auto now = now_of(tx);
-      ShareAnswer granted;
-      granted.slot = claim_slot(tx, rules_, request.server_id, now);
+      const auto claimed = claim_slot(tx, rules_, request.server_id, now);
+      ShareAnswer granted{claimed.slot, {}};
       if (granted.slot)
-        for (const auto& [name, want] : request.wants)
-          granted.shares[name] = renew_one(tx, rules_, name, want, *granted.slot, now);
+        for (const auto& [name, want] : request.wants) granted.shares[name] = renew_one(tx, rules_, name, want, claimed, now);
       tx.commit();
       return granted;
     });

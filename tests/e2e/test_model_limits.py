@@ -3,9 +3,9 @@ import threading
 import time
 import unittest
 
-from harness import wait_until
+from harness import Postgres, Server, free_port, wait_until
 from model_case import WithModels
-from people import quantile
+from people import Person, onboard_all, quantile
 
 
 def print_shares(case: WithModels, seconds: float) -> None:
@@ -89,6 +89,47 @@ class KilledWithAQueue(WithModels):
         asked = [body["messages"][-1]["content"][-1] for body in self.strict.show("requests", "openai")]
         self.assertGreater(len(asked), 12, "hardly anybody waited over the kill")
         self.assertEqual(asked, sorted(asked))
+
+
+class TwoServersOneAccount(WithModels):
+    """They share its limits by books in a PostgreSQL of its own."""
+    limits = {"gemini": {"requests_per_minute": 6_000}}
+    providers = ("gemini",)
+    floor = 6_000 // 10 // 2
+
+    def setUp(self):
+        self.books = Postgres()
+        self.addCleanup(self.books.close)
+        self.settings = {"model.shared_budget_url": self.books.url, "model.max_servers": 2, "model.offline.enabled": "false"}
+        super().setUp()
+        settings = {name: value for name, value in self.server.settings.items() if name != "postgres.url"}
+        self.other = Server(settings=settings | {"http.listen": f"127.0.0.1:{free_port()}", "http.admin_listen": f"127.0.0.1:{free_port()}"})
+        self.addCleanup(self.other.close)
+        self.other.start(self.environment)
+
+    def limit(self, server: Server) -> int:
+        (provider,) = server.request("GET", "/api/admin/llm", admin=True).json()["providers"]
+        return next(limit["limit"] for limit in provider["limits"] if limit["name"] == "requests_per_minute")
+
+    def test_never_overrun_it_and_one_that_restarts_while_the_books_are_gone_has_its_floor(self):
+        self.strict.control(latency_ms=300, jitter_ms=100, burst_seconds=3)
+        together: list[int] = []
+
+        def disturb() -> None:
+            time.sleep(6)
+            together.append(self.limit(self.server) + self.limit(self.other))
+            self.books.stop()
+            self.server.kill()
+            self.server.start(self.environment)
+        disturber = threading.Thread(target=disturb)
+        disturber.start()
+        people = onboard_all([Person(n, (self.server, self.other)[n % 2].url) for n in range(100)], 20)
+        disturber.join()
+        self.assertEqual([p.number for p in people if p.finished is None], [])
+        self.assertEqual([self.limit(self.server), self.limit(self.other)], [self.floor, self.floor])
+        self.assertEqual(self.strict.stats("gemini")["over_limit"], 0)
+        self.assertGreater(together[0], 2 * self.floor, "there was no share to lose")
+        self.assertLessEqual(together[0], 6_000)
 
 
 if __name__ == "__main__":

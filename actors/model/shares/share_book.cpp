@@ -8,7 +8,7 @@ std::int64_t floor_of(std::int64_t limit, const ShareRules& rules) {
   return static_cast<std::int64_t>(static_cast<double>(limit) * rules.floor_fraction) / rules.max_servers;
 }
 
-std::int64_t ShareBook::renew(std::uint32_t slot, std::int64_t wanted, ArbiterTime now) {
+std::int64_t ShareBook::renew(std::uint32_t slot, std::int64_t wanted, ArbiterTime now, std::uint32_t alive) {
   expire(now);
   auto mine = std::find_if(holdings_.begin(), holdings_.end(), [&](const Holding& h) { return h.slot == slot; });
   if (mine == holdings_.end()) mine = holdings_.insert(holdings_.end(), {slot, 0, 0, now});
@@ -20,7 +20,8 @@ std::int64_t ShareBook::renew(std::uint32_t slot, std::int64_t wanted, ArbiterTi
   for (const Cooling& c : cooling_)
     if (c.slot != slot) free -= c.amount;
   const auto had = mine->amount;
-  const auto gets = std::clamp<std::int64_t>(fair(slot), 0, std::max<std::int64_t>(free, 0));
+  const auto most = std::max(pool() / std::max<std::int64_t>(alive, 1), had + (pool() - had + 1) / 2);
+  const auto gets = std::clamp<std::int64_t>(std::min(fair(slot), most), 0, std::max<std::int64_t>(free, 0));
   if (gets < had) {
     // The answer may be lost on its way: until its old share ends the server may use all of it.
     cool(slot, had - gets, std::max(mine->until, now) + rules_.margin + rules_.window);
@@ -86,6 +87,11 @@ std::optional<std::uint32_t> SlotBook::claim(const std::string& server_id, Arbit
   }
   mine->seen = std::max(mine->seen, now);
   return mine->slot;
+}
+
+std::uint32_t SlotBook::alive(ArbiterTime now) const {
+  return static_cast<std::uint32_t>(
+      std::count_if(slots_.begin(), slots_.end(), [&](const Slot& s) { return now < s.seen + rules_.lease + rules_.margin; }));
 }
 
 }  // namespace onboarding::model

@@ -55,8 +55,10 @@ class ShareBook {
       : limit_(limit), rules_(rules), holdings_(std::move(holdings)), cooling_(std::move(cooling)) {}
 
   /// A server asks for `wanted` beyond its floor and gets what there is, by max-min fairness among those who hold a share;
-  /// valid for `lease` from `now`. Asking for 0 gives all back.
-  std::int64_t renew(std::uint32_t slot, std::int64_t wanted, ArbiterTime now);
+  /// valid for `lease` from `now`. Asking for 0 gives all back. `alive`: servers that asked lately, this one among them. At once it gets
+  /// at most an equal part among these, then with each renewal half of the rest: what is lent comes back only after a minute, so
+  /// whoever asks a second later than another must still find something.
+  std::int64_t renew(std::uint32_t slot, std::int64_t wanted, ArbiterTime now, std::uint32_t alive = 1);
 
   const std::vector<Holding>& holdings() const { return holdings_; }
   const std::vector<Cooling>& cooling() const { return cooling_; }
@@ -86,6 +88,8 @@ class SlotBook {
   /// The server's slot, a free one, or one whose server was silent for `slot_lease` and a window; nullopt: all are taken.
   std::optional<std::uint32_t> claim(const std::string& server_id, ArbiterTime now);
   const std::vector<Slot>& slots() const { return slots_; }
+  /// Servers that were heard of within a share's lease.
+  std::uint32_t alive(ArbiterTime now) const;
 
  private:
   ShareRules rules_;

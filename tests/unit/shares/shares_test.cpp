@@ -17,6 +17,22 @@ TEST(ShareBook, lends_all_but_the_floors_to_the_only_one_who_wants_it) {
   EXPECT_EQ(book.renew(0, 300, noon + 5s), 300);
 }
 
+TEST(ShareBook, lends_nobody_more_than_an_equal_part_at_once_so_that_who_asks_a_second_later_finds_something) {
+  ShareBook book(1'000, {});
+  const std::int64_t pool = 1'000 - 12 * 8;
+  EXPECT_EQ(book.renew(0, 5'000, noon, 2), pool / 2);
+  EXPECT_EQ(book.renew(1, 5'000, noon + 1s, 2), pool / 2);
+  EXPECT_EQ(book.renew(0, 5'000, noon + 5s, 2), pool / 2);
+  ShareBook lone(1'000, {});
+  EXPECT_EQ(lone.renew(0, 5'000, noon, 2), pool / 2);
+  EXPECT_EQ(lone.renew(0, 5'000, noon + 5s, 2), pool * 3 / 4) << "nobody else asked: half of the rest";
+  EXPECT_EQ(lone.renew(1, 5'000, noon + 6s, 2), pool / 4);
+  ShareBook quiet(1'000, {});
+  std::int64_t got = 0;
+  for (auto t = 0s; t <= 60s; t += 5s) got = quiet.renew(0, 5'000, noon + t, 8);
+  EXPECT_EQ(got, pool) << "in the end all of it";
+}
+
 TEST(ShareBook, divides_by_demand_and_moves_a_share_only_after_the_provider_s_window) {
   ShareBook book(1'000, {});
   const auto pool = book.renew(0, 5'000, noon);
@@ -52,6 +68,8 @@ TEST(SlotBook, keeps_a_server_s_slot_over_restarts_and_has_no_more_than_it_has) 
   SlotBook slots(rules, {});
   EXPECT_EQ(slots.claim("a", noon), 0u);
   EXPECT_EQ(slots.claim("b", noon + 1s), 1u);
+  EXPECT_EQ(slots.alive(noon + 2s), 2u);
+  EXPECT_EQ(slots.alive(noon + 17s + 500ms), 1u);
   EXPECT_EQ(slots.claim("a", noon + 1h), 0u);
   EXPECT_EQ(slots.claim("c", noon + 2h), std::nullopt);
   EXPECT_EQ(slots.claim("c", noon + 26h), 1u) << "b was silent for a day: it has no floor any more";
@@ -115,7 +133,7 @@ RC_GTEST_PROP(Shares, are_together_never_more_than_the_limit_in_any_window, ()) 
     if (dice / servers % 3 != 0) {
       const auto slot = slots.claim(std::string(1, static_cast<char>('a' + server)), now);
       ShareAnswer answer{slot, {}};
-      answer.shares["x"] = book.renew(*slot, dice / 16 % 5 == 0 ? 0 : dice / 64 % 1'500, now);
+      answer.shares["x"] = book.renew(*slot, dice / 16 % 5 == 0 ? 0 : dice / 64 % 1'500, now, slots.alive(now));
       const auto fate = dice / 4'096 % 8;  // 0: lost; 1: late; else at once
       if (fate == 1) on_the_way.push_back({server, answer, local, static_cast<std::int64_t>(second) + 4});
       if (fate > 1) holders[server].take(answer, local);

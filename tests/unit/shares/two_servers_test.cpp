@@ -46,7 +46,7 @@ struct Arbiter {
     ShareAnswer answer{slots.claim(server, time), {}};
     for (const auto& [name, want] : wants) {
       auto& book = books.try_emplace(name, want.whole, rules).first->second;
-      answer.shares[name] = book.renew(*answer.slot, want.wanted - floor_of(want.whole, rules), time);
+      answer.shares[name] = book.renew(*answer.slot, want.wanted - floor_of(want.whole, rules), time, slots.alive(time));
     }
     return answer;
   }
@@ -120,6 +120,19 @@ TEST(TwoServers, use_the_limit_together_and_never_more) {
   EXPECT_EQ(world.strict.over, 0u);
   // Six floors belong to servers that are not there.
   EXPECT_GE(calls, 10u * (kLimit * 9 / 10 + 2 * floor_of(kLimit, ShareRules{})) * 98 / 100);
+}
+
+TEST(TwoServers, to_which_a_crowd_comes_at_once_have_equal_parts_at_once) {
+  World world;
+  world.a.busy = world.b.busy = false;
+  world.run(1min);
+  world.a.busy = true;
+  world.run(2s);
+  world.b.busy = true;
+  const auto a = world.a.calls, b = world.b.calls;
+  world.run(1min);
+  for (const auto calls : {world.a.calls - a, world.b.calls - b}) EXPECT_GE(calls, kLimit * 40u / 100);
+  EXPECT_EQ(world.strict.over, 0u);
 }
 
 TEST(TwoServers, one_that_is_killed_leaves_its_share_to_the_other_and_gets_it_back) {
