@@ -91,7 +91,8 @@ ProblemKind kind_of(codec::Errc code) {
 
 ProblemKind kind_of(privacy::Errc code) {
   switch (code) {
-    case privacy::Errc::unreachable: return kind_of(GatewayErrc::keys_unreachable);
+    case privacy::Errc::unreachable:
+    case privacy::Errc::lost: return kind_of(GatewayErrc::keys_unreachable);
     case privacy::Errc::erased: return {404, "not-found", "There is no such thing here"};
     default: return internal;
   }

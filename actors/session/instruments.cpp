@@ -81,12 +81,13 @@ Instruments::Instruments(prometheus::Registry& registry)
                          "Sessions asked to leave memory because there were sessions.max_in_memory.")),
       open_(gauge(registry, "onboarding_active_sessions", "Sessions that are active in the log.")),
       memory_gauge_(gauge(registry, "onboarding_sessions_in_memory", "Session actors alive.")),
-      turn_seconds_(histogram(registry, "onboarding_turn_duration_seconds",
-                              "From a message's durable receipt to its durable answer.", turn_buckets)),
+      turn_seconds_(histogram(registry, "onboarding_turn_duration_seconds", "From a message's receipt to its durable answer.",
+                              turn_buckets)),
       append_seconds_(
           histogram(registry, "onboarding_append_duration_seconds", "From an append's call to its end.", append_buckets)) {}
 
-void Instruments::durable(const std::string& session_id, const domain::State& after, std::span<const domain::Event> events) {
+void Instruments::durable(const std::string& session_id, const domain::State& after, std::span<const domain::Event> events,
+                          std::chrono::nanoseconds batch_took) {
   using namespace domain;
   std::vector<const std::string*> extracted, reasked;
   const std::string* turn_id = nullptr;
@@ -108,7 +109,9 @@ void Instruments::durable(const std::string& session_id, const domain::State& af
       turns_.fetch_add(1, std::memory_order_relaxed);
       if (e->error) turn_errors_.fetch_add(1, std::memory_order_relaxed);
       if (const Turn* turn = find_turn(after, e->turn_id)) {
-        const auto took = turn->replied_at - turn->received_at;
+        // A message and its answer in one record have one time: how long that took only the actor knows.
+        const std::chrono::nanoseconds took =
+            turn->replied_at > turn->received_at ? turn->replied_at - turn->received_at : batch_took;
         turn_seconds_.Observe(std::chrono::duration<double>(took).count());
         if (turn->queued) continue;  // most of its time it waited, which estimates count by themselves
         const std::int64_t took_ms = std::chrono::duration_cast<std::chrono::milliseconds>(took).count();

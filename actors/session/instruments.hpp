@@ -38,8 +38,9 @@ class Instruments {
  public:
   explicit Instruments(prometheus::Registry&);
 
-  /// Counts durable events, and logs fields extracted and asked again.
-  void durable(const std::string& session_id, const domain::State& after, std::span<const domain::Event>);
+  /// Counts durable events, and logs fields extracted and asked again. `took`: from the request that they answer to now.
+  void durable(const std::string& session_id, const domain::State& after, std::span<const domain::Event>,
+               std::chrono::nanoseconds took);
   void append_ended(const char* outcome, std::chrono::nanoseconds took);
   void sessions_in_memory(std::int64_t change);
   /// A session was asked to leave memory because there are too many.

@@ -57,7 +57,7 @@ GatewayErrc refusal_of(domain::Rejection rejection) {
 
 GatewayErrc refusal_of(const Failure& failure) {
   if (failure.code == make_error_code(log::Errc::overloaded)) return GatewayErrc::overloaded;
-  if (failure.code == make_error_code(privacy::Errc::unreachable) ||
+  if (failure.code == make_error_code(privacy::Errc::unreachable) || failure.code == make_error_code(privacy::Errc::lost) ||
       failure.code == make_error_code(codec::Errc::key_unreachable))
     return GatewayErrc::keys_unreachable;
   if (failure.code == make_error_code(privacy::Errc::erased)) return GatewayErrc::unknown_session;
@@ -490,7 +490,8 @@ class SessionActor : public caf::event_based_actor {
     std::uint64_t sequence = durable.first.sequence;
     for (const domain::Event& event : writing->events)
       domain::evolve(state, event, {state.version + 1, sequence++, writing->time}, *environment_->options.flows);
-    environment_->instruments.durable(session_id_, state, writing->events);
+    const Time begun = writing->step.job ? writing->step.job->due - settings().request_deadline : writing->called;
+    environment_->instruments.durable(session_id_, state, writing->events, now() - begun);
     tell_watchers();
     settled(writing->step, true);
   }

@@ -28,6 +28,7 @@ class OneKey final : public privacy::KeyStore {
 struct Stream {
   std::uint64_t version = 0;
   domain::Timestamp time;
+  bool unopened = false, erased = false;
 };
 
 class Check {
@@ -38,6 +39,13 @@ class Check {
   void damaged(std::string place, const std::string& what) {
     ++found.damaged;
     if (found.damage.size() < most_told) found.damage.push_back(std::move(place) + " " + what);
+  }
+
+  /// Counts the streams whose key is missing although they do not say that it was erased.
+  EventCheck concluded() {
+    for (const auto& [name, stream] : streams_)
+      if (stream.unopened && !stream.erased && ++found.lost_keys <= most_told) found.lost_streams.push_back(name);
+    return std::move(found);
   }
 
   EventCheck found;
@@ -61,7 +69,8 @@ result<void> Check::record(const log::Record& record) {
   if (!what->empty())
     damaged(to_string(Position{record.partition, record.first_sequence}),
             "(" + record.stream + " v" + std::to_string(record.first_version) + ") " + *what);
-  stream = {record.last_version(), record.time};
+  stream.version = record.last_version();
+  stream.time = record.time;
   return {};
 }
 
@@ -75,9 +84,11 @@ result<std::string> Check::wrong(const log::Record& record, Stream& stream) {
   bool unopened = false;
   for (const auto& event : *events) {
     unopened |= event.erased;
+    stream.erased |= std::holds_alternative<domain::UserErased>(event.recorded.event);
     if (event.recorded.time != record.time) return std::string("has another time inside than outside");
   }
   found.unopened += unopened ? 1 : 0;
+  stream.unopened |= unopened;
   return round_trip(record, *events);
 }
 
@@ -118,7 +129,7 @@ result<EventCheck> check_events(log::EventLog& log, privacy::KeyStore& keys,
       }
       if (progress) progress(check.found.events, total);
     }
-  return check.found;
+  return check.concluded();
 }
 
 }  // namespace onboarding::exporting

@@ -12,9 +12,11 @@ namespace onboarding::exporting {
 
 struct EventCheck {
   std::uint64_t records = 0, events = 0;
-  std::uint64_t unopened = 0;       // records with something sealed whose key is gone, or not in this key store
-  std::uint64_t damaged = 0;        // records with anything wrong
-  std::vector<std::string> damage;  // of the first 20: place and what; nothing personal
+  std::uint64_t unopened = 0;             // records with something sealed whose key is gone, or not in this key store
+  std::uint64_t lost_keys = 0;            // streams with such records that do not say that their person was erased
+  std::vector<std::string> lost_streams;  // the first 20 of them
+  std::uint64_t damaged = 0;              // records with anything wrong
+  std::vector<std::string> damage;        // of the first 20: place and what; nothing personal
 };
 
 /// Up to the heads of now, so that a log that is being written ends: sequences and versions are contiguous, times never go back

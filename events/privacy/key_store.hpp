@@ -16,6 +16,7 @@ namespace onboarding::privacy {
 enum class Errc {
   unreachable = 1,  // the key store cannot be read or written now: answer 503
   erased,           // the key was erased: silence
+  lost,             // the key is gone, and nobody erased it: an older keys.db lies under the log; 503, for operators
   forged,           // a sealed text does not open: wrong key, moved or altered
   bad_secret_file   // a secret's file is missing, readable by others or of the wrong size
 };

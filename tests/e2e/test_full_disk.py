@@ -41,6 +41,8 @@ class FullDisk(unittest.TestCase):
         self.assertIn("email", answered["extracted"])
         self.assertEqual(session.conversation()[:len(lines)], lines)
         self.assertIn(acknowledged[0]["response"], [line["text"] for line in session.conversation()])
+        self.assertIn("everybody is told 503", server.log())
+        self.assertIn("there is room for the log again", server.log())
         server.kill()
         server.start()
         self.assertEqual(session.state()["fields"]["email"], "ada@analytical.example")

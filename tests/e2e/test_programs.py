@@ -178,6 +178,60 @@ class Onboardctl(unittest.TestCase):
         self.server.start()
         self.assertEqual(session.state()["status"], "active")
 
+    def test_an_older_keys_file_hides_nobody_as_erased(self):
+        first = self.server.begin()
+        first.told("My name is Ada Lovelace")
+        self.server.terminate()
+        older = (self.server.data / "keys.db").read_bytes()
+        self.server.start()
+        second = self.server.begin()
+        second.told("My name is Bob Stone")
+        self.server.terminate()
+        newest = (self.server.data / "keys.db").read_bytes()
+        (self.server.data / "keys.db").write_bytes(older)
+        self.server.start()
+        self.assertIn("keys.db lacks the keys of 1 of the newest sessions", self.server.log())
+        self.assertEqual(self.server.request("GET", second.path, headers=second.authorization).status, 503)
+        self.assertEqual(first.state()["fields"], {"full_name": "Ada Lovelace"})
+        verified = self.server.ctl("events", "verify", check=False)
+        self.assertEqual(verified.returncode, 5)
+        self.assertIn(f"{second.id}: its key is not in keys.db", verified.stdout)
+        self.server.terminate()
+        (self.server.data / "keys.db").write_bytes(newest)
+        self.server.start()
+        self.assertEqual(second.state()["fields"], {"full_name": "Bob Stone"})
+        self.server.ctl("events", "verify")
+
+    def test_a_log_that_vanished_does_not_begin_anew(self):
+        session = self.server.begin()
+        self.server.terminate()
+        (self.server.data / "log").rename(self.server.data / "log.kept")
+        self.server.launch()
+        self.assertEqual(self.server.process.wait(PATIENCE), 1)
+        self.assertIn("mount or restore that one", self.server.log())
+        shutil.rmtree(self.server.data / "log")
+        (self.server.data / "log.kept").rename(self.server.data / "log")
+        self.server.start()
+        self.assertEqual(session.state()["status"], "active")
+
+    def test_a_first_start_that_is_killed_is_followed_by_one_that_works(self):
+        for point in ("log.before_head_is_made", "log.while_head_is_made", "flow.before_publish", "flow.after_publish"):
+            with self.subTest(point=point):
+                server = Server()
+                self.addCleanup(server.close)
+                server.launch({"ONBOARD_FAULT": f"{point}=crash"})
+                self.assertEqual(server.process.wait(PATIENCE), -9)
+                server.start()
+                server.begin().told("My name is Ada Lovelace")
+                self.assertEqual(server.terminate(), 0)
+                server.ctl("events", "verify")
+
+    def test_how_long_turns_take_is_measured_without_a_provider_too(self):
+        self.server.begin().told("My name is Ada Lovelace")
+        metrics = self.server.request("GET", "/metrics", admin=True).body.decode()
+        took = float(next(line.split()[1] for line in metrics.splitlines() if line.startswith("onboarding_turn_duration_seconds_sum")))
+        self.assertGreater(took, 0)
+
     def test_every_file_is_its_owners_and_every_log_line_is_an_object(self):
         self.server.begin().told("My name is Ada Lovelace")
         self.server.terminate()

@@ -6,11 +6,16 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 
+#include "events/fault_point.hpp"
+
 namespace onboarding::log {
 namespace {
+
+FaultPoint while_head_is_made{"log.while_head_is_made"};
 
 constexpr std::string_view magic = "OBLOGHD1";
 using Bytes =
@@ -36,6 +41,7 @@ result<HeadFile::Read> HeadFile::read(const std::string& path) {
     return tl::unexpected(std::move(failed));
   }
   ::close(descriptor);
+  if (got == 0) return Read{};  // no version of this file was ever empty and whole
   Bytes sealed = bytes;
   seal(sealed);
   Read read{State::damaged, {}};
@@ -50,11 +56,18 @@ result<HeadFile::Read> HeadFile::read(const std::string& path) {
   return read;
 }
 
-result<HeadFile> HeadFile::open(const std::string& path) {
-  const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (descriptor < 0) return tl::unexpected(system_failure(path, "open"));
+result<HeadFile> HeadFile::open(const std::string& path, const Head& first) {
+  std::error_code ignored;
+  const bool there = std::filesystem::file_size(path, ignored) > 0 && !ignored;
+  const std::string name = there ? path : path + ".new";
+  const int descriptor = ::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (descriptor < 0) return tl::unexpected(system_failure(name, "open"));
   HeadFile file(path, descriptor);
-  auto folder = std::filesystem::path(path).parent_path();
+  if (there) return file;
+  if (auto made = file.write(first).and_then([&] { return file.sync(); }); !made) return tl::unexpected(made.error());
+  while_head_is_made.hit();
+  if (std::rename(name.c_str(), path.c_str()) != 0) return tl::unexpected(system_failure(path, "rename"));
+  const auto folder = std::filesystem::path(path).parent_path();
   const int folder_descriptor = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   const bool synced = folder_descriptor >= 0 && ::fsync(folder_descriptor) == 0;
   if (folder_descriptor >= 0) ::close(folder_descriptor);

@@ -25,8 +25,9 @@ class HeadFile {
   };
   static result<Read> read(const std::string& path);
 
-  /// Opens for writing, creating it durably where there is none.
-  static result<HeadFile> open(const std::string& path);
+  /// Opens for writing. Where there is none (or an empty one), `first` is made whole and durable beside it and takes the name: whoever
+  /// dies meanwhile leaves no head that is half there.
+  static result<HeadFile> open(const std::string& path, const Head& first);
   HeadFile(HeadFile&& other) noexcept : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
   ~HeadFile();
 

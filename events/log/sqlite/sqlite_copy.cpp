@@ -32,7 +32,7 @@ result<void> copy_pages(Database& from, Database& to, const std::function<void(s
 }
 
 result<void> write_head(const std::string& path, const Head& head) {
-  auto file = HeadFile::open(head_path(path));
+  auto file = HeadFile::open(head_path(path), head);
   if (!file) return tl::unexpected(file.error());
   if (auto written = file->write(head); !written) return written;
   return file->sync();

@@ -478,8 +478,12 @@ void Writer::give_up(const Failure& why) {
 }
 
 void Writer::set_writable(std::optional<Failure> why_not) {
-  const std::lock_guard lock(mutex_);
-  not_writable_ = std::move(why_not);
+  const std::string what = why_not ? why_not->message() : "";
+  {
+    const std::lock_guard lock(mutex_);
+    not_writable_ = std::move(why_not);
+  }
+  if (options_.on_room) options_.on_room(what);
 }
 
 // ---- chores between batches
@@ -593,7 +597,7 @@ result<std::unique_ptr<SqliteLog>> SqliteLog::open(SqliteOptions options) {
   if (!options.rebuild_head)
     if (auto judged = judge_head(options.path, *head, scan, **layout); !judged) return tl::unexpected(judged.error());
 
-  auto head_file = HeadFile::open(head_path(options.path));
+  auto head_file = HeadFile::open(head_path(options.path), {(*layout)->log_id, scan.records(), scan.checksum()});
   if (!head_file) return tl::unexpected(head_file.error());
   auto writer =
       std::make_unique<Writer>(std::move(options), std::move(*lock), std::move(*database), std::move(*head_file), **layout, scan);

@@ -29,6 +29,9 @@ struct SqliteOptions {
   /// Called on the writer thread when a commit or a sync failed; nothing is acknowledged from then on. A failed sync is final
   /// (fsync reports it once), so unless told the process says so on stderr and ends with status 70.
   std::function<void(const Failure&)> on_fatal = {};
+  /// Called on the writer thread when nothing can be stored any more (a full disk), with what is wrong, and with an empty text
+  /// when it can be again. Must not block.
+  std::function<void(const std::string&)> on_room = {};
   RandomSource* random = nullptr;  // for the id of a log that is made; unless told the system's
 };
 

@@ -159,6 +159,11 @@ int events_verify(const Context& context, bool json) {
   }
   damage.insert(damage.end(), check.damage.begin(), check.damage.end());
   damaged += check.damaged;
+  if (with_keys) {
+    damaged += check.lost_keys;
+    for (const std::string& stream : check.lost_streams)
+      damage.push_back(stream + ": its key is not in keys.db, and nobody erased it; an older keys.db lies under the log");
+  }
   if (json) {
     rapidjson::StringBuffer buffer;
     codec::JsonWriter w(buffer);
@@ -184,10 +189,11 @@ int events_verify(const Context& context, bool json) {
     if (with_keys) std::cout << ", seals (" << check.unopened << " records of forgotten persons)";
     std::cout << '\n';
   } else {
-    std::cout << "damaged: " << damaged << " of " << check.records << " records that can be read";
+    std::cout << "damaged: " << damaged << " places in " << check.records << " records that can be read";
     for (const auto& what : damage) std::cout << "\n  " << what;
     if (damaged > damage.size()) std::cout << "\n  … and " << damaged - damage.size() << " more";
-    std::cout << "\nRestore the log from the newest back-up: onboardctl restore --help\n";
+    if (damaged == check.lost_keys && with_keys) std::cout << "\nThe log itself is good: restore the newest keys.db.\n";
+    else std::cout << "\nRestore the log from the newest back-up: onboardctl restore --help\n";
   }
   return damaged == 0 ? exit_good : exit_damaged;
 }

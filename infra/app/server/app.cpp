@@ -8,6 +8,7 @@
 
 #include <condition_variable>
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -16,6 +17,7 @@
 #include "actors/runtime.hpp"
 #include "actors/session/flow_registry.hpp"
 #include "events/codec/codec.hpp"
+#include "events/codec/envelope.hpp"
 #include "events/log/kafka/kafka_log.hpp"
 #include "events/log/memory/memory_log.hpp"
 #include "events/log/sqlite/sqlite_log.hpp"
@@ -156,6 +158,8 @@ struct App::Parts {
     return [logger = server_log](const std::string& what) { logger->warn("Kafka: {}", what); };
   }
   result<void> check_keys() const;
+  result<void> check_log_id() const;
+  void look_for_lost_keys() const;
   result<void> open_secrets();
   result<void> start_read_models();
   result<void> start_runtime();
@@ -186,6 +190,47 @@ result<void> App::Parts::check_keys() const {
     return lost("master.key", there("keys.db") ? "keys.db" : "the event log");
   if (kafka == nullptr && !there("keys.db") && has_events) return lost("keys.db", "the event log");
   return {};
+}
+
+/// A log that vanished (a volume that is not mounted) must not begin anew in silence: the data folder knows whose it is.
+result<void> App::Parts::check_log_id() const {
+  if (c().text("log.kind") == "memory" || !has(Role::sessions)) return {};
+  const auto file = options.data / "log.id";
+  std::string known;
+  std::ifstream(file) >> known;
+  if (known == log->log_id()) return {};
+  if (!known.empty())
+    return failure(Errc::bad_data_folder, "the event log is " + log->log_id() + ", and this data folder belongs to log " + known +
+                                              ": mount or restore that one; or, if another log is meant, remove " +
+                                              file.string());
+  std::ofstream out(file);
+  out << log->log_id() << '\n';
+  if (!out.flush()) return failure(Errc::bad_data_folder, file.string() + " cannot be written");
+  return {};
+}
+
+/// Keys older than the log are found when a session is read; the newest records tell at once.
+void App::Parts::look_for_lost_keys() const {
+  constexpr std::uint64_t newest = 16;
+  std::set<std::string> sessions;
+  for (std::uint32_t p = 0; p < log->partitions(); ++p) {
+    const auto head = log->head(p);
+    const auto records = log->read_partition(p, head > newest ? head - newest : 0, newest, 1 << 20);
+    if (!records) continue;
+    for (const log::Record& record : *records) {
+      const auto seal = codec::read_seal(record);
+      if (!seal || seal->key_id.empty()) continue;
+      if (seal->erases) sessions.erase(record.stream);
+      else if (const auto key = keys->find(seal->user, seal->key_id); !key && key.error().code == privacy::Errc::erased)
+        sessions.insert(record.stream);
+    }
+  }
+  if (!sessions.empty())
+    server_log->error(
+        "keys.db lacks the keys of {} of the newest sessions, and nobody erased them: an older keys.db lies under the log. "
+        "Restore the "
+        "newest one; until then these sessions answer 503 (onboardctl events verify names them)",
+        sessions.size());
 }
 
 result<void> App::Parts::open_secrets() {
@@ -246,6 +291,10 @@ result<void> App::Parts::open_log() {
   log::SqliteOptions sqlite;
   sqlite.path = file.string();
   sqlite.partitions = partitions;
+  sqlite.on_room = [logger = server_log](const std::string& what) {
+    if (what.empty()) logger->info("there is room for the log again");
+    else logger->error("nothing can be stored, everybody is told 503: {}", what);
+  };
   auto opened = log::SqliteLog::open(std::move(sqlite));
   if (!opened) return tl::unexpected(opened.error());
   log = std::move(*opened);
@@ -418,8 +467,10 @@ result<std::unique_ptr<App>> App::start(AppOptions options) {
     p.server_log->warn("the environment variable {} is no setting of this version", name);
   if (auto done = p.open_log(); !done) return tl::unexpected(done.error());
   if (auto done = p.check_keys(); !done) return tl::unexpected(done.error());
+  if (auto done = p.check_log_id(); !done) return tl::unexpected(done.error());
   if (auto done = p.open_secrets(); !done) return tl::unexpected(done.error());
   if (p.has(Role::sessions)) {
+    p.look_for_lost_keys();
     if (auto done = p.start_runtime(); !done) return tl::unexpected(done.error());
   }
   if (p.has(Role::projections) || p.has(Role::api)) {
