@@ -30,8 +30,8 @@ const Table& small_numbers() {
 }
 
 const Table& large_numbers() {
-  static const Table table = {{"hundred", 1e2}, {"thousand", 1e3}, {"million", 1e6}, {"billion", 1e9}, {"dozen", 12},
-                              {"dozens", 0},    {"hundreds", 0},   {"thousands", 0}, {"millions", 0}};
+  static const Table table = {{"hundred", 1e2}, {"thousand", 1e3}, {"million", 1e6},   {"billion", 1e9}, {"dozen", 12},
+                              {"dozens", 12},   {"hundreds", 1e2}, {"thousands", 1e3}, {"millions", 1e6}};
   return table;
 }
 
@@ -254,7 +254,7 @@ Found find_numbers(const Words& tokens, bool whole) {
       // "2 million", "5 hundred", "3 dozen", "2 k"
       for (; value && next < tokens.size(); ++next) {
         const auto scale = tokens[next] == "k" ? std::optional<double>(1e3) : look_up(large_numbers(), tokens[next]);
-        if (!scale || *scale == 0) break;
+        if (!scale) break;
         value = std::round(*value * *scale * 1e6) / 1e6;
       }
     } else {
@@ -306,7 +306,7 @@ std::optional<double> read_number_words(const Words& words, std::size_t& at) {
     group = 2;
     any = true;
     unit = 2;
-  } else if ((is(i, "a") || is(i, "an")) && i + 1 < words.size() && look_up(large_numbers(), words[i + 1]).value_or(0) > 0) {
+  } else if ((is(i, "a") || is(i, "an")) && i + 1 < words.size() && look_up(large_numbers(), words[i + 1])) {
     ++i;
     group = 1;
     any = true;
@@ -324,7 +324,7 @@ std::optional<double> read_number_words(const Words& words, std::size_t& at) {
       continue;
     }
     const auto large = look_up(large_numbers(), word);
-    if (large && *large > 0 && any) {
+    if (large && any) {
       if (*large == 1e2 || *large == 12) {
         group *= *large;
       } else {

@@ -27,7 +27,9 @@ class Extraction {
   std::optional<domain::ModelAnswer> run() {
     if (text_.size() == 0 || addresses_the_machine()) return answer();
     if (declines()) return answer();
-    if (!correct_by_contrast() && !correct_by_spelling()) {
+    if (correct_by_contrast()) {
+      read_sentences_before();
+    } else if (!correct_by_spelling()) {
       read_labelled();
       read_typed();
       read_name_cue();
@@ -38,7 +40,7 @@ class Extraction {
       read_list();
       read_bare_answer();
     }
-    if (found_.empty() && !understands_language()) return std::nullopt;
+    if (found_.empty() && !reads_english(*request_.flow) && request_.missing.empty()) return std::nullopt;
     return answer();
   }
 
@@ -88,6 +90,10 @@ class Extraction {
         "system :",        "assistant :", "output full",      "the user is",   "finish onboarding", "ignore all",
         "ignore previous", "ignore your", "ignore the above", "system prompt", "disregard",         "is_complete",
         "jailbreak",       "you are now", "pretend to be",    "pretend you",   "your instructions"};
+    for (std::size_t i = 0; i < text_.size(); ++i)
+      if (is_one_of(text_.lower(i), {"ignore", "disregard", "override", "forget"}))
+        for (std::size_t k = i + 1; k < std::min(text_.size(), i + 7); ++k)
+          if (is_one_of(text_.lower(k), {"instructions", "instruction", "prompt", "prompts", "rules", "directions"})) return true;
     std::string lower;
     for (const auto& token : text_.tokens) (lower += token.lower) += ' ';
     return std::any_of(signs.begin(), signs.end(), [&](auto sign) { return lower.find(sign) != std::string::npos; });
@@ -101,39 +107,49 @@ class Extraction {
     return true;
   }
 
-  bool understands_language() const {
-    if (request_.locale.empty() || request_.locale.starts_with("en")) return true;
-    return false;
-  }
-
   // ---- corrections
 
   bool has_correction_word() const {
     return std::any_of(text_.tokens.begin(), text_.tokens.end(), [](const Token& t) { return is_correction_word(t.lower); });
   }
 
-  /// "Ann, not Anne", "not Globex but Initech", "it's 50 instead of 40", ".com not .org".
+  /// "Ann, not Anne", "not Globex but Initech", "it's 50 instead of 40", ".com not .org", "my company isn't Acme, it's Globex".
   bool correct_by_contrast() {
     if (correct_what_was_said()) return true;
-    for (std::size_t i = 0; i < text_.size(); ++i) {
+    constexpr int most = 8;  // a person denies no more in one message
+    for (std::size_t i = 0, seen = 0; i < text_.size() && seen < most; ++i) {
       const auto& word = text_.lower(i);
       const bool instead = (word == "instead" || word == "rather") && i + 1 < text_.size() &&
                            (text_.lower(i + 1) == "of" || text_.lower(i + 1) == "than");
-      if (word != "not" && !instead) continue;
-      const std::size_t wrong_begin = i + (instead ? 2 : 1);
-      for (std::size_t wrong_end = std::min(text_.size(), wrong_begin + 5); wrong_end > wrong_begin; --wrong_end) {
-        const auto wrong = text_.between(wrong_begin, wrong_end);
-        for (const auto& [name, value] : request_.collected) {
-          const auto* spec = request_.flow->find(name);
-          if (!spec) continue;
-          if (!holds_value(*spec, value, wrong)) continue;
-          if (const auto right = other_side(i, wrong_end, spec);
-              !right.empty() && take(spec, replaced(*spec, value, wrong, right)))
+      const bool denies = is_denying_verb(word);  // before "isn't" stands what it is about, never the right value
+      if (word != "not" && !instead && !denies) continue;
+      ++seen;
+      const std::size_t behind = i + (instead ? 2 : 1);
+      std::size_t value = behind;
+      while (value < text_.size() && is_one_of(text_.lower(value), {"a", "an", "the", "my", "our", "at", "with", "from", "called",
+                                                                    "named", "really", "actually", "working", "just"}))
+        ++value;
+      for (const auto wrong_begin : {behind, value}) {
+        for (std::size_t wrong_end = std::min(text_.size(), wrong_begin + 5); wrong_end > wrong_begin; --wrong_end) {
+          const auto wrong = text_.between(wrong_begin, wrong_end);
+          if (correct(wrong, sentence_of(i), [&](const auto& spec) { return other_side(i, wrong_end, spec, !denies); }))
             return true;
         }
+        if (value == behind) break;
       }
     }
     return false;
+  }
+  /// "CPO. Oh, and my mail is zoe@acme.eu, not .io": first the answer, then the correction.
+  void read_sentences_before() {
+    if (correction_begins_ == 0) return;
+    auto before = request_;
+    before.message = text_.between(0, correction_begins_);
+    for (const auto& [name, value] : Extraction(before).run().value_or(domain::ModelAnswer{}).fields)
+      take(request_.flow->find(name), value, Take::must);
+  }
+  static bool is_denying_verb(std::string_view w) {
+    return is_one_of(w, {"isn't", "isnt", "aren't", "arent", "wasn't", "wasnt", "ain't"});
   }
 
   /// "I said 40 but it should have been 14": the known value that the first half names becomes what the second half says.
@@ -148,23 +164,90 @@ class Extraction {
                                                                       "be", "been", "is", "meant", "but", "actually", "really"}))
           ++right;
         if (right == but + 1) continue;
-        for (const auto& [name, value] : request_.collected)
-          if (const auto* spec = request_.flow->find(name); spec && holds_value(*spec, value, wrong))
-            return take(spec, replaced(*spec, value, wrong, text_.between(right, clause_end(text_, right))));
+        if (correct(wrong, sentence_of(i), [&](const auto& spec) { return fitting(spec, right, clause_end(text_, right)); }))
+          return true;
       }
     }
     return false;
   }
 
-  static bool holds_value(const domain::FieldSpec& spec, const std::string& value, std::string_view wrong) {
-    if (const auto parsed = domain::parse_field(spec, wrong); parsed && parsed->canonical == value) return true;
-    return wrong.size() >= 2 && find_word(value, wrong) != std::string::npos;
+  /// `wrong` becomes what `right` says for a field. Which field: the one whose label is said; else one that holds nothing but
+  /// `wrong` before one that holds it among others. Where two hold it alike we ask.
+  template <class Right>
+  bool correct(std::string_view wrong, Span sentence, const Right& right) {
+    struct Change {
+      const domain::FieldSpec* spec;
+      std::string value;
+      bool whole;
+    };
+    const auto& fields = request_.flow->fields;
+    std::optional<bool> labels;  // looked for only where something is held: most negations deny nothing known
+    std::vector<Change> changes;
+    for (const auto& spec : fields) {
+      const auto known_value = request_.collected.find(spec.name);
+      if (known_value == request_.collected.end()) continue;
+      const auto& value = known_value->second;
+      const bool whole = accepts_whole(spec, value, wrong);
+      if (!whole && (wrong.size() < 2 || find_word(value, wrong) == std::string::npos)) continue;
+      contradicted_ = true;
+      if (!labels)
+        labels = std::any_of(fields.begin(), fields.end(), [&](const auto& other) { return labelled(other, sentence); });
+      const bool label = *labels && labelled(spec, sentence);
+      if ((*labels && !label) || (!whole && !label && spec.type == domain::FieldType::text && &spec != slots_.role)) continue;
+      std::string said(right(spec));
+      if (said.empty()) continue;
+      if (wrong.front() == '.' && said.front() != '.') said = '.' + said;
+      if (spec.type == domain::FieldType::email && !whole && !label && !like_a_host(said) && !speaks_of_mail(sentence)) continue;
+      auto changed = replaced(spec, value, wrong, said);
+      if (const auto parsed = domain::parse_field(spec, changed); parsed && parsed->canonical != value)
+        changes.push_back({&spec, std::move(changed), whole});
+    }
+    if (std::any_of(changes.begin(), changes.end(), [](const Change& c) { return c.whole; }))
+      std::erase_if(changes, [](const Change& c) { return !c.whole; });
+    correction_begins_ = sentence.first;
+    if (changes.size() > 1)
+      for (const auto& change : changes) either_.push_back(change.spec);
+    return changes.size() > 1 || (changes.size() == 1 && take(changes.front().spec, changes.front().value));
   }
+
+  Span sentence_of(std::size_t i) const {
+    const auto ends = [&](std::size_t k) {  // a stop within an address has no space behind it
+      return is_one_of(text_.lower(k), {".", "!", "?", "\n"}) &&
+             (k + 1 == text_.size() || text_.tokens[k + 1].begin > text_.tokens[k].end || text_.lower(k) == "\n");
+    };
+    std::size_t first = i, last = i;
+    while (first > 0 && !ends(first - 1)) --first;
+    while (last < text_.size() && !ends(last)) ++last;
+    return {first, last};
+  }
+  bool labelled(const domain::FieldSpec& spec, Span within) const {
+    for (std::size_t i = within.first; i < within.last; ++i) {
+      if (&spec == slots_.name && is_one_of(text_.lower(i), {"surname", "lastname", "firstname"})) return true;
+      if (&spec == slots_.name && i > 0 && is_one_of(text_.lower(i - 1), {"company", "company's", "firm", "domain", "brand"}))
+        continue;
+      if (slots_.match_label(spec, text_, i) > i) return true;
+    }
+    return false;
+  }
+  bool speaks_of_mail(Span within) const {
+    for (std::size_t i = within.first; i < within.last; ++i)
+      if (is_one_of(text_.lower(i), {"mail", "email", "e-mail", "address", "domain", "inbox"})) return true;
+    return false;
+  }
+  static bool like_a_host(std::string_view said) {
+    if (said.find(' ') != said.npos) return false;
+    const auto dot = said.rfind('.');
+    return said.find('@') != said.npos || (dot != said.npos && dot + 2 < said.size()) ||
+           is_one_of(lowered(said),
+                     {"gmail", "googlemail", "hotmail", "outlook", "yahoo", "icloud", "proton", "protonmail", "gmx"});
+  }
+
   static std::string replaced(const domain::FieldSpec& spec, const std::string& value, std::string_view wrong,
                               std::string_view right) {
     const auto at = find_word(value, wrong);
     if (at == std::string::npos || accepts_whole(spec, value, wrong)) return std::string(right);
-    if (spec.type == domain::FieldType::email && right.find('.') != right.npos && at > value.find('@'))
+    if (spec.type == domain::FieldType::email && right.find('@') != right.npos) return std::string(right);
+    if (spec.type == domain::FieldType::email && right.find('.', 1) != right.npos && at > value.find('@'))
       return value.substr(0, value.find('@') + 1) + std::string(right);  // "not gmail, it's proton.me"
     auto whole = value;
     whole.replace(at, wrong.size(), right);
@@ -175,23 +258,60 @@ class Extraction {
     return parsed && parsed->canonical == value;
   }
 
-  /// The right value: after "but" or a comma behind the wrong one, else what stands before "not".
-  std::string other_side(std::size_t not_at, std::size_t wrong_end, const domain::FieldSpec* spec) const {
+  /// The right value: behind the wrong one where "but" or "it's" points at it, else what stands before "not", else what follows a
+  /// comma. Nothing that has not the shape of the field.
+  std::string_view other_side(std::size_t not_at, std::size_t wrong_end, const domain::FieldSpec& spec, bool before) const {
     std::size_t begin = wrong_end;
-    while (begin < text_.size() && (text_.lower(begin) == "but" || text_.lower(begin) == "," || text_.lower(begin) == "it's" ||
-                                    text_.lower(begin) == "rather" || text_.lower(begin) == "." || text_.lower(begin) == "it" ||
-                                    text_.lower(begin) == "is"))
-      ++begin;
-    if (begin < text_.size() && begin > wrong_end) return std::string(text_.between(begin, clause_end(text_, begin)));
+    bool pointed = false;
+    for (; begin < text_.size(); ++begin) {
+      const auto& w = text_.lower(begin);
+      const bool points =
+          is_one_of(w, {"but", "it's", "its", "it", "is", "rather", "i'm", "im", "we're", "that's", "they're", "be"});
+      if (!points && !is_one_of(w, {",", ".", "-", ";", "i", "am", "we", "are", "should", "a", "an", "at", "now", "called"}))
+        break;
+      pointed = pointed || points;
+    }
+    const auto behind =
+        begin > wrong_end && begin < text_.size() ? fitting(spec, begin, clause_end(text_, begin)) : std::string_view();
+    if (pointed && !behind.empty()) return behind;
+    if (!before)
+      return text_.lower(wrong_end - 1) != "." && wrong_end < text_.size() && text_.lower(wrong_end) == "," ? behind : "";
     std::size_t end = not_at;
     while (end > 0 && text_.tokens[end - 1].kind == TokenKind::punctuation) --end;
     std::size_t first = end;
     while (first > 0 && text_.tokens[first - 1].kind != TokenKind::punctuation && !is_lead_in(text_.lower(first - 1)) &&
-           !is_correction_word(text_.lower(first - 1)))
+           !is_correction_word(text_.lower(first - 1)) &&
+           !is_one_of(text_.lower(first - 1), {"has", "have", "says", "reads", "spelled", "spelt", "written", "name", "surname"}))
       --first;
-    if (spec->type == domain::FieldType::integer)
-      if (const auto number = number_phrase(text_, first)) return std::string(text_.between(number->first, number->last));
-    return std::string(text_.between(first, end));
+    if (const auto left = fitting(spec, first, end); !left.empty()) return left;
+    return behind;
+  }
+  /// What of [first, last) is a value of the field, from its first word on; nothing when it begins with anything else.
+  std::string_view fitting(const domain::FieldSpec& spec, std::size_t first, std::size_t last) const {
+    if (first >= last) return {};
+    const auto ends = [&](std::size_t end) { return end >= last || ends_a_name(end) || is_state_word(text_.lower(end)); };
+    switch (spec.type) {
+      case domain::FieldType::person_name: {
+        const auto end = std::min(last, name_end(text_, first, true));
+        return end > first && ends(end) ? text_.between(first, end) : std::string_view();
+      }
+      case domain::FieldType::company: {
+        const auto end = std::min(last, company_end(text_, first, true));
+        return end > first && ends(end) ? text_.between(first, end) : std::string_view();
+      }
+      case domain::FieldType::integer:
+      case domain::FieldType::number: {
+        const auto number = number_phrase(text_, first);
+        return number ? text_.between(number->first, number->last) : std::string_view();
+      }
+      case domain::FieldType::email: return last - first <= 3 ? text_.between(first, last) : text_.between(first, first + 1);
+      default:
+        if (&spec == slots_.role) {
+          first = skip_articles(first);
+          return text_.between(first, std::min(last, role_end(text_, first)));
+        }
+        return text_.between(first, last);
+    }
   }
 
   /// "it's Ann without an e", "Karl with a K".
@@ -488,7 +608,9 @@ class Extraction {
                            (i > 0 && is_one_of(text_.lower(i - 1), two) && is_one_of(text_.lower(i), {"name", "name's"}));
         if (!label) continue;
         std::size_t k = i + 1;
-        while (k < text_.size() && (text_.lower(k) == "is" || text_.lower(k) == ":" || text_.lower(k) == "=")) ++k;
+        while (k < text_.size() &&
+               is_one_of(text_.lower(k), {"is", ":", "=", "spelled", "spelt", "written", "now", "actually", "called"}))
+          ++k;
         const auto end = name_end(text_, k, true);
         if (end > k) return std::string(text_.between(k, end));
       }
@@ -542,6 +664,7 @@ class Extraction {
     for (std::size_t i = 0; i < text_.size(); ++i) {
       if (const auto begin = role_cue(text_, i); begin > i && slots_.role && !found(slots_.role)) take_role(begin);
       if (const auto begin = company_cue(text_, i); begin > i && slots_.company && !found(slots_.company)) {
+        if (about_somebody_else(i)) continue;
         const auto end = company_end(text_, begin, false);
         const auto* mail = found(slots_.email);
         if (mail && end > begin && mail->find(text_.between(begin, end)) != std::string::npos) continue;  // "alice at x.com"
@@ -549,10 +672,10 @@ class Extraction {
       }
     }
     // "CTO at Acme", "Head of Growth, Acme Inc": a title at the start of a clause
-    if (slots_.role && !found(slots_.role) && (!known(slots_.role) || has_correction_word()))
+    if (slots_.role && !found(slots_.role) && (!known(slots_.role) || has_correction_word() || tells_of_a_new_job()))
       for (std::size_t i = 0; i < text_.size(); ++i) {
         const bool clause = i == 0 || text_.lower(i - 1) == "," || text_.tokens[i].starts_sentence ||
-                            text_.lower(i - 1) == "\n" || text_.lower(i - 1) == "-";
+                            text_.lower(i - 1) == "\n" || text_.lower(i - 1) == "-" || text_.lower(i - 1) == ":";
         if (!clause) continue;
         const auto begin = skip_articles(i);
         if (begin == text_.size() || !(is_role_noun(text_.lower(begin)) || is_role_modifier(text_.lower(begin)))) continue;
@@ -566,10 +689,30 @@ class Extraction {
         }
       }
   }
+  /// "my colleague Bob from Globex": what is said at token i belongs to the colleague.
+  bool about_somebody_else(std::size_t i) const {
+    for (std::size_t k = i; k > 1 && i - k < 6; --k) {
+      if (is_one_of(text_.lower(k - 1), {".", "!", "?", ";", "\n", "i", "i'm", "im", "we", "we're", "me"})) return false;
+      if (is_one_of(text_.lower(k - 1), {"colleague", "friend", "boss", "manager", "wife", "husband", "mate", "buddy", "brother",
+                                         "sister", "cousin", "neighbour", "neighbor", "client", "customer"}) &&
+          is_one_of(text_.lower(k - 2), {"my", "a", "our", "the", "an", "old", "former"}))
+        return true;
+    }
+    return false;
+  }
+  /// "I changed jobs", "I've been promoted", "my new role".
+  bool tells_of_a_new_job() const {
+    for (std::size_t i = 0; i < text_.size(); ++i)
+      if (is_one_of(text_.lower(i), {"promoted", "changed", "switched"}) ||
+          (text_.lower(i) == "new" && i + 1 < text_.size() &&
+           is_one_of(text_.lower(i + 1), {"job", "role", "title", "position"})))
+        return true;
+    return false;
+  }
   void take_role(std::size_t begin) {
     const auto end = role_end(text_, begin);
     if (!has_role_noun(begin, end)) return;
-    if (known(slots_.role) && !has_correction_word() && !asks(slots_.role)) return;
+    if (known(slots_.role) && !has_correction_word() && !tells_of_a_new_job() && !asks(slots_.role)) return;
     take_span(slots_.role, begin, end);
   }
 
@@ -761,7 +904,10 @@ class Extraction {
           return;                               // the airport
         for (std::size_t i = 1; i < last; ++i)  // "left Ericsson in March. Now Polarlight AB"
           if (text_.lower(i - 1) == "now" && text_.tokens[i - 1].starts_sentence && text_.tokens[i].capitalised) first = i;
-        if (is_one_of(text_.lower(first), {"left", "quit"})) return;
+        if (is_one_of(text_.lower(first), {"left", "quit"}) || contradicted_) return;
+        if (is_approximation(text_.lower(first)) && first + 1 < text_.size() &&
+            (number_phrase(text_, first + 1) || (text_.lower(first + 1) == "." && number_phrase(text_, first + 2))))
+          return;  // ca. 20
         const auto end = std::min(last, company_end(text_, first, true));
         if (end > first && (end == last || text_.tokens[end].kind == TokenKind::punctuation || text_.lower(end) == "and" ||
                             text_.lower(end) == "in" || text_.lower(end) == "we're" || text_.lower(end) == "as"))
@@ -776,7 +922,7 @@ class Extraction {
         return;
       }
       case domain::FieldType::text:
-        if (complains()) return;
+        if (complains() || contradicted_ || orders_or_reports()) return;
         if (asked_ == slots_.role) return bare_role(first, last);
         if (asked_ == slots_.goal) return bare_goal(first);
         if (found_.empty()) take(asked_, text_.between(first, text_.size()), Take::must);
@@ -797,6 +943,51 @@ class Extraction {
     return std::any_of(text_.tokens.begin(), text_.tokens.end(), [](const Token& t) {
       return is_one_of(t.lower, {"wrong", "incorrect", "typo", "mistake", "misspelled", "mistyped", "meant", "sorry", "oops"});
     });
+  }
+  /// "delete my email", "start over", "I moved to Globex", "my goal isn't clear": about the profile, but no answer to a question.
+  bool orders_or_reports() const {
+    const auto at = [&](std::size_t k) { return k < text_.size() ? std::string_view(text_.lower(k)) : std::string_view(); };
+    const auto label_end = [&](std::size_t k) {
+      std::size_t end = k;
+      for (const auto& spec : request_.flow->fields) end = std::max(end, slots_.match_label(spec, text_, k));
+      return end;
+    };
+    for (std::size_t i = 0; i + 1 < text_.size(); ++i)
+      if (is_one_of(at(i), {"my", "our", "the"}))
+        if (const auto end = label_end(i + 1);
+            end > i + 1 && (is_denying_verb(at(end)) || (at(end) == "is" && at(end + 1) == "not" && at(end + 2) != "to")))
+          return true;
+    std::size_t i = 0;
+    while (i < text_.size() && (text_.tokens[i].kind == TokenKind::punctuation || is_filler(at(i)) ||
+                                is_one_of(at(i), {"can", "could", "would", "you", "just", "let's", "now", "also"})))
+      ++i;
+    if (is_one_of(at(i), {"start", "begin", "go"}) && is_one_of(at(i + 1), {"over", "again", "back", "afresh", "anew"}))
+      return true;
+    if (is_one_of(at(i), {"i", "we", "i've", "we've"})) {
+      std::size_t verb = i + 1;
+      while (is_one_of(at(verb), {"just", "also", "have", "recently", "already", "now"})) ++verb;
+      return is_one_of(at(verb), {"moved", "changed", "switched", "left", "quit", "joined", "resigned", "retired"});
+    }
+    if (!is_one_of(at(i), {"delete", "forget", "remove", "erase", "clear", "change", "update", "edit", "correct", "reset", "fix",
+                           "wipe", "cancel", "undo", "restart", "drop"}))
+      return false;
+    ++i;
+    while (is_one_of(at(i), {"my", "our", "the", "all", "of", "about"})) ++i;
+    const auto end = std::max(label_end(i), is_one_of(at(i), {"everything", "it", "that", "this", "me", "data", "answers",
+                                                              "account", "profile", "answer", "entry"})
+                                                ? i + 1
+                                                : i);
+    return i >= text_.size() || (end > i && (end >= text_.size() || text_.tokens[end].kind == TokenKind::punctuation ||
+                                             is_one_of(at(end), {"to", "please", "now", "again", "and", "from"})));
+  }
+  /// Nothing but numbers, or one word that says nothing to us: "3.5", "asdf".
+  bool says_nothing() const {
+    const Token* only = nullptr;
+    std::size_t words = 0;
+    for (const auto& token : text_.tokens)
+      if (token.kind != TokenKind::punctuation && token.kind != TokenKind::number && !is_number_word(token.lower))
+        only = &token, ++words;
+    return words == 0 || (words == 1 && reads_english(*request_.flow) && !is_aim_word(only->lower));
   }
   static bool is_legal_form(std::string_view w) {
     return is_one_of(w, {"gmbh", "inc", "ltd", "llc", "ag", "plc", "corp", "limited", "llp", "bv"});
@@ -855,6 +1046,7 @@ class Extraction {
     }
     const auto end = std::min(last, role_end(text_, first));
     if (end <= first || end - first > 8) return;
+    if (end < text_.size() && is_one_of(text_.lower(end), {"is", "was", "are"})) return;  // "June is our HR": a person
     if (end - first == 1 && (is_state_word(text_.lower(first)) || is_function_word(text_.lower(first)))) return;
     if (!found_.empty() && !has_role_noun(first, end)) return;
     take_span(asked_, first, end);
@@ -865,7 +1057,9 @@ class Extraction {
         take(asked_, goal_from(begin));
         return;
       }
-    if (!found_.empty() || addressed_to_us()) return;
+    if (!found_.empty() || addressed_to_us() || says_nothing()) return;
+    while (first > 0 && is_one_of(text_.lower(first - 1), {"change", "update", "fix", "edit", "correct"}))
+      --first;  // "fix our …"
     first = skip_goal_lead(first);
     take(asked_, text_.between(first, text_.size()));
   }
@@ -923,12 +1117,14 @@ class Extraction {
       const auto& w = text_.lower(first);
       const bool part_of_name =
           first + 1 < last && text_.tokens[first].capitalised && text_.tokens[first + 1].capitalised &&
-          (w == "the" || (is_filler(w) && is_company_suffix(text_.lower(std::min(first + 2, last - 1)))));  // Yes Minister Ltd
+          (w == "the" ||
+           ((is_filler(w) || is_no(w)) && (is_company_suffix(text_.lower(first + 1)) ||
+                                           is_company_suffix(text_.lower(std::min(first + 2, last - 1))))));  // Yes Minister Ltd
       const bool shouted = w.size() > 1 && !text_.all_lower && text_.raw[text_.tokens[first].begin + 1] >= 'A' &&
                            text_.raw[text_.tokens[first].begin + 1] <= 'Z';  // an ER nurse
       if (text_.tokens[first].kind == TokenKind::punctuation || (is_lead_in(w) && !part_of_name) ||
           (is_filler(w) && first + 1 < last && !part_of_name && !shouted && !(text_.tokens[first].capitalised && first > 0)) ||
-          (is_correction_word(w) && first + 1 < last))
+          (is_correction_word(w) && first + 1 < last && !part_of_name))
         ++first, moved = true;
     }
     return {first, last};
@@ -947,7 +1143,7 @@ class Extraction {
     for (const auto& name : request_.missing)
       if (std::none_of(found_.begin(), found_.end(), [&](const auto& f) { return f.first == name; }))
         still_missing.push_back(name);
-    return compose_answer(request_, text_, found_, still_missing, declined_required_);
+    return compose_answer(request_, text_, found_, still_missing, declined_required_, either_);
   }
 
   const ExtractionRequest& request_;
@@ -956,6 +1152,9 @@ class Extraction {
   const domain::FieldSpec* asked_;
   std::vector<std::pair<std::string, std::string>> found_;  // field, value as said; in the order found
   bool declined_required_ = false;
+  std::size_t correction_begins_ = 0;             // the token at which the sentence of a contrast begins
+  bool contradicted_ = false;                     // it denies something known
+  std::vector<const domain::FieldSpec*> either_;  // which of these a correction means is not certain
 };
 
 }  // namespace

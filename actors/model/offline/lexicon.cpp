@@ -132,7 +132,9 @@ bool is_state_word(std::string_view w) {
       "concerned struggling testing signing wondering my your our of to for and like more actually basically mostly mainly "
       "usually probably maybe never always no yes it what that this there responsable good, female male married single german "
       "french english american spanish italian serious kidding joking old young years sick late early free available open "
-      "done, first second next last later help stop cancel wrong right brb gtg afk speaking");
+      "done, first second next last later help stop cancel wrong right brb gtg afk speaking "
+      "complicated difficult hard easy secret private confidential personal anonymous unknown unclear undecided obvious "
+      "irrelevant impossible start begin go continue proceed restart reset exit quit skip menu undo repeat test");
   return words.contains(w);
 }
 
@@ -178,6 +180,25 @@ bool is_other_unit(std::string_view w) {
       "clients products projects stores shops locations cities tools apps tickets orders kids children dogs cats th st nd rd "
       "floor th_floor teams departments companies servers requests calls emails meetings invoices patients students pages "
       "questions things steps square sqm metre metres meter feet sites branches");
+  return words.contains(w);
+}
+
+bool is_department(std::string_view w) {
+  static const Words words = split(
+      "accounting accounts sales marketing finance hr legal it engineering support operations procurement payroll logistics "
+      "purchasing production research compliance security administration recruiting");
+  return words.contains(w);
+}
+
+bool is_aim_word(std::string_view w) {
+  for (const unsigned char c : w)
+    if (c >= 0x80) return true;  // no English word: who knows
+  if (is_role_modifier(w) || is_department(w) || is_other_unit(w) || is_people_noun(w)) return true;
+  for (const std::string_view ending : {"ing", "ion", "ment", "ity", "ics", "ance", "ence", "ency", "ness", "ship", "ism"})
+    if (w.size() > ending.size() + 2 && w.ends_with(ending)) return true;
+  static const Words words = split(
+      "profit profits revenue leads speed money time order fun scale traffic churn costs savings insights reports reporting crm "
+      "seo invoices crypto reach sleep peace simplicity knowledge overview workflows shifts stock rotas bookings backups");
   return words.contains(w);
 }
 

@@ -26,6 +26,8 @@ bool is_no(std::string_view lower);
 bool is_month(std::string_view lower);
 bool is_other_unit(std::string_view lower);      // after a number: years, euros, percent …: not people
 bool is_place(std::string_view lower);           // a country or a well-known city: not a company
+bool is_department(std::string_view lower);      // accounting, sales …: within a company, never one
+bool is_aim_word(std::string_view lower);        // growth, hiring …: may alone be somebody's goal
 bool is_given_name_too(std::string_view lower);  // Dean, Baker, Page …: a job title and a name
 
 }  // namespace onboarding::model::offline

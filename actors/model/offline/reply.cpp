@@ -120,15 +120,34 @@ std::string not_understood(const Text& text, const FieldSpec& next, std::string_
 
 }  // namespace
 
+bool reads_english(const domain::Flow& flow) {
+  const auto language = flow.locale.substr(0, flow.locale.find_first_of("-_"));
+  return language.size() == 2 && (language[0] | 0x20) == 'e' && (language[1] | 0x20) == 'n';
+}
+
 domain::ModelAnswer compose_answer(const ExtractionRequest& request, const Text& text,
                                    const std::vector<std::pair<std::string, std::string>>& found,
-                                   const std::vector<std::string>& still_missing, bool declined_required) {
+                                   const std::vector<std::string>& still_missing, bool declined_required,
+                                   const std::vector<const FieldSpec*>& either) {
   domain::ModelAnswer answer;
   answer.fields = found;
   const FieldSpec* next = still_missing.empty() ? nullptr : request.flow->find(still_missing.front());
   if (next) answer.asks.push_back(next->name);
 
   std::string& reply = answer.reply;
+  if (!reads_english(*request.flow)) {
+    reply = next ? next->prompt : "OK.";
+    return answer;
+  }
+  if (!either.empty()) {
+    std::string which, example;
+    for (const auto* spec : either) {
+      (which += which.empty() ? "your " : " or your ") += label_of(*spec);
+      if (example.empty()) example = "my " + label_of(*spec) + " is …";
+    }
+    reply = "I'd gladly correct that: do you mean " + which + "? Please say it in full, such as \"" + example + "\".";
+    return answer;
+  }
   reply = acknowledgement(request, found);
   const auto add = [&](const std::string& sentence) {
     if (sentence.empty()) return;

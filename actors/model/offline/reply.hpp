@@ -1,4 +1,5 @@
-// What the host says back: acknowledges what was said, answers a question, asks for the next thing. English.
+// What the host says back: acknowledges what was said, answers a question, asks for the next thing. English; in a flow of another
+// language only the flow's own prompts.
 #pragma once
 
 #include <string>
@@ -10,9 +11,14 @@
 
 namespace onboarding::model::offline {
 
-/// `found`: field and value as said; `still_missing`: open fields after these, in order.
+/// Whether the prompts are English. What a person's machine is set to says little about what they write.
+bool reads_english(const domain::Flow&);
+
+/// `found`: field and value as said; `still_missing`: open fields after these, in order; `either`: the known fields that a
+/// correction may mean, where that is not certain.
 domain::ModelAnswer compose_answer(const ExtractionRequest&, const Text&,
                                    const std::vector<std::pair<std::string, std::string>>& found,
-                                   const std::vector<std::string>& still_missing, bool declined_required);
+                                   const std::vector<std::string>& still_missing, bool declined_required,
+                                   const std::vector<const domain::FieldSpec*>& either);
 
 }  // namespace onboarding::model::offline

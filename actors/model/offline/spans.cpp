@@ -35,8 +35,14 @@ std::size_t skip_adverbs(const Text& t, std::size_t i) {
 }
 /// "Dr.", "Sr.": the full stop at i belongs to the word before.
 bool abbreviation_stop(const Text& t, std::size_t i) {
-  return i > 0 && at(t, i) == "." && is_one_of(at(t, i - 1), {"dr", "sr", "jr", "st", "mr", "mrs", "ms", "prof"}) &&
+  return i > 0 && at(t, i) == "." &&
+         is_one_of(at(t, i - 1), {"dr", "sr", "jr", "st", "mr", "mrs", "ms", "prof", "med", "rer", "nat", "phil", "jur", "ing",
+                                  "habil", "dipl"}) &&
          i + 1 < t.size() && word(t, i + 1);
+}
+/// A German doctor's subject: "Dr. med.", "Dr. rer. nat.".
+bool degree(const Text& t, std::size_t i) {
+  return at(t, i + 1) == "." && is_one_of(at(t, i), {"med", "rer", "nat", "phil", "jur", "ing", "habil"});
 }
 bool particle(std::string_view w) {
   return is_one_of(w, {"van", "von", "de", "der", "den", "da", "di", "del", "della", "la",   "le",  "bin", "ibn", "al", "el",
@@ -89,7 +95,8 @@ std::size_t name_end(const Text& t, std::size_t begin, bool expected) {
                                 (capital(t, i + 1) || (t.all_lower && !is_function_word(at(t, i + 1))) || particle(at(t, i + 1)));
     const bool leading_particle = words == 0 && particle(w) && word(t, i + 1) && !is_function_word(at(t, i + 1)) &&
                                   (capital(t, i + 1) || t.all_lower) && w != "do" && w != "e" && w != "y";
-    if (inner_particle || leading_particle) {
+    if (w.ends_with("'s")) break;  // Acme's
+    if (inner_particle || leading_particle || (words > 0 && degree(t, i))) {
       ++words;
       continue;
     }
@@ -246,6 +253,9 @@ std::size_t company_cue(const Text& t, std::size_t i) {
     if (is_one_of(at(t, i - 1), {"we", "we've", "i've", "have", "company", "just"}) && capital(t, k)) return k;
   }
   if (is_one_of(w, {"called", "named"}) && i > 1 && at(t, i - 2) == "ours") return i + 1;
+  if (is_one_of(w, {"called", "named"}) && i > 0 &&
+      (at(t, i - 1) == "we're" || (i > 1 && at(t, i - 2) == "we" && at(t, i - 1) == "are")))
+    return i + 1;
   if (is_one_of(w, {"called", "named"}) && i > 0) {
     for (std::size_t k = i; k > 0 && i - k < 6; --k)
       if (is_one_of(at(t, k - 1), {"company", "startup", "start-up", "firm", "business", "agency", "shop", "organisation",
@@ -272,7 +282,10 @@ std::size_t company_end(const Text& t, std::size_t begin, bool expected) {
   const bool cased = !t.all_lower && (capital(t, begin) || (first == "the" && capital(t, begin + 1)));
   if (is_one_of(first, {"the", "a", "an"}) && !expected && !(first == "the" && capital(t, begin + 1) && !t.all_lower))
     return begin;
-  if (is_one_of(first, {"i",       "i'm",   "my",     "me",        "we",       "it",      "that",   "this",     "him",
+  bool formed = false;  // "Big and Small LLC"
+  for (std::size_t k = begin + 1; cased && !formed && k < begin + 6; ++k) formed = capital(t, k) && is_company_suffix(at(t, k));
+  if (!formed &&
+      is_one_of(first, {"i",       "i'm",   "my",     "me",        "we",       "it",      "that",   "this",     "him",
                         "her",     "them",  "you",    "your",      "least",    "all",     "home",   "work",     "moment",
                         "present", "scale", "once",   "first",     "last",     "any",     "some",   "several",  "various",
                         "many",    "big",   "large",  "small",     "now",      "example", "free",   "fun",      "about",
@@ -285,6 +298,7 @@ std::size_t company_end(const Text& t, std::size_t begin, bool expected) {
     if (!name) return begin;
   }
   if (is_number_word(first) && !capital(t, begin)) return begin;
+  if (is_department(first) && !capital(t, begin) && !is_company_suffix(at(t, begin + 1))) return begin;
   if (!cased && !expected && !t.all_lower && !is_company_suffix(at(t, begin + 1))) {
     // a lower-case word in a text that uses capitals: a company only as one word that ends its clause
     if (is_function_word(first) || is_state_word(first) || is_role_noun(first) || is_month(first) || first.size() < 3)
@@ -382,8 +396,9 @@ std::optional<Span> number_phrase(const Text& t, std::size_t i) {
   if (at(t, k) == "a" && is_one_of(at(t, k + 1), {"dozen", "hundred", "thousand", "couple", "million"})) ++k;
   if (at(t, k) == "half" && at(t, k + 1) == "a" && at(t, k + 2) == "dozen") return Span{k, k + 3};
   if (!number_token(k)) return std::nullopt;
-  while (number_token(k) || (at(t, k) == "and" && number_token(k + 1) && is_number_word(at(t, k + 1)) &&
-                             is_one_of(at(t, k - 1), {"hundred", "thousand"})))
+  while (number_token(k) || is_one_of(at(t, k), {"dozens", "hundreds", "thousands"}) ||
+         (at(t, k) == "and" && number_token(k + 1) && is_number_word(at(t, k + 1)) &&
+          is_one_of(at(t, k - 1), {"hundred", "thousand"})))
     ++k;
   if (is_one_of(at(t, k), {"-", "to", "or"}) && number_token(k + 1)) {
     k += 2;
@@ -545,8 +560,10 @@ std::size_t goal_cue(const Text& t, std::size_t i) {
   if (w == "looking" && at(t, i + 1) == "for") return i > 0 && is_one_of(at(t, i - 1), {"is", "still", "was"}) ? i : i + 2;
   if (w == "so" && is_one_of(at(t, i + 1), {"we", "i"}) && at(t, i + 2) == "can") return verb(i + 3);
   if (is_one_of(w, {"goal", "aim", "objective"}) && i > 0 && is_one_of(at(t, i - 1), {"my", "our", "the", "main"}) &&
-      is_one_of(at(t, i + 1), {"is", ":", "'s"}))
+      is_one_of(at(t, i + 1), {"is", ":", "'s"})) {
+    if (at(t, i + 2) == "not" && at(t, i + 3) != "to") return i;
     return at(t, i + 2) == "to" ? i + 3 : i + 2;
+  }
   if (w == "interested" && at(t, i + 1) == "in" && at(t, i + 2) != "your") return i + 2;
   if (w == "what" && is_one_of(at(t, i + 1), {"we", "i"}) && is_one_of(at(t, i + 2), {"need", "want"}) && at(t, i + 3) == "is")
     return i + 4;
@@ -579,8 +596,8 @@ std::vector<Span> split_list(const Text& t) {
   std::vector<Span> parts;
   std::size_t first = 0;
   for (std::size_t i = 0; i <= t.size(); ++i) {
-    const bool sentence =
-        i + 1 < t.size() && at(t, i) == "." && t.tokens[i + 1].starts_sentence && word(t, i + 1) && !abbreviation_stop(t, i);
+    const bool sentence = i + 1 < t.size() && at(t, i) == "." && t.tokens[i + 1].starts_sentence &&
+                          t.tokens[i + 1].begin > t.tokens[i].end && word(t, i + 1) && !abbreviation_stop(t, i);
     const bool cut = i == t.size() || sentence || is_one_of(at(t, i), {",", ";", "\n", "/", "|"});
     if (!cut) continue;
     if (i < t.size() && at(t, i) == "," && is_company_suffix(at(t, i + 1)) && capital(t, i + 1)) continue;

@@ -75,7 +75,7 @@ bool email_like(std::string_view s) { return s.find('@') != std::string_view::np
 bool url_like(std::string_view s) {
   if (s.starts_with("http://") || s.starts_with("https://") || s.starts_with("www.")) return true;
   const auto dot = s.rfind('.', s.find('/'));
-  if (dot == std::string_view::npos || dot == 0) return false;
+  if (dot == std::string_view::npos || dot == 0 || s.find_first_of("()[]{}") < dot) return false;  // bob(at)example.com
   const auto tld = s.substr(dot + 1, s.find('/', dot) - dot - 1);
   if (tld.size() < 2 || tld.size() > 10) return false;
   for (const char c : tld)
@@ -132,7 +132,9 @@ bool begins_like_a_question(const Text& text) {
                                               "can",  "could", "do",     "does",   "did",   "is",    "are",
                                               "will", "would", "should", "what's", "who's", "whats", "must"};
   if (text.tokens.empty()) return false;
-  if (text.lower(0) == "will" && text.size() > 1 && text.tokens[1].capitalised) return false;  // Will Smith
+  if (text.lower(0) == "will" &&
+      (text.size() == 1 || text.tokens[1].capitalised || text.tokens[1].kind == TokenKind::punctuation))
+    return false;  // Will, Will Smith, Will & Sons
   for (const auto& w : first)
     if (text.lower(0) == w) return true;
   return false;

@@ -487,6 +487,8 @@ TEST(Integer, is_refused_with_the_reason) {
                       {"hundreds", "!not_exact"},
                       {"many", "!not_exact"},
                       {"dozens", "!not_exact"},
+                      {"3 dozens", "36"},
+                      {"two hundreds", "200"},
                       {"40 people in 3 offices", "!several_values"},
                       {"one two", "!several_values"},
                       {"twenty thirty", "!several_values"},
