@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "actors/model/prompt.hpp"
+#include "actors/model/said.hpp"
 #include "events/codec/json.hpp"
 
 namespace onboarding::model {
@@ -45,51 +46,15 @@ std::optional<std::string> read_asks(const Value& asks, const domain::Flow& flow
   return std::nullopt;
 }
 
-bool is_word_byte(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || static_cast<unsigned char>(c) >= 0x80; }
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + ('a' - 'A'));
-  return out;
-}
-
-/// One word in common is enough: people are quoted in other cases, endings and spellings. Words outside ASCII are believed, their
-/// cases cannot be told apart here.
-bool was_said(std::string_view value, const std::string& said) {
-  constexpr std::size_t kStem = 4;  // "developing" and "developer"
-  const auto text = lower(value);
-  bool any = false;
-  for (std::size_t begin = 0; begin < text.size();) {
-    if (!is_word_byte(text[begin])) {
-      ++begin;
-      continue;
-    }
-    auto end = begin;
-    bool ascii = true;
-    for (; end < text.size() && is_word_byte(text[end]); ++end) ascii = ascii && static_cast<unsigned char>(text[end]) < 0x80;
-    any = true;
-    if (!ascii || said.find(std::string_view(text).substr(begin, std::min(end - begin, kStem))) != said.npos) return true;
-    begin = end;
-  }
-  return !any;
-}
-
-bool is_wording(domain::FieldType type) {
-  using domain::FieldType;
-  return type == FieldType::person_name || type == FieldType::text || type == FieldType::company || type == FieldType::email ||
-         type == FieldType::url;
-}
-
 }  // namespace
 
 std::size_t drop_unsaid(domain::ModelAnswer& answer, const ExtractionRequest& request) {
-  std::string said = lower(request.message);
-  for (const auto& line : request.history) said += '\n' + lower(line.text);
+  if (answer.fields.empty()) return 0;
+  const Said said(request);
   const bool asked_nothing = answer.asks.empty();
   return std::erase_if(answer.fields, [&](const auto& field) {
     const auto* spec = request.flow->find(field.first);
-    if (spec == nullptr || !is_wording(spec->type) || was_said(field.second, said)) return false;
+    if (spec == nullptr || said.supports(*spec, field.second)) return false;
     if (std::find(answer.asks.begin(), answer.asks.end(), field.first) == answer.asks.end()) {
       answer.asks.push_back(field.first);
       if (asked_nothing && answer.asks.size() == 1) answer.reply += " " + spec->prompt;

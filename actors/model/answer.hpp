@@ -18,8 +18,8 @@ inline constexpr std::size_t kMaxValueBytes = 4'096;
 /// flow does not have, another member, another type, the canary or a line of our instructions anywhere in it make it no answer.
 tl::expected<domain::ModelAnswer, std::string> parse_answer(std::string_view text, const domain::Flow&, std::string_view canary);
 
-/// Takes out the values that nobody said: of a name, text, company, e-mail address or link no word stands in the message or in the
-/// conversation before it. What is open because of that is asked for. How many were taken out.
+/// Takes out the values that the person did not say, in the message or in their lines before it (Said::supports tells how much of a
+/// value must have been said). What is open because of that is asked for. How many were taken out.
 /// The model's word is not enough (api.md §3): it may invent, and our own rules would find nothing wrong with an invented name.
 std::size_t drop_unsaid(domain::ModelAnswer&, const ExtractionRequest&);
 

@@ -188,5 +188,122 @@ TEST(DropUnsaid, believes_other_cases_endings_spellings_and_what_was_said_before
   EXPECT_TRUE(kept("team_size", "40", said("about forty of us"))) << "numbers are written in many ways";
 }
 
+domain::FieldSpec spec_of(const std::string& name, domain::FieldType type) {
+  domain::FieldSpec spec;
+  spec.name = spec.label = name;
+  spec.type = type;
+  return spec;
+}
+
+TEST(DropUnsaid, takes_out_what_was_invented_and_leaves_what_was_put_right) {
+  auto flow = domain::default_flow();
+  for (const auto& [name, type] : {std::pair{"phone", domain::FieldType::phone},
+                                   {"birthday", domain::FieldType::date},
+                                   {"website", domain::FieldType::url},
+                                   {"postcode", domain::FieldType::postal_code},
+                                   {"newsletter", domain::FieldType::boolean},
+                                   {"country", domain::FieldType::country},
+                                   {"budget", domain::FieldType::number}})
+    flow.fields.push_back(spec_of(name, type));
+  const auto shared = std::make_shared<const domain::Flow>(flow);
+  const std::vector<HistoryLine> welcome{{false, "Hi and welcome! We are glad to be here for you. Is your team 12 or 40?"}};
+  struct {
+    const char *field, *value, *message;
+    bool kept;
+  } const table[] = {
+      {"email", "bob@example.com", "I'm Bob's sister, hello", true},  // the local part was said
+      {"email", "zoe@acme.com", "hello there", false},
+      {"email", "x@corp.com", "my site is on .com", false},
+      {"email", "zoe@acme.co.uk", "co uk", false},
+      {"email", "zoe.smith@acme.io", "zoe dot smith at acme dot io", true},
+      {"email", "zoesmith@acme.io", "zoe smith at ac me dot io", true},
+      {"email", "zoe@gmail.com", "Z O E at gmial", true},
+      {"full_name", "Welcome Glad", "hello", false},
+      {"full_name", "R", "programmer here", false},
+      {"full_name", "Rob", "prob ably", false},
+      {"full_name", "John Smith", "Jhon", true},
+      {"full_name", "Seán O'Brien", "sean obrien", true},
+      {"full_name", "Smyth", "it's spelled S-M-Y-T-H", true},
+      {"full_name", "Li Ming", "我叫李明", true},
+      {"full_name", "李明", "我叫李明", true},
+      {"full_name", "Иван Петров", "hello", false},
+      {"full_name", "Bjørn", "bjorn", true},
+      {"company", "Invented Inc", "we are an inc", false},
+      {"company", "Self-employed", "I work for myself", true},
+      {"company", "Self-employed", "hello", false},
+      {"company", "IBM", "international business machines", true},
+      {"role", "CTO", "chief technology officer", true},
+      {"role", "Chief Technology Officer", "cto", true},
+      {"role", "Vice President of Sales", "VP", true},
+      {"role", "Software Developer", "dev", true},
+      {"role", "Marketing Lead", "I'm Mark", false},
+      {"team_size", "12", "hello", false},
+      {"team_size", "40", "about forty", true},
+      {"team_size", "24", "two dozen", true},
+      {"team_size", "36", "3 dozens", true},
+      {"team_size", "25", "twenty-five people", true},
+      {"team_size", "1200", "1.200 Leute", true},
+      {"team_size", "1200", "1 200", true},
+      {"team_size", "1500", "1.5k", true},
+      {"team_size", "45", "40-50", true},
+      {"team_size", "45", "between forty and fifty", true},
+      {"team_size", "60", "40-50", false},
+      {"team_size", "1", "just me", true},
+      {"team_size", "1", "hello", false},
+      {"team_size", "3", "me and two others", true},
+      {"team_size", "2", "me and my wife", true},
+      {"team_size", "5", "three full-timers and two part-timers", true},
+      {"team_size", "50", "we are twelve", false},
+      {"team_size", "4", "40 people", false},
+      {"team_size", "٤٠", "٤٠", true},
+      {"budget", "1500.5", "1500,5", true},
+      {"budget", "500000", "half a million", true},
+      {"budget", "99", "no idea", false},
+      {"phone", "+49 89 123456", "089/123456", true},
+      {"phone", "+442079460958", "oh two oh, seven nine four six, oh nine five eight", true},
+      {"phone", "+49 89 999999", "089/123456", false},
+      {"phone", "+49 89 999999", "call me", false},
+      {"birthday", "1990-05-14", "14 May 1990", true},
+      {"birthday", "1990-05-14", "14.5.90", true},
+      {"birthday", "1990-05-14", "the fourteenth of May, nineteen ninety", true},
+      {"birthday", "2026-05-14", "May 14th", true},
+      {"birthday", "2026-11-23", "tomorrow", true},
+      {"birthday", "1985-01-01", "hello", false},
+      {"birthday", "1985-01-01", "14 May 1990", false},
+      {"website", "https://www.acme.com", "acme dot com", true},
+      {"website", "https://www.acme.com", "ours is a .com", false},
+      {"postcode", "SW1A 1AA", "sw1a1aa", true},
+      {"postcode", "80331", "80331 München", true},
+      {"postcode", "80331", "Munich", false},
+      {"country", "DE", "I live in Munich", true},
+      {"newsletter", "true", "go on then", true},
+      {"goal", "automating invoices", "we automate our invoicing", true},
+      {"goal", "world domination", "we automate our invoicing", false},
+  };
+  for (const auto& row : table) {
+    auto request = said(row.message, welcome);
+    request.flow = shared;
+    request.locale = "en";
+    domain::ModelAnswer answer{"Thanks.", {{row.field, row.value}}, {}};
+    EXPECT_EQ(drop_unsaid(answer, request) == 0, row.kept) << row.field << " " << row.value << " from: " << row.message;
+  }
+}
+
+TEST(DropUnsaid, believes_a_suggestion_only_when_the_person_agreed_to_it) {
+  const auto kept = [](const std::string& message) {
+    domain::ModelAnswer answer{"Thanks.", {{"email", "ann@gmail.com"}}, {}};
+    return drop_unsaid(answer, said(message, {{true, "hello"}, {false, "Did you mean ann@gmail.com?"}})) == 0;
+  };
+  EXPECT_TRUE(kept("Yes, that's it"));
+  EXPECT_FALSE(kept("what?"));
+}
+
+TEST(DropUnsaid, believes_number_words_of_a_language_that_it_does_not_count_in) {
+  domain::ModelAnswer answer{"Danke.", {{"team_size", "40"}}, {}};
+  auto request = said("vierzig");
+  request.locale = "de-DE";
+  EXPECT_EQ(drop_unsaid(answer, request), 0u);
+}
+
 }  // namespace
 }  // namespace onboarding::model
