@@ -42,7 +42,7 @@ class FullDisk(unittest.TestCase):
         self.assertEqual(session.conversation()[:len(lines)], lines)
         self.assertIn(acknowledged[0]["response"], [line["text"] for line in session.conversation()])
         self.assertIn("everybody is told 503", server.log())
-        self.assertIn("there is room for the log again", server.log())
+        wait_until(lambda: "there is room for the log again" in server.log(), "the log says that there is room")
         server.kill()
         server.start()
         self.assertEqual(session.state()["fields"]["email"], "ada@analytical.example")
