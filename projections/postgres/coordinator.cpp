@@ -42,8 +42,8 @@ std::uint64_t sum(const std::vector<std::uint64_t>& positions, const std::set<st
 CoordinatorOptions coordinator_options(const PostgresOptions& postgres) {
   CoordinatorOptions options;
   options.near_events = postgres.near_events;
-  options.filling.max_batch_events = 16'384;
-  options.filling.max_batch_bytes = 16 << 20;
+  options.filling.max_batch_events = 8'192;
+  options.filling.max_batch_bytes = 8 << 20;
   options.filling.behind_events = 2'000;
   options.filling.partition_by_partition = true;
   options.lanes = std::clamp(std::thread::hardware_concurrency(), 1U, 4U);
