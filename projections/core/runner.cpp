@@ -229,6 +229,7 @@ result<std::vector<Runner::Item>> Runner::collect() {
       }
       events += record.count;
       bytes += record.payload.size();
+      std::string().swap(record.payload);  // a batch's are as much memory as half of its events
       read_[partition] = item.last_sequence;
       items.push_back(std::move(item));
     }

@@ -45,6 +45,12 @@ std::pair<long, long> resident_mib() {
 /// From here on the most counts anew.
 void forget_most_resident() { std::ofstream("/proc/self/clear_refs") << 5; }
 
+/// Until it holds, however long that takes.
+template <class Condition>
+void await(Condition&& holds) {
+  while (!holds()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+}
+
 /// Four people who read one after another, as long as it lives.
 class Readers {
  public:
@@ -119,9 +125,7 @@ void read_meanwhile(Following& following, Database& database, const std::vector<
   std::this_thread::sleep_for(std::chrono::seconds(5));
   readers.tell("alone");
   act(following, "sessions", "rebuild", "never");
-  ONBOARDING_ASSERT(
-      eventually([&] { return database.value("SELECT count(*) FROM projection_generations WHERE phase = 'ready'") == "1"; }),
-      "it is filled");
+  await([&] { return database.value("SELECT count(*) FROM projection_generations WHERE phase = 'ready'") == "1"; });
   readers.tell("while a rebuild fills and is compared");
   {
     pqxx::connection connection(database.url());
@@ -132,19 +136,19 @@ void read_meanwhile(Following& following, Database& database, const std::vector<
     ONBOARDING_ASSERT(!changed_places(), "it waits behind the long query");
     readers.tell("while tables wait behind a long query to change places");
   }
-  ONBOARDING_ASSERT(eventually(changed_places), "it changes places");
+  await(changed_places);
   readers.tell("when they do");
 }
 
 void rebuild(History& history, Database& database, int postmaster, double copied, const std::vector<std::string>& users) {
   {
     Following following(history, database.url());
-    ONBOARDING_ASSERT(following.caught_up(), "the live tables are caught up with");
+    await([&] { return following.lag_is_zero(); });
     read_meanwhile(following, database, users);
     act(following, "sessions", "discard");
   }
   Following following(history, database.url());
-  ONBOARDING_ASSERT(following.caught_up(), "the live tables are caught up with");
+  await([&] { return following.lag_is_zero(); });
   forget_most_resident();
   const auto memory = resident_mib();
   const double own = own_cpu_seconds(), server = server_cpu_seconds(postmaster);
