@@ -68,9 +68,8 @@ void LineWriter::flush() {
 void LineWriter::run() {
   std::unique_lock lock(mutex_);
   while (!ending_) {
-    asleep_ = true;
-    wake_.wait(lock, [this] { return ending_ || lines_ > 0; });
-    asleep_ = false;
+    // Asleep again also when somebody else's flush() took the lines that woke it.
+    wake_.wait(lock, [this] { return !(asleep_ = !ending_ && lines_ == 0); });
     wake_.wait_for(lock, gathering, [this] { return ending_; });
     lock.unlock();
     flush();

@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 #include <spdlog/sinks/base_sink.h>
 
+#include <atomic>
+#include <chrono>
+#include <thread>
 #include <vector>
 
 namespace onboarding::http {
@@ -12,12 +15,14 @@ namespace {
 class Kept final : public spdlog::sinks::base_sink<std::mutex> {
  public:
   std::vector<std::string> calls;
+  std::atomic<std::size_t> count{0};
 
  private:
   void sink_it_(const spdlog::details::log_msg& message) override {
     spdlog::memory_buf_t formatted;
     formatter_->format(message, formatted);
     calls.emplace_back(formatted.data(), formatted.size());
+    ++count;
   }
   void flush_() override {}
 };
@@ -48,6 +53,23 @@ TEST(LineWriter, has_written_what_came_before_when_flush_returns) {
   std::string written;
   for (const std::string& call : sink->calls) written += call;
   EXPECT_EQ(written, "one\ntwo\n");
+}
+
+TEST(LineWriter, goes_on_by_itself_after_somebody_flushed) {
+  const auto sink = std::make_shared<Kept>();
+  LineWriter lines(sink, "lines", 10);
+  for (int round = 0; round < 10; ++round) {
+    lines.write("a warning");
+    lines.flush();
+    std::this_thread::sleep_for(
+        std::chrono::milliseconds(round));  // the thread that was woken for nothing sleeps again, or does not yet
+    const auto before = sink->count.load();
+    lines.write("what comes later");
+    const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (sink->count == before && std::chrono::steady_clock::now() < patience)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    ASSERT_GT(sink->count, before) << "round " << round;
+  }
 }
 
 TEST(LineWriter, counts_what_comes_beyond_its_bound) {
