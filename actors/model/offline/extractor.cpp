@@ -130,10 +130,17 @@ class Extraction {
                                                                     "named", "really", "actually", "working", "just"}))
         ++value;
       for (const auto wrong_begin : {behind, value}) {
-        for (std::size_t wrong_end = std::min(text_.size(), wrong_begin + 5); wrong_end > wrong_begin; --wrong_end) {
+        std::size_t wrong_end = wrong_begin;
+        while (wrong_end < std::min(text_.size(), wrong_begin + 5) &&
+               !is_one_of(text_.lower(wrong_end), {",", ";", "but", "it's"}))
+          ++wrong_end;
+        for (; wrong_end > wrong_begin; --wrong_end) {
           const auto wrong = text_.between(wrong_begin, wrong_end);
+          const bool before = std::exchange(contradicted_, false);
           if (correct(wrong, sentence_of(i), [&](const auto& spec) { return other_side(i, wrong_end, spec, !denies); }))
             return true;
+          const bool held = std::exchange(contradicted_, contradicted_ || before);
+          if (held) break;  // a part of it would be replaced by what was meant for all of it
         }
         if (value == behind) break;
       }
@@ -147,6 +154,13 @@ class Extraction {
     before.message = text_.between(0, correction_begins_);
     for (const auto& [name, value] : Extraction(before).run().value_or(domain::ModelAnswer{}).fields)
       take(request_.flow->find(name), value, Take::must);
+  }
+  /// "Acme, not Globex", of Acme: what is right is known already.
+  bool affirms_the_known() const {
+    if (std::none_of(text_.tokens.begin(), text_.tokens.end(), [](const Token& t) { return t.lower == "not"; })) return false;
+    return std::any_of(request_.collected.begin(), request_.collected.end(), [&](const auto& known_value) {
+      return known_value.second.size() > 2 && lowered(text_.raw).starts_with(lowered(known_value.second));
+    });
   }
   static bool is_denying_verb(std::string_view w) {
     return is_one_of(w, {"isn't", "isnt", "aren't", "arent", "wasn't", "wasnt", "ain't"});
@@ -198,6 +212,12 @@ class Extraction {
       if (said.empty()) continue;
       if (wrong.front() == '.' && said.front() != '.') said = '.' + said;
       if (spec.type == domain::FieldType::email && !whole && !label && !like_a_host(said) && !speaks_of_mail(sentence)) continue;
+      const auto twice = [&](std::string_view word) {  // "my name is Lee, not Anne", of Anne Lee, makes no Lee Lee
+        return find_word(wrong, word) == std::string::npos && find_word(value, word) != std::string::npos;
+      };
+      if (const auto words = words_of(said);
+          !whole && spec.type == domain::FieldType::person_name && std::any_of(words.begin(), words.end(), twice))
+        continue;
       auto changed = replaced(spec, value, wrong, said);
       if (const auto parsed = domain::parse_field(spec, changed); parsed && parsed->canonical != value)
         changes.push_back({&spec, std::move(changed), whole});
@@ -435,7 +455,8 @@ class Extraction {
       return label_end;  // the company's name
     const bool owned =
         label > 0 && (text_.lower(label - 1) == "my" || text_.lower(label - 1) == "our" || text_.lower(label - 1) == "the" ||
-                      text_.lower(label - 1) == "company's" || text_.lower(label - 1) == "full");
+                      text_.lower(label - 1) == "company's" || text_.lower(label - 1) == "full" ||
+                      (label > 1 && text_.lower(label - 1) == "new" && is_one_of(text_.lower(label - 2), {"my", "our", "the"})));
     if (label > 0 && (text_.lower(label - 1) == "your" || text_.lower(label - 1) == "his" || text_.lower(label - 1) == "her" ||
                       text_.lower(label - 1) == "their"))
       return label_end;
@@ -452,8 +473,8 @@ class Extraction {
     if (at(i) == "is" || at(i) == "'s" || at(i) == "was" || at(i) == "are" || at(i) == "being") {
       if (!at_start && !owned) return label_end;
       ++i;
-      while (at(i) == "now" || at(i) == "actually" || at(i) == "called" || at(i) == ":" || at(i) == "just" || at(i) == "simply" ||
-             at(i) == "still" || at(i) == "currently")
+      while (is_one_of(at(i), {"now", "actually", "called", ":", "just", "simply", "still", "currently"}) &&
+             !(text_.tokens[i].capitalised && i + 1 < text_.size() && text_.tokens[i + 1].capitalised))  // Now Studio
         ++i;
       if (at(i) == "not" || at(i) == "what" || at(i) == "wrong" || at(i) == "that" || at(i) == "it" || at(i) == "incorrect" ||
           at(i) == "misspelled" || at(i) == "spelled" || at(i) == "spelt" || at(i) == "mistyped")
@@ -668,7 +689,8 @@ class Extraction {
         const auto end = company_end(text_, begin, false);
         const auto* mail = found(slots_.email);
         if (mail && end > begin && mail->find(text_.between(begin, end)) != std::string::npos) continue;  // "alice at x.com"
-        if (end > begin && !is_place(lowered(text_.between(begin, end)))) take_span(slots_.company, begin, end);
+        if (end > begin && !is_place(lowered(text_.between(begin, end))) && !is_department(lowered(text_.between(begin, end))))
+          take_span(slots_.company, begin, end);
       }
     }
     // "CTO at Acme", "Head of Growth, Acme Inc": a title at the start of a clause
@@ -693,8 +715,10 @@ class Extraction {
   bool about_somebody_else(std::size_t i) const {
     for (std::size_t k = i; k > 1 && i - k < 6; --k) {
       if (is_one_of(text_.lower(k - 1), {".", "!", "?", ";", "\n", "i", "i'm", "im", "we", "we're", "me"})) return false;
-      if (is_one_of(text_.lower(k - 1), {"colleague", "friend", "boss", "manager", "wife", "husband", "mate", "buddy", "brother",
-                                         "sister", "cousin", "neighbour", "neighbor", "client", "customer"}) &&
+      std::string_view whose = text_.lower(k - 1);
+      if (whose.ends_with("'s")) whose.remove_suffix(2);
+      if (is_one_of(whose, {"colleague", "friend", "boss", "manager", "wife", "husband", "mate", "buddy", "brother", "sister",
+                            "cousin", "neighbour", "neighbor", "client", "customer"}) &&
           is_one_of(text_.lower(k - 2), {"my", "a", "our", "the", "an", "old", "former"}))
         return true;
     }
@@ -922,7 +946,7 @@ class Extraction {
         return;
       }
       case domain::FieldType::text:
-        if (complains() || contradicted_ || orders_or_reports()) return;
+        if (complains() || contradicted_ || affirms_the_known() || orders_or_reports()) return;
         if (asked_ == slots_.role) return bare_role(first, last);
         if (asked_ == slots_.goal) return bare_goal(first);
         if (found_.empty()) take(asked_, text_.between(first, text_.size()), Take::must);
@@ -957,6 +981,11 @@ class Extraction {
         if (const auto end = label_end(i + 1);
             end > i + 1 && (is_denying_verb(at(end)) || (at(end) == "is" && at(end + 1) == "not" && at(end + 2) != "to")))
           return true;
+    for (std::size_t k = 0; k + 1 < text_.size(); ++k)  // "Anne isn't my name", "that's not right"
+      if ((is_denying_verb(at(k)) || at(k) == "not") &&
+          (is_one_of(at(k + 1), {"right", "correct", "true", "what"}) ||
+           (is_one_of(at(k + 1), {"my", "our", "the"}) && label_end(k + 2) > k + 2)))
+        return true;
     std::size_t i = 0;
     while (i < text_.size() && (text_.tokens[i].kind == TokenKind::punctuation || is_filler(at(i)) ||
                                 is_one_of(at(i), {"can", "could", "would", "you", "just", "let's", "now", "also"})))
@@ -972,6 +1001,8 @@ class Extraction {
                            "wipe", "cancel", "undo", "restart", "drop"}))
       return false;
     ++i;
+    if (at(i) == "my" && i + 2 == text_.size() && !is_one_of(at(i - 1), {"change", "update", "fix", "edit", "correct"}))
+      return true;  // "remove my phone"
     while (is_one_of(at(i), {"my", "our", "the", "all", "of", "about"})) ++i;
     const auto end = std::max(label_end(i), is_one_of(at(i), {"everything", "it", "that", "this", "me", "data", "answers",
                                                               "account", "profile", "answer", "entry"})
@@ -993,7 +1024,9 @@ class Extraction {
     return is_one_of(w, {"gmbh", "inc", "ltd", "llc", "ag", "plc", "corp", "limited", "llp", "bv"});
   }
   bool evades() const {
-    static constexpr std::array<std::string_view, 20> phrases{"let me think",
+    static constexpr std::array<std::string_view, 22> phrases{"let me think",
+                                                              "not much",
+                                                              "nothing really",
                                                               "what was the question",
                                                               "come again",
                                                               "my dog",
@@ -1058,7 +1091,7 @@ class Extraction {
         return;
       }
     if (!found_.empty() || addressed_to_us() || says_nothing()) return;
-    while (first > 0 && is_one_of(text_.lower(first - 1), {"change", "update", "fix", "edit", "correct"}))
+    while (first > 0 && is_one_of(text_.lower(first - 1), {"change", "update", "fix", "edit", "correct", "make"}))
       --first;  // "fix our …"
     first = skip_goal_lead(first);
     take(asked_, text_.between(first, text_.size()));

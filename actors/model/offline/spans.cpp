@@ -144,6 +144,7 @@ std::size_t role_cue(const Text& t, std::size_t i) {
   if (is_one_of(at(t, i), {"role", "title", "position", "job"}) && is_one_of(at(t, i + 1), {"is", "'s", ":"}) && i > 0 &&
       is_one_of(at(t, i - 1), {"my", "job", "the", "current"}))
     return article(i + 2);
+  if (at(t, i) == "promoted" && at(t, i + 1) == "to") return article(i + 2);
   if (is_one_of(at(t, i), {"being", "become", "became"}) && is_one_of(at(t, i + 1), {"a", "an", "the"})) return article(i + 1);
   if (is_one_of(at(t, i), {"i'm", "and"}) && is_one_of(at(t, i + 1), {"the", "their", "our"})) return article(i + 1);
   return i;

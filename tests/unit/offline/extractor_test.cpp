@@ -193,13 +193,34 @@ TEST(OfflineExtractor, asks_which_of_two_equals_a_contrast_means) {
 }
 
 TEST(OfflineExtractor, never_takes_a_correction_an_order_or_nonsense_for_the_goal) {
-  for (const auto* message : {"my company isn't Acme", "I'm not an engineer", "I moved to Globex", "delete my email",
-                              "forget my name", "start over", "my goal is not defined yet", "asdf", "3.5", "change my company",
-                              "please forget everything", "I've changed jobs", "my name isn't Anne", "-", "12"})
+  for (const auto* message : {"my company isn't Acme",
+                              "I'm not an engineer",
+                              "I moved to Globex",
+                              "delete my email",
+                              "forget my name",
+                              "start over",
+                              "my goal is not defined yet",
+                              "asdf",
+                              "3.5",
+                              "change my company",
+                              "please forget everything",
+                              "I've changed jobs",
+                              "my name isn't Anne",
+                              "-",
+                              "12",
+                              "Acme, not Globex",
+                              "not much really",
+                              "remove my phone",
+                              "Anne isn't my name",
+                              "that isn't right",
+                              "this is not what I wanted",
+                              "my name is Lee, not Anne",
+                              "Dr. Anne Lee, not Anne Lee"})
     EXPECT_FALSE(read(message, lee).contains("goal")) << message << " → " << read(message, lee)["goal"];
-  for (const auto* message : {"growth", "automation", "compliance", "start a podcast", "delete duplicates in our CRM",
-                              "grow our company", "move to the cloud", "not to lose customers", "hire 50 people",
-                              "forget fewer appointments", "save time", "change how we hire"})
+  for (const auto* message :
+       {"growth", "automation", "compliance", "start a podcast", "delete duplicates in our CRM", "grow our company",
+        "move to the cloud", "not to lose customers", "hire 50 people", "forget fewer appointments", "save time",
+        "change how we hire", "make our team faster", "our team is too slow", "update our website"})
     EXPECT_EQ(read(message, lee)["goal"], message);
 }
 
@@ -215,6 +236,11 @@ TEST(OfflineExtractor, would_rather_ask_than_take_a_wrong_value) {
   EXPECT_FALSE(read("my full name is hard to spell: Siobhan").contains("full_name") &&
                read("my full name is hard to spell: Siobhan")["full_name"] != "Siobhan");
   EXPECT_FALSE(read("My colleague Bob from Globex recommended you", lee).contains("company"));
+  EXPECT_FALSE(read("my colleague's wife works at Globex", lee).contains("company"));
+  EXPECT_EQ(read("my name is Lee, not Anne", lee), (Values{{"full_name", "Lee"}}));
+  EXPECT_FALSE(read("Dr. Anne Lee, not Anne Lee", lee).contains("full_name"));
+  EXPECT_EQ(read("Bob from Accounting"), (Values{{"full_name", "Bob"}}));
+  EXPECT_EQ(read("our company is called Now Studio", two), (Values{{"company", "Now Studio"}}));
   EXPECT_FALSE(read("I said 12 but I want to grow to 50", lee).contains("team_size"));
   EXPECT_EQ(read("my surname is spelled Leigh", lee), (Values{{"full_name", "Anne Leigh"}}));
   EXPECT_EQ(read("Bob from accounting"), (Values{{"full_name", "Bob"}}));
@@ -234,6 +260,8 @@ TEST(OfflineExtractor, understands_titles_odd_names_and_a_bracketed_at) {
   EXPECT_EQ(read("Will & Sons", two), (Values{{"company", "Will & Sons"}}));
   EXPECT_EQ(read("bob(at)example.com", anne), (Values{{"email", "bob(at)example.com"}}));
   EXPECT_EQ(read("we're called Big and Small LLC", two), (Values{{"company", "Big and Small LLC"}}));
+  EXPECT_EQ(read("I was promoted to CTO", lee), (Values{{"role", "CTO"}}));
+  EXPECT_EQ(read("my new role is CTO", lee), (Values{{"role", "CTO"}}));
   EXPECT_EQ(read("I also changed jobs: Head of Sales at Initech", lee),
             (Values{{"role", "Head of Sales"}, {"company", "Initech"}}));
 }
