@@ -151,6 +151,11 @@ bool Connection::owes() const {
   return fd_ >= 0 && (in_flight_ || (!out_.empty() && !streamed_));
 }
 
+bool Connection::may_ask() const {
+  Lock lock(mutex_);
+  return fd_ >= 0 && !closing_ && !close_after_ && !peer_gone_;
+}
+
 void Connection::cut(std::string_view reason) {
   Lock lock(mutex_);
   cut_locked(lock, reason);

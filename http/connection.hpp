@@ -52,6 +52,7 @@ class Connection final : public Channel, public std::enable_shared_from_this<Con
   void turn_away(std::string_view bytes);
   void close_when_idle() override;
   bool owes() const override;
+  bool may_ask() const override;
   void cut(std::string_view reason) override;
 
   void on_writable() override;

@@ -46,14 +46,14 @@ class OnboardingServer final : public HttpServer {
     sites[0].threads = options_.threads;
     add_session_routes(sites[0].router, api_);
     add_user_routes(sites[0].router, api_);
-    add_health_route(sites[0].router, api_);
-    add_operation_routes(sites[0].router, api_);
+    add_health_route(sites[0].router, api_, false);
+    add_operation_routes(sites[0].router, api_, false);
     add_web_routes(sites[0].router, api_);
     if (!options_.admin_listen.empty()) {
       Site admin{"admin", options_.admin_listen, 1, {}};
-      add_health_route(admin.router, api_);
+      add_health_route(admin.router, api_, true);
       add_metric_routes(admin.router, api_);
-      add_operation_routes(admin.router, api_);
+      add_operation_routes(admin.router, api_, true);
       add_admin_routes(admin.router, api_);
       add_session_list_route(admin.router, api_);
       add_projection_routes(admin.router, api_);
@@ -84,7 +84,9 @@ class OnboardingServer final : public HttpServer {
     server_->begin_drain();
     exports_.stop();
   }
-  bool finish_drain(std::chrono::milliseconds limit) override { return server_->finish_drain(limit); }
+  bool finish_drain(std::chrono::milliseconds limit, const std::function<bool()>& hurry) override {
+    return server_->finish_drain(limit, hurry);
+  }
   void stop() override {
     exports_.stop();
     if (server_) server_->stop();
@@ -97,6 +99,12 @@ class OnboardingServer final : public HttpServer {
     if ((route.body == Body::json || (route.body == Body::optional_json && !request.raw.body.empty())) &&
         !is_json(request.header("content-type"))) {
       responder->fail(Errc::unsupported_media_type);
+      return false;
+    }
+    if (const auto coding = request.header("content-encoding"); coding && !request.raw.body.empty() && *coding != "identity") {
+      auto problem = problem_of(Errc::unsupported_media_type, "A body is taken as it is, without a Content-Encoding.");
+      problem.headers = {{"Accept-Encoding", "identity"}};
+      responder->fail(problem);
       return false;
     }
     if (route.charge == Charge::none) return true;

@@ -61,6 +61,9 @@ struct HttpLimits {
   std::chrono::milliseconds body_timeout{20'000};   // from the end of the head to the end of the body
   std::chrono::milliseconds idle_timeout{75'000};   // between two requests
   std::chrono::milliseconds write_timeout{30'000};  // without progress on an answer
+  // From the beginning of a drain, while clients keep connections open: who pauses between two requests shall be told 503, not
+  // find a closed door.
+  std::chrono::milliseconds drain_time{5'000};
   std::size_t max_head_bytes = 16 * 1024;
   std::size_t max_body_bytes = 64 * 1024;
   std::size_t max_unsent_bytes = 4 * 1024 * 1024;         // of one connection; beyond it, the connection is cut
@@ -130,8 +133,10 @@ class HttpServer {
   /// From now on: /readyz says 503, new connections are not accepted, new requests are answered 503 with Retry-After and
   /// Connection: close. Requests in flight go on. Returns at once. Call it before Gateway::drain.
   virtual void begin_drain() = 0;
-  /// After begin_drain: waits until every accepted request has been answered and written, at most `limit`; true: all were.
-  virtual bool finish_drain(std::chrono::milliseconds limit) = 0;
+  /// After begin_drain: waits until every accepted request has been answered and written, and no client has a connection on which
+  /// it could ask again or HttpLimits::drain_time is over; at most `limit`, and no longer than until `hurry` says true (it may be
+  /// empty). True: all were answered.
+  virtual bool finish_drain(std::chrono::milliseconds limit, const std::function<bool()>& hurry = {}) = 0;
   /// Closes every connection, in order and without a reset, and joins all threads. Idempotent.
   virtual void stop() = 0;
 };

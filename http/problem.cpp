@@ -52,7 +52,7 @@ ProblemKind kind_of(GatewayErrc code) {
     case GatewayErrc::message_not_text: return {422, "message-not-text", "The message is not text"};
     case GatewayErrc::overloaded: return {503, "overloaded", "Too much to do at the moment", 1};
     case GatewayErrc::draining: return {503, "draining", "The server is shutting down", 1};
-    case GatewayErrc::not_writable: return {503, "not-writable", "Nothing can be stored at the moment", 5, false};
+    case GatewayErrc::not_writable: return {503, "not-writable", "This cannot be read or stored at the moment", 5, false};
     case GatewayErrc::keys_unreachable: return {503, "keys-unreachable", "Keys cannot be reached at the moment", 2, false};
     case GatewayErrc::in_doubt:
       return {503, "in-doubt", "It is not known whether this was carried out; repeat it with the same Idempotency-Key", 1, false};
@@ -73,7 +73,7 @@ ProblemKind kind_of(projections::Errc code) {
 
 ProblemKind kind_of(log::Errc code) {
   switch (code) {
-    case log::Errc::not_writable: return {503, "not-writable", "Nothing can be stored at the moment", 5, false};
+    case log::Errc::not_writable: return kind_of(GatewayErrc::not_writable);
     case log::Errc::overloaded: return {503, "overloaded", "Too much to do at the moment", 1};
     case log::Errc::unreadable: return unavailable;
     default: return internal;

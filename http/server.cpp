@@ -657,8 +657,12 @@ result<void> ListeningSite::listen(const std::string& address, std::uint32_t thr
     port = endpoint->getPort();
   } catch (const std::exception& error) {
     endpoint.reset();
-    return failure(std::make_error_code(std::errc::address_not_available),
-                   "listen address of the " + name + " listener: " + address + ": " + error.what());
+    const std::string_view why = error.what();
+    const auto key = name == "public" ? "http.listen" : "http.admin_listen";
+    if (why.find("already in use") != why.npos)
+      return failure(std::make_error_code(std::errc::address_in_use),
+                     address + " (" + key + "): another program listens there; stop it, or choose another port");
+    return failure(std::make_error_code(std::errc::address_not_available), address + " (" + key + "): " + error.what());
   }
   listen_fd = find_listening_socket(port);
   if (listen_fd >= 0) ::listen(listen_fd, 4'096);  // Pistache asks for 128, too few for a thousand clients that come at once
@@ -697,6 +701,7 @@ result<std::unique_ptr<Server>> Server::start(std::vector<Site> sites, HttpLimit
 std::uint16_t Server::port(std::size_t site) const { return site < listening_.size() ? listening_[site]->port : 0; }
 
 void Server::begin_drain() {
+  if (!draining()) drain_began_ms_ = monotonic_ms();
   core_->draining.store(true, std::memory_order_release);
   for (const auto& channel : core_->writer->channels()) channel->on_drain();
 }
@@ -705,36 +710,42 @@ bool Server::draining() const { return core_->draining.load(std::memory_order_ac
 namespace {
 
 template <class Condition>
-bool wait_until(std::chrono::milliseconds limit, const Condition& condition) {
+bool wait_until(std::chrono::milliseconds limit, std::chrono::milliseconds pause, const Condition& condition) {
   const auto end = std::chrono::steady_clock::now() + limit;
   while (!condition()) {
     if (std::chrono::steady_clock::now() >= end) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    std::this_thread::sleep_for(pause);
   }
   return true;
 }
 
 }  // namespace
 
-bool Server::finish_drain(std::chrono::milliseconds limit) {
-  return wait_until(limit, [this] {
-    if (core_->in_flight.load(std::memory_order_acquire) != 0) return false;
-    for (const auto& channel : core_->writer->channels())
-      if (channel->owes()) return false;
-    return true;
-  });
+bool Server::finish_drain(std::chrono::milliseconds limit, const std::function<bool()>& hurry) {
+  using std::chrono::milliseconds;
+  const auto none = [this](bool (Channel::*still)() const) {
+    const auto all = core_->writer->channels();
+    return std::none_of(all.begin(), all.end(), [still](const auto& channel) { return ((*channel).*still)(); });
+  };
+  const auto answered = [&] { return core_->in_flight.load(std::memory_order_acquire) == 0 && none(&Channel::owes); };
+  const auto hurried = [&] { return hurry && hurry(); };
+  const auto begun = monotonic_ms();
+  wait_until(limit, milliseconds(2), [&] { return answered() || hurried(); });
+  const auto left = std::min(begun + limit.count(), drain_began_ms_ + core_->limits.drain_time.count()) - monotonic_ms();
+  wait_until(milliseconds(left), milliseconds(10), [&] { return none(&Channel::may_ask) || hurried(); });
+  return answered();
 }
 
 void Server::stop() {
   if (stopped_ || !core_) return;
   stopped_ = true;
-  begin_drain();
-  // Whoever is just sending on a connection kept alive shall get a 503, not a closed door.
-  constexpr std::chrono::milliseconds grace{250}, patience{2'500};
-  const auto connections = [this] { return core_->connections.load(std::memory_order_relaxed); };
-  wait_until(grace, [&] { return connections() == 0; });
+  constexpr std::chrono::milliseconds grace{250}, patience{2'500}, pause{2};
+  if (!draining()) {
+    begin_drain();
+    finish_drain(grace, {});
+  }
   for (const auto& channel : core_->writer->channels()) channel->close_when_idle();
-  wait_until(patience, [&] { return connections() == 0; });
+  wait_until(patience, pause, [&] { return core_->connections.load(std::memory_order_relaxed) == 0; });
   core_->stopped.store(true, std::memory_order_release);
   for (const auto& channel : core_->writer->channels()) channel->cut("stopped");
   for (const auto& site : listening_) site->endpoint.reset();  // joins its threads, closes the listening socket

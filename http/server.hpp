@@ -45,13 +45,14 @@ class Server {
   std::uint16_t port(std::size_t site) const;
   void begin_drain();
   bool draining() const;
-  bool finish_drain(std::chrono::milliseconds limit);
+  bool finish_drain(std::chrono::milliseconds limit, const std::function<bool()>& hurry);
   void stop();
 
  private:
   Server();
   std::shared_ptr<ServerCore> core_;
   std::vector<std::shared_ptr<ListeningSite>> listening_;
+  std::int64_t drain_began_ms_ = 0;
   bool stopped_ = false;
 };
 

@@ -32,6 +32,8 @@ class Channel {
   virtual void on_drain() {}  // the server begins to shut down
   /// True while an answer has not been handed to the kernel.
   virtual bool owes() const { return false; }
+  /// True while a client may still begin a request on it.
+  virtual bool may_ask() const { return false; }
   /// Ends it now if nothing is under way; otherwise after what is.
   virtual void close_when_idle() {}
   virtual void cut(std::string_view) {}

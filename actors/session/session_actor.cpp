@@ -649,11 +649,10 @@ class SessionActor : public caf::event_based_actor {
   }
 
   void settled(const JobPtr& job, bool written) {
-    if (auto* start = std::get_if<StartJob>(&job->what))
-      return start->reply(SessionStartedAnswer{snapshot(), start->token, !written});
-    if (auto* resume = std::get_if<ResumeJob>(&job->what))
-      return resume->reply(
-          ResumeAnswer{snapshot(), environment_->options.secrets->session_token(session_id_, state_->token_generation)});
+    // A start that is repeated after the token was replaced is told the one that counts.
+    const auto token = [this] { return environment_->options.secrets->session_token(session_id_, state_->token_generation); };
+    if (auto* start = std::get_if<StartJob>(&job->what)) return start->reply(SessionStartedAnswer{snapshot(), token(), !written});
+    if (auto* resume = std::get_if<ResumeJob>(&job->what)) return resume->reply(ResumeAnswer{snapshot(), token()});
     if (auto* erase = std::get_if<EraseJob>(&job->what)) {
       // Whoever still waits has nobody to be answered for.
       while (!waiters_.empty()) take_waiter(0).job->refuse(GatewayErrc::unknown_session);

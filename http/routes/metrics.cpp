@@ -24,7 +24,8 @@ double rate(std::int64_t part, std::int64_t whole) {
 }
 
 /// Unhealthy (503) is what keeps people from being onboarded; the rest degrades.
-void health(Api& api, const Responder& responder) {
+void health(Api& api, const Responder& responder, bool details) {
+  details = details || api.authority.is_operator(responder->request());
   const auto report = api.ports.health ? api.ports.health() : HealthReport{};
   const auto database = api.ports.queries.database();
   const auto projections = api.ports.queries.projections();
@@ -52,7 +53,7 @@ void health(Api& api, const Responder& responder) {
     write_member(w, "status", database.reachable ? "ok" : "down");
     write_member(w, "breaker_open", database.breaker_open);
     write_member(w, "ping_ms", database.ping_ms);
-    if (!database.detail.empty()) write_member(w, "detail", database.detail);
+    if (details && !database.detail.empty()) write_member(w, "detail", database.detail);
     write_key(w, "pool");
     w.StartObject();
     write_member(w, "in_use", database.pool_in_use);
@@ -65,7 +66,7 @@ void health(Api& api, const Responder& responder) {
       w.StartObject();
       write_member(w, "status", database.replica.in_use ? "ok" : "not_used");
       write_member(w, "lag_seconds", database.replica.lag_seconds);
-      if (!database.replica.detail.empty()) write_member(w, "detail", database.replica.detail);
+      if (details && !database.replica.detail.empty()) write_member(w, "detail", database.replica.detail);
       w.EndObject();
     }
     w.EndObject();
@@ -86,7 +87,7 @@ void health(Api& api, const Responder& responder) {
     write_member(w, "status", writable ? "ok" : "not_writable");
     write_member(w, "partitions", api.ports.log.partitions());
     w.EndObject();
-    write_standings(w, projections);
+    write_standings(w, projections, details);
     write_key(w, "disk");
     w.StartObject();
     write_member(w, "status", disk);
@@ -268,10 +269,10 @@ void quality(Api& api, const Responder& responder, std::uint32_t days) {
 
 }  // namespace
 
-void add_health_route(Router& router, Api& api) {
+void add_health_route(Router& router, Api& api, bool details) {
   router.add({.method = Method::get,
               .path = "/api/metrics/health",
-              .handler = [&api](const Responder& r) { health(api, r); },
+              .handler = [&api, details](const Responder& r) { health(api, r, details); },
               .while_draining = true});
 }
 

@@ -40,7 +40,7 @@ void alive(const Responder& responder) {
 }
 
 /// Ready: the log can be written and we are not draining. PostgreSQL does not count.
-void ready(Api& api, const Responder& responder) {
+void ready(Api& api, const Responder& responder, bool details) {
   const bool draining = api.server.load()->draining();
   const auto writable = api.ports.log.writable();
   const bool is_ready = writable && !draining;
@@ -58,7 +58,7 @@ void ready(Api& api, const Responder& responder) {
     write_member(w, "draining", draining);
     write_member(w, "event_log", writable ? "ok" : "not_writable");
     write_member(w, "database", database.reachable ? "ok" : "down");
-    write_standings(w, api.ports.queries.projections());
+    write_standings(w, api.ports.queries.projections(), details || api.authority.is_operator(responder->request()));
   });
   if (!is_ready) response.with("Retry-After", "1");
   responder->send(std::move(response));
@@ -66,11 +66,11 @@ void ready(Api& api, const Responder& responder) {
 
 }  // namespace
 
-void add_operation_routes(Router& router, Api& api) {
+void add_operation_routes(Router& router, Api& api, bool details) {
   router.add({.method = Method::get, .path = "/livez", .handler = alive, .while_draining = true});
   router.add({.method = Method::get,
               .path = "/readyz",
-              .handler = [&api](const Responder& r) { ready(api, r); },
+              .handler = [&api, details](const Responder& r) { ready(api, r, details); },
               .while_draining = true});
   router.add({.method = Method::get, .path = "/openapi.json", .handler = [](const Responder& responder) {
                 Response response;

@@ -30,7 +30,7 @@ void write_projection(JsonWriter& w, const projections::ProjectionStatus& p, boo
   write_member(w, "name", p.name);
   write_member(w, "generation", p.generation);
   write_member(w, "revision", p.revision);
-  write_standing(w, p);
+  write_standing(w, p, true);
   write_member(w, "events_per_second", p.events_per_second);
   write_objects(w, "generations", p.others, [&](const auto& other) { write_generation(w, other); });
   if (const auto& last = p.last_comparison; partitions && last.generation != 0) {
@@ -128,7 +128,6 @@ void post_action(Api& api, const Responder& responder, const char* verb) {
       body->only({"actor", "reason", "revision"});
     }
     action.revision = body->whole("revision", std::uint64_t{1} << 53);
-    if (!action.revision) wrong.push_back({"/revision", "must be the revision that was seen, from GET /api/admin/projections"});
   }
   action.deadline = std::chrono::steady_clock::now() + patience;
   if (!body->valid()) return responder->fail(body->problem());
@@ -168,7 +167,7 @@ void add_projection_routes(Router& router, Api& api) {
     router.add({.method = Method::post,
                 .path = std::string("/api/admin/projections/{name}/") + verb,
                 .handler = [&api, verb](const Responder& r) { post_action(api, r, verb); },
-                .body = Body::json});
+                .body = Body::optional_json});
   }
 }
 

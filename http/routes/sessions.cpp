@@ -6,6 +6,7 @@
 #include <mutex>
 #include <utility>
 
+#include "events/domain/replies.hpp"
 #include "http/routes/api.hpp"
 #include "http/routes/body.hpp"
 #include "http/routes/session_json.hpp"
@@ -23,9 +24,10 @@ std::string session_path(std::string_view id) { return sessions_path + "/" + std
 /// The sentence for people that belongs to a refusal. Only its code is stored; the value's rule says the rest again.
 std::string reason_sentence(const domain::State& state, const domain::RejectedValue& rejected) {
   const auto* spec = state.flow != nullptr ? state.flow->find(rejected.field) : nullptr;
-  if (spec == nullptr || rejected.value.empty()) return rejected.reason;
+  if (spec == nullptr) return "That cannot be taken here.";
+  if (rejected.reason == "required") return domain::why_required(*spec);
   const auto again = domain::parse_field(*spec, rejected.value);
-  return !again && again.error().code == rejected.reason ? again.error().sentence : rejected.reason;
+  return again ? "That cannot be taken here." : again.error().sentence;
 }
 
 std::vector<std::string> missing_at_start(const domain::State& state) {

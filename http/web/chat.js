@@ -32,7 +32,8 @@ class Refused extends Error {
   }
 }
 
-// Repeats over lost connections, 429 and 503, with back-off, for as long as it takes: the key makes repeating safe.
+// Repeats over lost connections, 408, 429 and every 5xx (a proxy before a server that died says 502), with back-off, for as long
+// as it takes: the key makes repeating safe.
 async function call(method, path, body, key) {
   const mine = era;
   for (let attempt = 0; ; ++attempt) {
@@ -44,13 +45,14 @@ async function call(method, path, body, key) {
       if (body !== undefined) headers["Content-Type"] = "application/json";
       if (key) headers["Idempotency-Key"] = key;
       const response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store" });
-      const answer = await response.json().catch(() => ({}));
+      const answer = await response.json().catch(() => null);
       if (mine !== era) throw new Refused(0, {});
-      if (response.ok) {
+      if (response.ok && answer) { // one that is cut off is none
         say("");
         return { status: response.status, answer, retryAfter: Number(response.headers.get("Retry-After")) || 1 };
       }
-      if (response.status !== 429 && response.status !== 503 && response.status !== 408) throw new Refused(response.status, answer);
+      const passing = response.ok || response.status >= 500 || response.status === 429 || response.status === 408;
+      if (!passing) throw new Refused(response.status, answer || {});
       wait = Math.max(wait, 1000 * (Number(response.headers.get("Retry-After")) || 0));
       why = response.status === 429 ? "A little too fast. Trying again in a moment …" : "The server is busy. Trying again in a moment …";
     } catch (error) {
@@ -189,9 +191,20 @@ function write({ text, restart }) {
 // ---- the conversation
 
 async function begin() {
-  saved = { startKey: saved.startKey || newKey() };
+  const mine = era;
+  // Repeated word for word under its key, even if the browser's language is another one by then.
+  if (!saved.startKey || !saved.locale) saved = { startKey: newKey(), locale: navigator.language || "en" };
   save();
-  const { answer } = await call("POST", sessions, { locale: navigator.language || "en" }, saved.startKey);
+  let answer;
+  try {
+    ({ answer } = await call("POST", sessions, { locale: saved.locale }, saved.startKey));
+  } catch (error) {
+    if (mine === era) {
+      saved = {}; // what is refused stays so: the next time is a new start
+      save();
+    }
+    throw error;
+  }
   saved = { id: answer.session_id, token: answer.token };
   save();
   await reload();
@@ -264,6 +277,7 @@ async function deliver() {
   } catch (error) {
     typing.remove();
     if (mine !== era) return;
+    saved.refused = saved.unanswered; // sent again as it stands, it goes under the same key
     delete saved.unanswered;
     save();
     bubble.classList.remove("waiting");
@@ -312,7 +326,8 @@ byId("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = message.value.trim();
   if (!text || sending || message.disabled) return;
-  saved.unanswered = { text, key: newKey() };
+  saved.unanswered = { text, key: saved.refused && saved.refused.text === text ? saved.refused.key : newKey() };
+  delete saved.refused;
   save();
   message.value = "";
   grow();

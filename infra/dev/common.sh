@@ -14,11 +14,13 @@ data_folder() {
   (cd "$folder" && pwd)
 }
 
-# The pid of the onboardd that this data folder's pid file names, if it is alive and really that program.
+# The pid of the onboardd that this data folder's pid file names, if it is alive and really that server: after a reboot the
+# number may be that of another folder's.
 server_pid() {
   local pid
   pid=$(cat "$1/onboardd.pid" 2>/dev/null) || return 1
   [[ $pid =~ ^[0-9]+$ && $(cat "/proc/$pid/comm" 2>/dev/null) == onboardd ]] || return 1
+  tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qxF -- "$1" || return 1
   # Killed and not yet reaped is not alive.
   ! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null || return 1
   printf '%s' "$pid"

@@ -1,8 +1,10 @@
 """The two programs and the scripts, as a person at a terminal uses them."""
+import contextlib
 import json
 import os
 import pathlib
 import shutil
+import sqlite3
 import stat
 import subprocess
 import tempfile
@@ -130,6 +132,68 @@ class Onboardctl(unittest.TestCase):
         self.server.terminate()
         self.assertEqual(self.server.ctl("where", check=False).returncode, 4)
         self.assertEqual(self.server.ctl("chat", "--patience", "0.1", check=False).returncode, 4)
+
+    def test_chat_tells_what_was_refused_from_a_server_that_is_not_there(self):
+        nope = self.server.ctl("chat", "--flow", "nope", check=False)
+        self.assertEqual(nope.returncode, 2)
+        self.assertIn("422", nope.stderr)
+        self.assertNotIn("no server answers", nope.stderr)
+        refused = self.server.ctl("chat", text="x" * 20_000 + "\nMy name is Ada Lovelace\n", check=False)
+        self.assertEqual(refused.returncode, 1, "a script must not take its messages for said")
+        self.assertIn("too long", refused.stderr)
+        self.assertIn("Ada Lovelace", refused.stdout, "it goes on with the next")
+
+    def test_a_start_repeated_after_a_resume_has_the_token_that_counts(self):
+        def start() -> dict:
+            return self.server.request("POST", "/api/onboarding/sessions", {}, {"Idempotency-Key": "once"}).json()
+
+        first = start()
+        resumed = self.server.request("POST", f"/api/onboarding/sessions/{first['session_id']}/resume",
+                                      headers={"Authorization": "Bearer " + first["token"]}).json()
+        self.assertNotEqual(resumed["token"], first["token"])
+        self.assertEqual(start(), first | {"token": resumed["token"]})
+
+    def test_a_folder_in_the_settings_place_and_a_taken_port_are_told(self):
+        taken = subprocess.run([str(BUILD / "onboardd"), "--data-dir", str(self.server.data.parent / "other"), "--set",
+                                "http.listen=" + self.server.settings["http.listen"], "--set", "http.admin_listen="],
+                               text=True, capture_output=True, env=clean_environment(), timeout=PATIENCE)
+        self.assertEqual(taken.returncode, 1)
+        self.assertIn("http.listen", taken.stderr)
+        self.assertEqual(taken.stderr.lower().count("address"), 1, taken.stderr)
+        (self.server.data / "onboard.toml").mkdir()
+        told = self.server.ctl("config", "check", check=False)
+        self.assertEqual(told.returncode, 2)
+        self.assertIn("is a folder", told.stderr)
+
+    def test_stop_ends_no_other_folders_server(self):
+        other = self.server.folder / "other"
+        other.mkdir()
+        for folder, ends in ((other, False), (self.server.data, True)):  # after a reboot a pid is somebody else's
+            (folder / "onboardd.pid").write_text(f"{self.server.process.pid}\n")
+            done = subprocess.run([str(ROOT / "infra/stop")], text=True, capture_output=True, timeout=PATIENCE,
+                                  env=clean_environment() | {"ONBOARD_DATA_DIR": str(folder)})
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("stopping the server" if ends else "no server runs", done.stderr)
+            if not ends:
+                self.assertIsNone(self.server.process.poll())
+        self.assertEqual(self.server.process.wait(PATIENCE), 0)
+
+    def test_keys_that_do_not_open_are_not_taken_for_a_log_that_cannot_be_written(self):
+        session = self.server.begin()
+        session.told("My name is Ada Lovelace")
+        self.server.terminate()
+        with contextlib.closing(sqlite3.connect(self.server.data / "keys.db")) as keys:
+            keys.execute("UPDATE keys SET wrapped = zeroblob(length(wrapped))")
+            keys.commit()
+        self.server.start()
+        answer = self.server.request("GET", session.path, headers=session.authorization)
+        self.assertEqual(answer.status, 503)
+        self.assertIn("cannot be read", answer.json()["title"])
+        self.server.terminate()
+        told = self.server.ctl("events", "verify", check=False)
+        self.assertEqual(told.returncode, 5)
+        self.assertIn("restore the newest keys.db", told.stdout)
+        self.assertNotIn("Restore the log", told.stdout)
 
     def test_a_damaged_log_is_told_and_refuses_to_start(self):
         session = self.server.begin()

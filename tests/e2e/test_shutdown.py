@@ -2,6 +2,7 @@
 import asyncio
 import json
 import os
+import random
 import signal
 import unittest
 import uuid
@@ -38,8 +39,13 @@ class Client:
         started = json.loads(body)
         self.path, self.token = f"/api/onboarding/sessions/{started['session_id']}/messages", started["token"]
 
-    async def speak(self) -> None:
+    async def speak(self, think: tuple[float, float] | None) -> None:
         for n in range(100_000):
+            if think:
+                await asyncio.sleep(random.uniform(*think))
+                if self.reader.at_eof():  # it may ask elsewhere: nothing of it was lost
+                    self.ended_in_order = True
+                    return
             try:
                 status, headers, body = await self.request(self.path, {"message": f"we are {n + 2} people"}, self.token)
             except (ConnectionError, asyncio.IncompleteReadError) as error:
@@ -66,12 +72,12 @@ class Client:
         self.writer.close()
 
 
-async def one_round(server: Server) -> tuple[list[Client], int]:
+async def one_round(server: Server, think: tuple[float, float] | None = None) -> tuple[list[Client], int]:
     host, port = server.address
     clients = [Client(host, port) for _ in range(CLIENTS)]
     for at in range(0, CLIENTS, 32):
         await asyncio.gather(*(c.begin() for c in clients[at:at + 32]))
-    speaking = [asyncio.create_task(c.speak()) for c in clients]
+    speaking = [asyncio.create_task(c.speak(think)) for c in clients]
     while sum(c.answered for c in clients) < CLIENTS:  # turns are in flight everywhere
         if all(task.done() for task in speaking):
             break
@@ -96,6 +102,18 @@ class Shutdown(unittest.TestCase):
             self.assertEqual(wrong[:5], [], server.log()[-1500:])
             self.assertEqual(code, 0)
             # Who is there when it ends is told so: by a 503, or by Connection: close on the answer.
+            self.assertEqual(sum(c.ended_in_order for c in clients), CLIENTS)
+
+    def test_nobody_who_pauses_between_two_messages_sends_one_without_an_answer(self):
+        server = Server(settings={"sessions.max_messages": 100_000})
+        self.addCleanup(server.close)
+        for n in range(max(1, ROUNDS // 3)):
+            server.start()
+            clients, code = asyncio.run(one_round(server, think=(0.05, 1.5)))
+            wrong = [w for c in clients for w in c.wrong]
+            print(f"round {n + 1}: {sum(c.refused for c in clients)} refused, {len(wrong)} wrong", flush=True)
+            self.assertEqual(wrong[:5], [], server.log()[-1500:])
+            self.assertEqual(code, 0)
             self.assertEqual(sum(c.ended_in_order for c in clients), CLIENTS)
 
     def test_a_server_that_is_idle_ends_at_once_and_leaves_no_trace_of_running(self):

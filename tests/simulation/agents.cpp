@@ -137,8 +137,8 @@ void Agents::start(Person& person) {
         const domain::State& state = *answer->session.state;
         if (person.session_id.empty()) person.session_id = answer->session.session_id;
         else if (person.session_id != answer->session.session_id) world_.violation("a repeated start gave another session");
-        if (answer->token != world_.secrets.session_token(person.session_id, 1))
-          world_.violation("a repeated start gave another token");
+        if (answer->token != world_.secrets.session_token(person.session_id, answer->session.state->token_generation))
+          world_.violation("a start gave a token that is not the newest");
         if (state.started_last_version == 0) world_.violation("a start was answered without its session");
         person.seen_version = std::max(person.seen_version, state.version);
       }));

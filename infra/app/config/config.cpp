@@ -241,6 +241,9 @@ result<void> Configuration::set(const Key& key, std::string_view value, std::str
 }
 
 result<void> Configuration::read_file(const std::filesystem::path& file) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(file, ignored))
+    return failure(Errc::bad_configuration, file.string() + ": is a folder, not a file of settings");
   toml::table table;
   try {
     table = toml::parse_file(file.string());

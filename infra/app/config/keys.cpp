@@ -82,6 +82,8 @@ std::vector<Key> make_keys() {
       text("http.cors_origins", KeyType::list, "", "origins that browsers may call from, e.g. https://app.example.org"),
       number("http.stream_minutes", "60", 0.01, 1e6,
              "a session's stream of events ends after so long; the client comes again and goes on", KeyType::number),
+      number("http.drain_seconds", "5", 0, 20,
+             "at the end, clients that keep a connection open are told 503 for so long before it is closed", KeyType::number),
       choice("log.kind", "sqlite", {"sqlite", "kafka", "memory"}, "where events are kept; memory forgets everything at the end"),
       text("log.path", KeyType::path, "", "folder of the embedded log; not set: log in the data folder"),
       number("log.partitions", "24", 1, 1024, "fixed when the log is made"),

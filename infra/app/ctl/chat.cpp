@@ -91,6 +91,9 @@ std::string object(std::initializer_list<std::pair<std::string_view, std::string
   return std::string(codec::written(buffer));
 }
 
+/// Another text, or another flow, would do.
+bool is_the_callers(int status) { return status == 400 || status == 413 || status == 422; }
+
 class Conversation {
  public:
   Conversation(const Context& context, const ChatOptions& options)
@@ -115,6 +118,7 @@ class Conversation {
   const bool at_terminal_ = ::isatty(STDIN_FILENO);
   HttpClient client_;
   Saved saved_;
+  bool some_refused_ = false;    // a script must not take its messages for said
   std::string last_shown_turn_;  // whose reply stood last in a conversation gone on with
 };
 
@@ -147,7 +151,7 @@ result<HttpAnswer> Conversation::insist(const std::string& path, const std::stri
         content.clear();
       }
       wait = std::max(milliseconds(500), answer->retry_after);
-    } else if (answer && answer->status != 503 && answer->status != 429 && answer->status != 502 && answer->status != 504 &&
+    } else if (answer && answer->status < 500 && answer->status != 429 && answer->status != 408 &&
                !(answer->status == 409 && answer->retry_after.count() > 0)) {
       if (told) note("(… it answers again)");
       return answer;
@@ -170,7 +174,9 @@ result<void> Conversation::refused(const HttpAnswer& answer) const {
     why += " " + std::string(codec::string_member(*parsed, "title"));
     if (const auto detail = codec::string_member(*parsed, "detail"); !detail.empty()) why += ": " + std::string(detail);
   }
-  return failure(answer.status == 404 ? Errc::not_found : Errc::not_running, why);
+  if (answer.status == 404) return failure(Errc::not_found, why);
+  if (is_the_callers(answer.status)) return failure(Errc::wrong_use, why);
+  return failure(std::make_error_code(std::errc::operation_not_permitted), why);
 }
 
 result<void> Conversation::show(const HttpAnswer& answer) {
@@ -253,7 +259,8 @@ result<void> Conversation::say(const std::string& text) {
   if (answer->status == 200) return show(*answer);
   // A message that is refused is the person's to change; only what ends the conversation ends us.
   auto why = refused(*answer);
-  if (answer->status != 422 && answer->status != 400 && answer->status != 413) return why;
+  if (!is_the_callers(answer->status)) return why;
+  some_refused_ = true;
   note("(" + why.error().detail + ")");
   return {};
 }
@@ -277,7 +284,7 @@ int Conversation::run() {
     if (auto said = say(line); !said) return complain(said.error());
   }
   if (at_terminal_) note("\n(onboardctl chat --resume goes on)");
-  return exit_good;
+  return some_refused_ && !at_terminal_ ? exit_failed : exit_good;
 }
 
 }  // namespace

@@ -303,8 +303,8 @@ void Doctor::providers() {
     if (!parsed || !parsed->IsObject()) return;
     const auto* llm = codec::find_member(*parsed, "llm_api");
     const std::string status = llm != nullptr ? std::string(codec::string_member(*llm, "status")) : "unknown";
-    return found("models", status == "healthy" ? Level::ok : Level::warn, "llm_api: " + status,
-                 status == "healthy" ? "" : "onboardctl model status says which provider, and why");
+    return found("models", status == "ok" ? Level::ok : Level::warn, "llm_api: " + status,
+                 status == "ok" ? "" : "onboardctl model status says which provider, and why");
   }
   const auto configured = configured_providers(*configuration_);
   if (!configured) return found("models", Level::fail, configured.error().message(), "mend it");

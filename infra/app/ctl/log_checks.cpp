@@ -1,4 +1,5 @@
 // events verify, events stats: what is wrong with a log, and what is in it. Both read beside the writer as well as alone.
+#include <algorithm>
 #include <filesystem>
 #include <iomanip>
 #include <iostream>
@@ -7,6 +8,7 @@
 #include "events/export/check.hpp"
 #include "events/export/survey.hpp"
 #include "events/log/sqlite/sqlite_log.hpp"
+#include "events/privacy/key_store.hpp"
 #include "infra/app/ctl/commands.hpp"
 #include "infra/app/ctl/progress.hpp"
 
@@ -123,6 +125,7 @@ int events_stats(const Context& context, bool json) {
 }
 
 int events_verify(const Context& context, bool json) {
+  constexpr std::string_view no_key = ": its key is not in keys.db";
   const auto path = embedded_log_path(context);
   if (!path) return complain(path.error());
   std::vector<std::string> damage;
@@ -162,7 +165,7 @@ int events_verify(const Context& context, bool json) {
   if (with_keys) {
     damaged += check.lost_keys;
     for (const std::string& stream : check.lost_streams)
-      damage.push_back(stream + ": its key is not in keys.db, and nobody erased it; an older keys.db lies under the log");
+      damage.push_back(stream + std::string(no_key) + ", and nobody erased it; an older keys.db lies under the log");
   }
   if (json) {
     rapidjson::StringBuffer buffer;
@@ -192,8 +195,13 @@ int events_verify(const Context& context, bool json) {
     std::cout << "damaged: " << damaged << " places in " << check.records << " records that can be read";
     for (const auto& what : damage) std::cout << "\n  " << what;
     if (damaged > damage.size()) std::cout << "\n  … and " << damaged - damage.size() << " more";
-    if (damaged == check.lost_keys && with_keys) std::cout << "\nThe log itself is good: restore the newest keys.db.\n";
-    else std::cout << "\nRestore the log from the newest back-up: onboardctl restore --help\n";
+    // Whose checksums are right, and which do not open all the same: the keys are not those they were sealed with.
+    const auto unopened = make_error_code(privacy::Errc::forged).message();
+    const bool keys_only = report && with_keys && std::all_of(damage.begin(), damage.end(), [&](const std::string& what) {
+                             return what.find(unopened) != what.npos || what.find(no_key) != what.npos;
+                           });
+    std::cout << (keys_only ? "\nThe log itself is good: restore the newest keys.db, with its master.key.\n"
+                            : "\nRestore the log from the newest back-up: onboardctl restore --help\n");
   }
   return damaged == 0 ? exit_good : exit_damaged;
 }

@@ -120,6 +120,7 @@ http::HttpOptions http_options(const Configuration& c, std::string operator_key)
   h.throttle.trusted_proxies = c.list("throttle.trusted_proxies");
   h.limits.max_streams_per_client = static_cast<std::size_t>(c.integer("throttle.streams_per_ip"));
   h.limits.event_stream_age = std::chrono::milliseconds(static_cast<std::int64_t>(60'000 * c.number("http.stream_minutes")));
+  h.limits.drain_time = milliseconds(static_cast<std::int64_t>(1'000 * c.number("http.drain_seconds")));
   h.cors_origins = c.list("http.cors_origins");
   h.version = std::string(version());
   return h;
@@ -534,7 +535,7 @@ bool App::drain(milliseconds patience, const std::function<bool()>& hurry) {
   if (p.http) {
     const auto left =
         std::max(milliseconds(200), std::chrono::duration_cast<milliseconds>(deadline - std::chrono::steady_clock::now()));
-    drained = p.http->finish_drain(hurry() ? milliseconds(0) : left) && drained;
+    drained = p.http->finish_drain(left, hurry) && drained;
   }
   if (!drained) p.server_log->warn("gave up on requests that were not answered in time");
   return drained;

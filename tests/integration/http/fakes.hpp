@@ -286,8 +286,14 @@ class FakeQueries final : public projections::Queries {
   void wait_for(projections::Freshness, std::function<void(bool, projections::Lag)> done) override {
     done(fresh, {{7, 3}, {7, 9}, 6});
   }
-  std::vector<projections::ProjectionStatus> projections() const override { return {{"profile", 1, "running", 0, 0, 0, ""}}; }
-  projections::DatabaseStatus database() const override { return {!down, false, 1, 2, 30, 0, 0.5, ""}; }
+  std::vector<projections::ProjectionStatus> projections() const override {
+    return {{"profile", 1, "running", 0, 0, 0, down ? "relation at 10.1.2.3" : ""}};
+  }
+  projections::DatabaseStatus database() const override {
+    projections::DatabaseStatus status{!down, false, 1, 2, 30, 0, 0.5, down ? "connection to 10.1.2.3" : ""};
+    if (down) status.replica.configured = true, status.replica.detail = "replica at 10.1.2.3";
+    return status;
+  }
 
   bool down = false, fresh = true;
   projections::UserSelector last_selector;

@@ -577,6 +577,21 @@ TEST_F(HttpServerTest, health_says_what_keeps_people_out_and_readiness_ignores_p
   EXPECT_EQ(ask(request("GET", "/api/metrics/health"), true).status, 503);
 }
 
+TEST_F(HttpServerTest, what_the_database_said_is_told_to_operators_and_not_to_strangers) {
+  queries.down = true;
+  for (const std::string path : {"/api/metrics/health", "/readyz?verbose"}) {
+    const auto stranger = ask(request("GET", path)).body;
+    EXPECT_EQ(stranger.find("10.1.2.3"), std::string::npos) << stranger;
+    EXPECT_NE(stranger.find("down"), std::string::npos);
+    const auto shown = path == "/readyz?verbose" ? "relation at 10.1.2.3" : "connection to 10.1.2.3";
+    EXPECT_NE(ask(request("GET", path, {}, bearer(operator_key))).body.find(shown), std::string::npos);
+    EXPECT_NE(ask(request("GET", path), true).body.find(shown), std::string::npos);
+    EXPECT_EQ(ask(request("GET", path, {}, bearer("no" + operator_key))).body.find("10.1.2.3"), std::string::npos);
+  }
+  const auto replica = json(ask(request("GET", "/api/metrics/health"), true));
+  EXPECT_STREQ(replica["database"]["replica"]["detail"].GetString(), "replica at 10.1.2.3");
+}
+
 TEST_F(HttpServerTest, pages_and_the_contract_are_served_and_metrics_are_the_admin_s) {
   for (const std::string path :
        {"/", "/web/chat.js", "/web/chat.css", "/docs", "/web/docs.js", "/web/docs.css", "/openapi.json"}) {
@@ -614,6 +629,10 @@ TEST_F(HttpServerTest, errors_are_problems_with_a_request_id) {
   check(invalid, 422);
   EXPECT_STREQ(json(invalid)["errors"][0]["pointer"].GetString(), "/message");
   check(ask(request("POST", messages(session), R"({"message":"x"})", key + "Idempotency-Key: a b\r\n")), 400);
+  const auto coded = ask(request("POST", messages(session), R"({"message":"x"})", key + "Content-Encoding: gzip\r\n"));
+  check(coded, 415);
+  EXPECT_EQ(coded.headers.at("accept-encoding"), "identity");
+  EXPECT_EQ(gateway.messages_received, 0u);
   check(ask("POST " + messages(session) + " HTTP/1.1\r\nHost: x\r\n" + key +
             "Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}"),
         415);
@@ -687,7 +706,10 @@ TEST_F(HttpServerTest, operators_act_on_projections_as_they_saw_them) {
   EXPECT_EQ(operated.last.projection + operated.last.verb + operated.last.swap + operated.last.reason + operated.last.actor,
             "usagerebuildalwayswrong countsann");
   EXPECT_EQ(act("pause", R"({"revision":6})").status, 409);
-  EXPECT_EQ(act("pause", "{}").status, 422);
+  EXPECT_EQ(act("pause", "{}").status, 202);
+  EXPECT_FALSE(operated.last.revision);
+  EXPECT_EQ(act("resume", {}).status, 202);
+  EXPECT_EQ(act("retry", {}).status, 202);
   EXPECT_EQ(act("rebuild", R"({"revision":7,"swap":"perhaps"})").status, 422);
   EXPECT_EQ(act("pause", R"({"revision":7,"swap":"always"})").status, 422);
   EXPECT_EQ(act("skip", R"({"key":"usr_1"})").status, 422);
@@ -970,6 +992,44 @@ TEST_F(HttpServerTest, a_drain_under_256_clients_answers_or_refuses_everybody_an
   for (auto& thread : crowd) thread.join();
   EXPECT_EQ(broken, 0);
   EXPECT_GT(refused, 0);
+}
+
+TEST_F(HttpServerTest, a_drain_answers_whoever_pauses_between_two_requests_on_a_kept_connection) {
+  Client pausing(server->port());
+  pausing.say(request("GET", "/livez"));
+  ASSERT_EQ(pausing.hear().status, 200);
+  server->begin_drain();
+  std::atomic<bool> over{false};
+  std::thread stopping([&] {
+    EXPECT_TRUE(server->finish_drain(std::chrono::seconds(20)));
+    server->stop();
+    over = true;
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(700));  // the client's pause, not a wait for anything
+  EXPECT_FALSE(over) << "a connection is open that may be spoken on";
+  EXPECT_TRUE(pausing.say(request("POST", "/api/onboarding/sessions", "{}")));
+  const auto answer = pausing.hear();
+  EXPECT_EQ(answer.status, 503);
+  EXPECT_EQ(answer.headers.count("retry-after"), 1u);
+  EXPECT_EQ(answer.headers.at("connection"), "close");
+  EXPECT_TRUE(pausing.hears_end());
+  { const Client gone(std::move(pausing)); }
+  stopping.join();
+}
+
+TEST_F(HttpServerTest, a_drain_waits_for_no_silent_connection_longer_than_it_is_told_to_or_when_it_must_hurry) {
+  serve([](HttpOptions& options) { options.limits.drain_time = std::chrono::milliseconds(50); });
+  Client silent(server->port());
+  silent.say(request("GET", "/livez"));
+  ASSERT_EQ(silent.hear().status, 200);
+  server->begin_drain();
+  EXPECT_TRUE(server->finish_drain(std::chrono::hours(1)));
+  serve([](HttpOptions& options) { options.limits.drain_time = std::chrono::hours(1); });
+  Client hurried(server->port());
+  hurried.say(request("GET", "/livez"));
+  ASSERT_EQ(hurried.hear().status, 200);
+  server->begin_drain();
+  EXPECT_TRUE(server->finish_drain(std::chrono::hours(1), [] { return true; }));
 }
 
 TEST_F(HttpServerTest, a_drain_waits_for_the_turn_in_flight_and_readiness_says_so) {
