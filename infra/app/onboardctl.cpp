@@ -113,6 +113,27 @@ int run(int argc, char** argv) {
   copy->add_flag("--servers-are-stopped", copying.servers_are_stopped, "of Kafka: a server that was killed still has the log");
   copy->callback([&] { chosen = [&] { return log_copy(context, copying); }; });
 
+  PlanOptions planning;
+  CLI::App* planned =
+      command(cli, "plan", "what a number of onboardings takes: sessions, tokens, money, storage, machines",
+              "  onboardctl plan --users 10000 --over 1d --provider openai --tier 1\n"
+              "  onboardctl plan --users 1000000 --over 1d --requests-per-minute 30000 --tokens-per-minute 150000000 --peak 5\n"
+              "Each figure names the measured inputs it rests on; `tests/bench/plan` measures them (infra/docs/CAPACITY.md).");
+  planned->add_option("--users", planning.users, "onboardings")
+      ->required()
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1'000'000'000'000}));
+  planned->add_option("--over", planning.over, "the time they come in, e.g. 30m, 12h, 1d, 2w (default: 1d)");
+  planned->add_option("--provider", planning.provider, "openai, gemini, deepseek or anthropic (default: openai)");
+  planned->add_option("--tier", planning.tier, "of the account: 1 is known here; for others give the two limits");
+  planned->add_option("--requests-per-minute", planning.requests_per_minute, "the provider's limit")->check(CLI::PositiveNumber);
+  planned->add_option("--tokens-per-minute", planning.tokens_per_minute, "the provider's limit")->check(CLI::PositiveNumber);
+  planned->add_option("--peak", planning.peak, "the busiest minute against the mean (default: 3)")
+      ->check(CLI::Range(1.0, 1000.0));
+  planned->add_option("--seconds-per-message", planning.seconds_per_message, "a person reads, thinks, types (default: 30)")
+      ->check(CLI::Range(0.1, 86400.0));
+  planned->add_flag("--json", planning.json, "as JSON");
+  planned->callback([&] { chosen = [&] { return plan(planning); }; });
+
   CLI::App* session = command(cli, "session", "look at one session", "  onboardctl session show ses_007_01J…");
   session->require_subcommand(1);
   std::string session_id;

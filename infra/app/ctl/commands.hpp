@@ -47,6 +47,18 @@ struct LogCopyOptions {
 /// Log and keys of the data folder's installation from one kind of log into the other; resumed by the same call.
 int log_copy(const Context&, const LogCopyOptions&);
 
+struct PlanOptions {
+  std::uint64_t users = 0;
+  std::string over = "1d", provider = "openai";
+  std::uint32_t tier = 1;
+  double requests_per_minute = 0, tokens_per_minute = 0;  // instead of the tier's; 0: the tier's
+  double peak = 3;                                        // the busiest minute against the mean
+  double seconds_per_message = 30;                        // a person reads, thinks and types
+  bool json = false;
+};
+/// What so many onboardings take: sessions, tokens, money, storage, machines; each figure with the inputs that it rests on.
+int plan(const PlanOptions&);
+
 struct SessionShowOptions {
   bool json = false, open = false;
   std::string as_of;  // a version or a time; empty: now
