@@ -7,6 +7,7 @@
 #include <array>
 #include <charconv>
 #include <functional>
+#include <utility>
 
 #include "actors/model/extraction.hpp"
 #include "actors/model/offline/lexicon.hpp"
