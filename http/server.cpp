@@ -733,6 +733,8 @@ bool Server::finish_drain(std::chrono::milliseconds limit, const std::function<b
   wait_until(limit, milliseconds(2), [&] { return answered() || hurried(); });
   const auto left = std::min(begun + limit.count(), drain_began_ms_ + core_->limits.drain_time.count()) - monotonic_ms();
   wait_until(milliseconds(left), milliseconds(10), [&] { return none(&Channel::may_ask) || hurried(); });
+  // The last of those who were refused may still be under way.
+  wait_until(milliseconds(begun + limit.count() - monotonic_ms()), milliseconds(2), [&] { return answered() || hurried(); });
   return answered();
 }
 
