@@ -61,7 +61,7 @@ class LogCopy(unittest.TestCase):
             done = self.copy(*command, fault=f"{point}=crash@{n}")
             said += done.stderr
             if done.returncode == 0:
-                self.assertGreater(n, 2)
+                self.assertGreater(n, 1)  # how many passes there are depends on how the records share commits
                 self.assertIn("going on with a copy that has", said)
                 return done
             self.assertEqual(done.returncode, -9, done.stderr)
