@@ -184,7 +184,8 @@ result<std::unique_ptr<Connection>> Pool::connect() {
 void Pool::give_back(std::unique_ptr<Connection> connection, bool broken) {
   connection->last_used = Clock::now();
   const std::lock_guard lock(mutex_);
-  if (broken || closed_ || total_ > options_.pool_size) {
+  // One beyond the pool's size goes when nobody needs it: another one lies idle already. To open one for each use takes milliseconds.
+  if (broken || closed_ || (total_ > options_.pool_size && !idle_.empty())) {
     --total_;
   } else {
     idle_.push_back(std::move(connection));
