@@ -14,6 +14,8 @@ namespace {
 // A connection used this recently is only looked at (has the server hung up?); after a longer rest it has to answer.
 constexpr std::chrono::seconds rested{1};
 constexpr std::chrono::milliseconds probe_interval{2000};
+// So long nobody gives one back, then one beyond the pool's size is opened.
+constexpr std::chrono::milliseconds before_overflow{20};
 
 // A value of libpq's keyword syntax.
 std::string quoted(const std::string& value) {
@@ -117,7 +119,8 @@ void Pool::close() {
 }
 
 result<Pool::Lease> Pool::acquire() {
-  const auto deadline = Clock::now() + options_.pool_timeout;
+  const auto began = Clock::now(), deadline = began + options_.pool_timeout;
+  bool impatient = options_.pool_size == 0;
   std::unique_lock lock(mutex_);
   for (;;) {
     if (closed_) return failure(Errc::unavailable, "shutting down");
@@ -132,7 +135,7 @@ result<Pool::Lease> Pool::acquire() {
       lock.lock();
       --total_;
       show();
-    } else if (total_ < options_.pool_size + options_.max_overflow) {
+    } else if (total_ < options_.pool_size || (impatient && total_ < options_.pool_size + options_.max_overflow)) {
       if (!breaker_.allow(Clock::now())) return failure(Errc::unavailable, detail_);
       ++total_;
       show();
@@ -141,12 +144,14 @@ result<Pool::Lease> Pool::acquire() {
       if (!connection) return tl::unexpected(connection.error());
       return Lease(*this, std::move(*connection));
     } else {
+      // A read takes far less than opening a connection: in a burst of them the next one back comes sooner than a new one.
+      const auto until = impatient ? deadline : std::min(deadline, began + before_overflow);
       ++waiting_;
       show();
-      const bool in_time = returned_.wait_until(lock, deadline) == std::cv_status::no_timeout;
+      const bool timed_out = returned_.wait_until(lock, until) == std::cv_status::timeout;
       --waiting_;
       show();
-      if (in_time) continue;
+      if (!timed_out || std::exchange(impatient, true) == false) continue;
       if (metrics_.timeouts != nullptr) metrics_.timeouts->Increment();
       return failure(Errc::unavailable, "all connections were in use for too long");
     }
@@ -184,8 +189,8 @@ result<std::unique_ptr<Connection>> Pool::connect() {
 void Pool::give_back(std::unique_ptr<Connection> connection, bool broken) {
   connection->last_used = Clock::now();
   const std::lock_guard lock(mutex_);
-  // One beyond the pool's size goes when nobody needs it: another one lies idle already. To open one for each use takes milliseconds.
-  if (broken || closed_ || (total_ > options_.pool_size && !idle_.empty())) {
+  // One beyond the pool's size goes when nobody needs it: there are more idle ones than callers who wait.
+  if (broken || closed_ || (total_ > options_.pool_size && idle_.size() > waiting_)) {
     --total_;
   } else {
     idle_.push_back(std::move(connection));

@@ -1,5 +1,5 @@
-// Connections to PostgreSQL: `pool_size` kept, `max_overflow` more under load and closed after use, each replaced when it
-// is older than `recycle`, checked before use. A breaker over all of them. libpqxx never reconnects by itself here.
+// Connections to PostgreSQL: `pool_size` kept, `max_overflow` more while those are held for long, each replaced when it is
+// older than `recycle`, checked before use. A breaker over all of them. libpqxx never reconnects by itself here.
 #pragma once
 
 #include <chrono>

@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstring>
 #include <map>
+#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -108,8 +109,12 @@ void next(Connection& connection) {
       options["--messages"] + (options["--visible-every"] && connection.session % options["--visible-every"] == 0 ? 1 : 0);
   connection.busy = false;
   if (options["--poll-every-ms"] && connection.step >= options["--messages"] && !connection.session_id.empty()) {
-    ++connection.step;
-    connection.due_us = std::max(now_us(), connection.sent_us + options["--poll-every-ms"] * 1000);
+    // People who know nothing of each other: the first look falls anywhere within the interval, the next ones keep the beat.
+    static std::minstd_rand draw;
+    const std::int64_t every_us = options["--poll-every-ms"] * 1000;
+    const bool first = connection.step++ == options["--messages"];
+    connection.due_us = first ? now_us() + std::uniform_int_distribution<std::int64_t>(0, every_us)(draw)
+                              : std::max(now_us(), connection.due_us + every_us);
     return;
   }
   if (connection.step < last) {
