@@ -57,19 +57,39 @@ std::string bounded(const std::string& text) {
 
 }  // namespace
 
-void LiveCalls::add(const caf::actor& call) {
+void CallActors::add(const caf::actor& call) {
   std::lock_guard lock(mutex_);
   calls_.insert(call.address());
 }
 
-void LiveCalls::remove(const caf::actor_addr& call) {
+void CallActors::remove(const caf::actor_addr& call) {
   std::lock_guard lock(mutex_);
   calls_.erase(call);
 }
 
-std::set<caf::actor_addr> LiveCalls::take() {
+std::vector<caf::actor> CallActors::take() {
   std::lock_guard lock(mutex_);
-  return std::exchange(calls_, {});
+  std::vector<caf::actor> all;
+  for (const auto& call : calls_)
+    if (auto alive = caf::actor_cast<caf::actor>(call)) all.push_back(std::move(alive));
+  calls_.clear();
+  resting_.clear();
+  return all;
+}
+
+caf::actor CallActors::wake() {
+  std::lock_guard lock(mutex_);
+  if (resting_.empty()) return nullptr;
+  auto call = std::move(resting_.back());
+  resting_.pop_back();
+  return call;
+}
+
+bool CallActors::rest(caf::actor call) {
+  std::lock_guard lock(mutex_);
+  if (resting_.size() >= enough || !calls_.contains(call.address())) return false;
+  resting_.push_back(std::move(call));
+  return true;
 }
 
 OutcomePtr offline_outcome(const CallContext& context, const ExtractionRequest& request, std::string failure,
@@ -367,7 +387,7 @@ void CallActor::conclude_offline(const char* failure) {
 
 // Ended from outside, with the supervisor: whoever waits is told that there is no outcome, so that the turn stays open.
 void CallActor::on_exit() {
-  context_->live->remove(address());
+  context_->actors->remove(address());
   if (promise_.pending()) promise_.deliver(caf::make_error(caf::exit_reason::user_shutdown));
   close_stream();
   supervisor_ = nullptr;
@@ -378,7 +398,8 @@ void CallActor::on_exit() {
 
 void CallActor::conclude(OutcomePtr outcome) {
   promise_.deliver(std::move(outcome));
-  quit();
+  static_cast<RequestInHand&>(*this) = {};
+  if (!context_->actors->rest(caf::actor_cast<caf::actor>(this))) quit();
 }
 
 }  // namespace onboarding::model

@@ -1,4 +1,4 @@
-// One extraction at a time by one actor: the network way (spawned per extraction) and the offline way (a small pool).
+// One extraction at a time by one actor: the network way (as many as are under way) and the offline way (a small pool).
 // Both answer exactly one OutcomePtr to each (extract_atom, RequestPtr), whatever happens. They run on any actor thread.
 #pragma once
 
@@ -23,17 +23,27 @@ namespace onboarding::model {
 /// The lease ran out before the call was settled; sent by the supervisor to whoever holds it.
 using lease_expired_atom = caf::atom_constant<caf::atom("leaseexp")>;
 
-/// The call actors that run, so that their supervisor can end them. Neither links nor monitors: each exit would walk all of
-/// the supervisor's, or cost it a message.
-class LiveCalls {
+/// The call actors of a supervisor: so that it can end them, and give the next request to one that has nothing to do, because
+/// each end of an actor costs a spawn and a round through the thread of CAF's clock. Neither links nor monitors: each exit
+/// would walk all of the supervisor's, or cost it a message.
+class CallActors {
  public:
   void add(const caf::actor& call);
   void remove(const caf::actor_addr& call);
-  std::set<caf::actor_addr> take();
+  /// All, for the end: from now on there are none.
+  std::vector<caf::actor> take();
+
+  /// One that rests; null: there is none.
+  caf::actor wake();
+  /// False when enough rest already: then it ends.
+  bool rest(caf::actor call);
 
  private:
+  static constexpr std::size_t enough = 1024;
+
   std::mutex mutex_;
   std::set<caf::actor_addr> calls_;
+  std::vector<caf::actor> resting_;
 };
 
 /// What all call actors of a supervisor share; immutable but for what locks itself.
@@ -49,7 +59,7 @@ struct CallContext {
   std::shared_ptr<AnswerCache> cache;                       // never null
   std::shared_ptr<FaqVectors> faq_vectors;                  // null: off
   std::shared_ptr<ModelMetrics> metrics;
-  std::shared_ptr<LiveCalls> live = std::make_shared<LiveCalls>();
+  std::shared_ptr<CallActors> actors = std::make_shared<CallActors>();
 };
 
 /// The extractor's answer, or none with `failure` as the reason.
@@ -65,27 +75,14 @@ OutcomePtr outcome_without_network(const CallContext&, const ExtractionRequest&)
 /// Answers offline only; lives as long as its supervisor.
 caf::behavior offline_worker(caf::event_based_actor*, std::shared_ptr<const CallContext>);
 
-/// Answers one request: prompt, lease, call, parse, settle, and the next provider while there is time. Then it ends.
-class CallActor : public caf::event_based_actor {
- public:
-  CallActor(caf::actor_config&, caf::actor supervisor, std::shared_ptr<const CallContext>);
-  caf::behavior make_behavior() override;
-  const char* name() const override { return "model call"; }
-  void on_exit() override;
-
- private:
+/// What a call actor has of the request in hand; another request begins with a new one.
+class RequestInHand {
+ protected:
   struct Call {
     LeaseId lease = 0;
     std::uint32_t provider = 0;
     domain::Timestamp started_at;
     Instant started;
-  };
-
-  // A client calls back from its own thread, perhaps after this actor, or even the actor system, has ended: what it holds
-  // is emptied when the actor ends.
-  struct ReturnAddress {
-    std::mutex mutex;
-    caf::actor actor;
   };
 
   // What watches the answer being written, on the client's thread. Closed when its call has ended, so that the text of a call
@@ -101,6 +98,39 @@ class CallActor : public caf::event_based_actor {
     caf::actor supervisor;  // to be told of the first words; null: it was, or there is nothing to tell any more
     LeaseId lease;
     bool open = true;
+  };
+
+  caf::response_promise promise_;
+  RequestPtr request_;
+  std::shared_ptr<const Prompt> prompt_;
+  Instant deadline_;
+  Call call_;  // the one in flight; lease 0: none
+  ProviderSet avoid_ = 0, exclude_ = 0;
+  ProviderSet only_ = 0;  // the next attempt goes there, if it can; 0: anywhere
+  bool shortened_ = false, asked_blank_again_ = false;
+  std::uint32_t plan_ = 0;
+  std::shared_ptr<Stream> stream_;  // of the call in flight, where somebody watches
+  bool shown_ = false;              // a call before it showed text
+  std::vector<domain::LlmCall> calls_;
+  std::size_t attempts_ = 0;  // of the calls: those that asked for an answer
+  std::string cache_key_;     // empty: the answer is not kept
+};
+
+/// Answers a request: prompt, lease, call, parse, settle, and the next provider while there is time. Then it rests until the
+/// next one, or ends.
+class CallActor : public caf::event_based_actor, private RequestInHand {
+ public:
+  CallActor(caf::actor_config&, caf::actor supervisor, std::shared_ptr<const CallContext>);
+  caf::behavior make_behavior() override;
+  const char* name() const override { return "model call"; }
+  void on_exit() override;
+
+ private:
+  // A client calls back from its own thread, perhaps after this actor, or even the actor system, has ended: what it holds
+  // is emptied when the actor ends.
+  struct ReturnAddress {
+    std::mutex mutex;
+    caf::actor actor;
   };
 
   void begin(RequestPtr);
@@ -122,21 +152,7 @@ class CallActor : public caf::event_based_actor {
 
   caf::actor supervisor_;
   std::shared_ptr<const CallContext> context_;
-  caf::response_promise promise_;
-  RequestPtr request_;
-  std::shared_ptr<const Prompt> prompt_;
-  Instant deadline_;
   std::shared_ptr<ReturnAddress> address_;  // none before the first call of any kind
-  Call call_;                               // the one in flight; lease 0: none
-  ProviderSet avoid_ = 0, exclude_ = 0;
-  ProviderSet only_ = 0;  // the next attempt goes there, if it can; 0: anywhere
-  bool shortened_ = false, asked_blank_again_ = false;
-  std::uint32_t plan_ = 0;
-  std::shared_ptr<Stream> stream_;  // of the call in flight, where somebody watches
-  bool shown_ = false;              // a call before it showed text
-  std::vector<domain::LlmCall> calls_;
-  std::size_t attempts_ = 0;  // of the calls: those that asked for an answer
-  std::string cache_key_;     // empty: the answer is not kept
 };
 
 }  // namespace onboarding::model

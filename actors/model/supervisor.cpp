@@ -171,8 +171,7 @@ class Supervisor : public caf::event_based_actor {
       const std::lock_guard lock(share_address_->mutex);
       share_address_->actor = nullptr;
     }
-    for (const auto& call : context_->live->take())
-      if (const auto alive = caf::actor_cast<caf::actor>(call)) send_exit(alive, caf::exit_reason::user_shutdown);
+    for (const auto& call : context_->actors->take()) send_exit(call, caf::exit_reason::user_shutdown);
     asking_.clear();
     holders_.clear();
     offline_.clear();
@@ -249,8 +248,11 @@ class Supervisor : public caf::event_based_actor {
   caf::delegated<OutcomePtr> pass_on(RequestPtr request) {
     // What no provider can do now needs no actor of its own: the pool answers offline, in parallel.
     if (desk_.any_usable(clock().now())) {
-      const auto call = spawn<CallActor>(caf::actor_cast<caf::actor>(this), context_);
-      context_->live->add(call);
+      auto call = context_->actors->wake();
+      if (!call) {
+        call = spawn<CallActor>(caf::actor_cast<caf::actor>(this), context_);
+        context_->actors->add(call);
+      }
       delegate(call, extract_atom::value, std::move(request));
     } else {
       delegate(offline_[next_offline_++ % offline_.size()], extract_atom::value, std::move(request));

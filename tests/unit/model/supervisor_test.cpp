@@ -514,7 +514,7 @@ TEST(SupervisorShutdown, a_client_may_call_back_after_the_actor_system_has_gone)
   client->pending[0](good());
 }
 
-TEST_F(Supervisor, ends_its_calls_when_it_ends_and_keeps_none_that_ended) {
+TEST_F(Supervisor, ends_its_calls_when_it_ends_and_gives_the_next_to_those_that_are_done) {
   auto& openai = add("openai", 40);
   start();
   const auto before = system_.registry().running();
@@ -522,7 +522,9 @@ TEST_F(Supervisor, ends_its_calls_when_it_ends_and_keeps_none_that_ended) {
   EXPECT_GE(system_.registry().running(), before + 20) << "each call is an actor";
   for (int i = 0; i < 10; ++i) openai.pending[i](good());
   run();
-  EXPECT_EQ(system_.registry().running(), before + 20) << "ten calls, and those who wait for them";
+  EXPECT_EQ(system_.registry().running(), before + 30) << "ten calls, those who wait for them, and ten that rest";
+  for (int i = 0; i < 10; ++i) extract("sure");
+  EXPECT_EQ(system_.registry().running(), before + 40) << "those that rested, and ten more who wait";
   caf::anon_send_exit(supervisor_, caf::exit_reason::user_shutdown);
   supervisor_ = nullptr;
   run();
