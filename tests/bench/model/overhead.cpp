@@ -1,5 +1,7 @@
 // What the supervisor adds to an extraction, in process: from the request to the outcome, less the model's own time (a
-// client that answers at once; the offline extractor, timed alone beside it). Run: bench_model [extractions] [in flight]
+// client that answers at once; the offline extractor, timed alone beside it). With a port of bench_provider also over HTTP,
+// through the client that speaks to OpenAI, less the time that the provider says it took.
+// Run: bench_model [extractions] [in flight] [port]
 #include <caf/all.hpp>
 
 #include <algorithm>
@@ -11,8 +13,13 @@
 #include <thread>
 #include <vector>
 
+#include "actors/model/providers/client.hpp"
+#include "actors/model/providers/curl_loop.hpp"
 #include "actors/model/supervisor.hpp"
+#include "actors/session/gateway.hpp"
 #include "events/clock.hpp"
+#include "tests/bench/system/lines.hpp"
+#include "tests/bench/system/reply.hpp"
 
 namespace {
 
@@ -25,7 +32,7 @@ class InstantClient final : public ProviderClient {
   void call(const Prompt&, std::chrono::milliseconds, TextSink, std::function<void(CallResult)> done) override {
     CallResult r;
     r.answer =
-        R"({"reply":"Thank you, Ann. What is your e-mail address?","fields":{"full_name":"Ann Smith","email":null},"asks":["email"]})";
+        R"({"reply":"Thank you, Ann. What is your e-mail address?","fields":{"full_name":"Ann Example","email":null},"asks":["email"]})";
     r.usage.input_tokens = 900;
     r.usage.output_tokens = 40;
     r.was_sent = true;
@@ -37,8 +44,10 @@ class InstantClient final : public ProviderClient {
 caf::behavior pacer(caf::event_based_actor* self, caf::actor supervisor, RequestPtr request, std::size_t count,
                     std::shared_ptr<std::vector<double>> took_us) {
   return {[=](std::int64_t sent_ns) {
-    self->request(supervisor, caf::infinite, extract_atom::value, request).then([=](const OutcomePtr&) {
-      took_us->push_back(static_cast<double>(SteadyClock::now().time_since_epoch().count() - sent_ns) / 1e3);
+    self->request(supervisor, caf::infinite, extract_atom::value, request).then([=](const OutcomePtr& outcome) {
+      const auto told_us = outcome->answer ? bench::told_delay_us(outcome->answer->reply) : 0;
+      took_us->push_back(static_cast<double>(SteadyClock::now().time_since_epoch().count() - sent_ns) / 1e3 -
+                         static_cast<double>(told_us));
       if (took_us->size() == count) self->quit();
     });
   }};
@@ -52,7 +61,7 @@ std::shared_ptr<ExtractionRequest> make_request() {
   r->flow = std::shared_ptr<const domain::Flow>(&domain::default_flow(), [](auto*) {});
   r->missing = {"full_name", "email", "company", "role", "team_size", "goal"};
   r->asked = {"full_name"};
-  r->message = "I'm Ann Smith from Acme GmbH";
+  r->message = bench::line(0, 1).text;
   r->deadline = system_clock().now() + std::chrono::hours(1);
   return r;
 }
@@ -75,6 +84,7 @@ void driver(caf::event_based_actor* self, caf::actor supervisor, RequestPtr requ
 
 void measure(const char* name, bool network, std::size_t count, std::size_t in_flight) {
   caf::actor_system_config config;
+  session::configure(config);
   SupervisorOptions options;
   options.clock = &system_clock();
   options.random = &system_random();
@@ -114,8 +124,9 @@ void measure(const char* name, bool network, std::size_t count, std::size_t in_f
 }
 
 // At a steady rate, whatever was answered: one call a millisecond, with every kind of limit in force.
-void measure_paced(const char* name, std::size_t count) {
+void measure_paced(const char* name, std::size_t count, const char* port = nullptr) {
   caf::actor_system_config config;
+  session::configure(config);
   SupervisorOptions options;
   options.clock = &system_clock();
   options.random = &system_random();
@@ -127,8 +138,15 @@ void measure_paced(const char* name, std::size_t count) {
   s.tokens_per_minute = s.input_tokens_per_minute = s.output_tokens_per_minute = 1'000'000'000'000;
   s.requests_per_day = 4'000'000'000;
   s.max_concurrent = 1'000'000;
+  CurlLoop loop;
+  if (port) {
+    s.base_url = std::string("http://127.0.0.1:") + port + "/v1";
+    s.model = s.api_key = "bench";
+    options.clients = {make_client(s, loop).value()};
+  } else {
+    options.clients = {std::make_shared<InstantClient>()};
+  }
   options.providers = {s};
-  options.clients = {std::make_shared<InstantClient>()};
   auto took = std::make_shared<std::vector<double>>();
   {
     caf::actor_system system(config);
@@ -170,4 +188,5 @@ int main(int argc, char** argv) {
   measure("instant", true, count, 1);
   measure("instant", true, count, in_flight);
   measure_paced("instant", std::min(count, 20'000ul));
+  if (argc > 3) measure_paced("over HTTP", std::min(count, 20'000ul), argv[3]);
 }
