@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "actors/model/prompt.hpp"
+#include "actors/model/leak_guard.hpp"
 #include "actors/model/said.hpp"
 #include "events/codec/json.hpp"
 
@@ -83,14 +83,9 @@ tl::expected<domain::ModelAnswer, std::string> parse_answer(std::string_view tex
   if (!reply || !reply->IsString() || !fields) return Wrong("reply or fields missing");
   answer.reply = text_of(*reply);
   if (answer.reply.empty() || answer.reply.size() > kMaxReplyBytes) return Wrong("reply empty or too long");
-  const auto leaks = [&](const std::string& s) {
-    const auto marks = instruction_marks();
-    return (!canary.empty() && s.find(canary) != s.npos) ||
-           std::any_of(marks.begin(), marks.end(), [&](auto mark) { return s.find(mark) != s.npos; });
-  };
-  if (leaks(answer.reply)) return Wrong("the prompt came out");
-  for (const auto& [name, value] : answer.fields)
-    if (leaks(value)) return Wrong("the prompt came out");
+  auto all = answer.reply;  // together: it may come in parts
+  for (const auto& [name, value] : answer.fields) all += value;
+  if (LeakGuard(canary).leaks(all)) return Wrong("the prompt came out");
   return answer;
 }
 

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "actors/model/answer.hpp"
-#include "actors/model/prompt.hpp"
 
 namespace onboarding::model {
 namespace {
@@ -23,13 +22,6 @@ std::size_t unfinished(std::string_view s) {
     const std::size_t length = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : c >= 0xC0 ? 2 : 1;
     return length > back ? back : 0;
   }
-  return 0;
-}
-
-// How many bytes at the end of the text are a beginning of `never`.
-std::size_t beginning_of(std::string_view never, std::string_view text) {
-  for (std::size_t n = std::min(text.size(), never.size() - 1); n > 0; --n)
-    if (text.substr(text.size() - n) == never.substr(0, n)) return n;
   return 0;
 }
 
@@ -177,13 +169,8 @@ void ReplyReader::append(char byte) {
 
 void ReplyReader::flush(bool at_end) {
   std::size_t keep = at_end ? 0 : unfinished(held_);
-  const auto guard = [&](std::string_view never) {
-    if (never.empty()) return;
-    leaked_ = leaked_ || held_.find(never) != held_.npos;
-    if (!at_end) keep = std::max(keep, beginning_of(never, held_));
-  };
-  guard(canary_);
-  for (const auto mark : instruction_marks()) guard(mark);
+  leaked_ = leaked_ || guard_.leaks(held_);
+  if (!at_end) keep = std::max(keep, guard_.beginning(held_));
   if (leaked_) {
     held_.clear();
     state_ = State::over;

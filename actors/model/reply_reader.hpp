@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "actors/model/leak_guard.hpp"
+
 namespace onboarding::model {
 
 /// Pure. Finds the member `reply` of the answer's object and decodes it as it grows. What could be the beginning of the canary
@@ -12,7 +14,7 @@ namespace onboarding::model {
 /// parse_answer's to say: malformed text merely ends what is shown.
 class ReplyReader {
  public:
-  explicit ReplyReader(std::string canary) : canary_(std::move(canary)) {}
+  explicit ReplyReader(std::string_view canary) : guard_(canary) {}
 
   /// What may be shown of the reply in addition, whole UTF-8 characters only; empty: nothing new.
   std::string feed(std::string_view piece);
@@ -32,7 +34,7 @@ class ReplyReader {
   void append(char byte);
   void flush(bool at_end);
 
-  const std::string canary_;
+  const LeakGuard guard_;
   State state_ = State::before;
   std::uint32_t depth_ = 0;
   bool expects_key_ = false, reading_key_ = false, reading_reply_ = false, leaked_ = false, complete_ = false;

@@ -36,12 +36,28 @@ Words split(std::string_view text) {
 
 /// Says nothing about which company, role or goal it is.
 bool empty_word(std::string_view w) {
-  return one_of(w, {"a",  "an", "the", "of",   "and", "for", "to",  "in",    "at",      "my",      "our", "we",
-                    "i",  "is", "on",  "with", "by",  "inc", "ltd", "llc",   "gmbh",    "ag",      "co",  "corp",
-                    "se", "bv", "plc", "sa",   "s",   "de",  "la",  "group", "company", "limited", "or",  "be"});
+  return one_of(w,
+                {"a",   "an", "the",  "of", "and", "for",   "to",      "in",      "at", "my", "our",         "we",          "i",
+                 "is",  "on", "with", "by", "inc", "ltd",   "llc",     "gmbh",    "ag", "co", "corp",        "se",          "bv",
+                 "plc", "sa", "s",    "de", "la",  "group", "company", "limited", "or", "be", "corporation", "incorporated"});
 }
 
 bool ascii(std::string_view w) { return domain::is_ascii(w); }
+
+/// Letters that are not Latin ones, with or without marks: no emoji, no punctuation.
+bool of_another_script(std::string_view w) {
+  for (std::size_t i = 0; i < w.size();) {
+    const auto lead = static_cast<unsigned char>(w[i]);
+    const std::size_t length = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+    char32_t c = length == 1 ? lead : lead & (0x7Fu >> length);
+    for (std::size_t k = 1; k < length && i + k < w.size(); ++k) c = (c << 6) | (static_cast<unsigned char>(w[i + k]) & 0x3Fu);
+    i += length;
+    const bool latin = c < 0x370 || (c >= 0x1E00 && c < 0x1F00);
+    const bool sign = (c >= 0x2000 && c < 0x2E80) || (c >= 0xFE00 && c < 0xFE70) || c >= 0x1F000;
+    if (!latin && (!sign || (c >= 0x20000 && c < 0x32000))) return true;
+  }
+  return false;
+}
 
 /// One letter left out, added, changed or swapped with its neighbour.
 bool one_slip(std::string_view a, std::string_view b) {
@@ -54,14 +70,12 @@ bool one_slip(std::string_view a, std::string_view b) {
   return b.size() > 4 && (i == b.size() || a.substr(i + 1) == b.substr(i + 1));
 }
 
-bool alike(std::string_view wanted, std::string_view said) {
+/// Another spelling of the same word; of a name nothing else will do.
+bool same_word(std::string_view wanted, std::string_view said) {
   if (wanted == said) return true;
   if (!ascii(wanted) && !ascii(said) && said.find(wanted) != said.npos) return true;  // no blanks between Chinese words
-  std::size_t common = 0;
-  while (common < std::min(wanted.size(), said.size()) && wanted[common] == said[common]) ++common;
-  if (common >= 3 && 2 * common >= std::max(wanted.size(), said.size())) return true;  // developing, developer
-  if (common == said.size() && one_of(said, {"dev", "eng", "exec", "admin", "rep", "ops", "prof", "tech", "sec", "univ"}))
-    return true;
+  const auto [shorter, longer] = std::minmax(wanted, said, [](auto a, auto b) { return a.size() < b.size(); });
+  if (shorter.size() >= 3 && longer.size() == shorter.size() + 1 && longer.starts_with(shorter)) return true;  // Ann, Anne
   if (!ascii(wanted) && ascii(said)) {  // Sørlie, Sorlie: the other letters in order, one for each that ASCII has not
     std::size_t foreign = 0, at = 0;
     for (const char c : wanted) {
@@ -72,6 +86,22 @@ bool alike(std::string_view wanted, std::string_view said) {
     return 2 * foreign < said.size() && said.size() <= wanted.size();
   }
   return one_slip(wanted, said);
+}
+
+/// Another ending or a usual abbreviation, too.
+bool alike(std::string_view wanted, std::string_view said) {
+  std::size_t common = 0;
+  while (common < std::min(wanted.size(), said.size()) && wanted[common] == said[common]) ++common;
+  if (common >= 3 && 2 * common >= std::max(wanted.size(), said.size())) return true;  // developing, developer
+  if (common == said.size() && one_of(said, {"dev", "eng", "exec", "admin", "rep", "ops", "prof", "tech", "sec", "univ"}))
+    return true;
+  return same_word(wanted, said);
+}
+
+/// Mail hosts that everybody knows: their ending goes without saying.
+bool known_host(std::string_view label) {
+  return one_of(label, {"gmail", "googlemail", "hotmail", "outlook", "yahoo", "icloud", "gmx", "aol", "proton", "protonmail",
+                        "live", "msn", "yandex", "fastmail"});
 }
 
 double scale_of(std::string_view w) {
@@ -123,7 +153,7 @@ Said::Said(const ExtractionRequest& request) : request_(request) {
   for (const auto& line : request.history)
     if (line.from_user) lines_.push_back(read(line.text));
   for (const auto& line : lines_)
-    other_script_ = other_script_ || std::any_of(line.words.begin(), line.words.end(), [](const auto& w) { return !ascii(w); });
+    other_script_ = other_script_ || std::any_of(line.words.begin(), line.words.end(), of_another_script);
   const auto& answer = lines_.front().words;
   if (!answer.empty() && !request.history.empty() && !request.history.back().from_user &&
       request.history.back().text.find('?') != std::string::npos &&
@@ -134,6 +164,7 @@ Said::Said(const ExtractionRequest& request) : request_(request) {
 
 Said::Line Said::read(std::string_view text) {
   Line line;
+  line.text = text;
   line.words = split(text);
   const auto raw = domain::lower(domain::ascii_digits(text));
   // Numbers: runs of digits with the marks within them, and number words; each with the scale behind it.
@@ -151,10 +182,21 @@ Said::Line Said::read(std::string_view text) {
     if (raw[i] != ' ') words.push_back(raw.substr(i, end - i));
     i = end;
   }
+  // "three full-timers and two part-timers", "5 plus 3": what is said as one count. "34 and 12" are two numbers.
+  double sum = 0, last = 0;
+  std::size_t counted_to = 0;
   const auto add = [&](double value, std::size_t next) {
-    if (next < words.size())
-      if (const auto scale = scale_of(words[next]); scale > 0) line.numbers.push_back(value * scale);
+    const auto scale = next < words.size() ? scale_of(words[next]) : 0;
+    if (scale > 0) line.numbers.push_back(value * scale);
     line.numbers.push_back(value);
+  };
+  const auto count = [&](double value, std::size_t from, std::size_t to) {
+    const bool plus = from > counted_to && from - counted_to <= 4 && one_of(words[from - 1], {"plus", "+"});
+    const bool and_so_many = from >= counted_to + 2 && from - counted_to <= 4 && one_of(words[from - 1], {"and", "&"});
+    const bool goes_on = counted_to > 0 && (plus || and_so_many);
+    sum = goes_on ? sum + value : value;
+    if (goes_on) line.numbers.push_back(sum);
+    counted_to = to;
   };
   for (std::size_t i = 0; i < words.size();) {
     const auto& w = words[i];
@@ -164,6 +206,7 @@ Said::Line Said::read(std::string_view text) {
         if (digit(c)) plain += c;
       line.digits += plain;
       add(number_of(plain), i + 1);
+      count(number_of(plain), i, i + 1);
       if (const auto mark = w.find_last_of(".,"); mark != w.npos) {  // 1.5, 1,5; and 14.5.1990
         auto decimal = w;
         decimal[mark] = '.';
@@ -182,7 +225,11 @@ Said::Line Said::read(std::string_view text) {
     }
     auto next = i;
     if (const auto value = domain::read_number_words(words, next)) {
+      if (i > 0 && counted_to == i - 1 && words[i - 1] == "-" && *value < 10 && last >= 20 && last < 100)
+        line.numbers.push_back(last + *value);  // twenty-five
+      last = *value;
       add(*value, next);
+      count(*value, i, next);
       if (*value < 100) line.digits += std::to_string(static_cast<int>(*value));
       i = next;
       continue;
@@ -214,9 +261,22 @@ bool Said::word(std::string_view wanted) const {
   });
 }
 
+bool Said::name_word(std::string_view wanted) const {
+  return std::any_of(lines_.begin(), lines_.end(), [&](const Line& line) {
+    return std::any_of(line.words.begin(), line.words.end(), [&](const auto& w) { return same_word(wanted, w); });
+  });
+}
+
+/// Two words that follow each other.
+bool Said::pair(const Line& line, std::initializer_list<std::string_view> first, std::initializer_list<std::string_view> second) {
+  for (std::size_t i = 0; i + 1 < line.words.size(); ++i)
+    if (one_of(line.words[i], first) && one_of(line.words[i + 1], second)) return true;
+  return false;
+}
+
 /// The words of a line run together give it: "zoe smith" for zoesmith, "S-M-Y-T-H" for Smyth; or their first letters do: "chief
 /// technology officer" for CTO.
-bool Said::spoken_apart(std::string_view wanted) const {
+bool Said::spoken_apart(std::string_view wanted, bool by_initials) const {
   if (wanted.size() < 2) return false;
   for (const auto& line : lines_)
     for (std::size_t i = 0; i < line.words.size(); ++i) {
@@ -227,25 +287,42 @@ bool Said::spoken_apart(std::string_view wanted) const {
       }
       while (i + initials < line.words.size() && initials < wanted.size() && wanted[initials] == line.words[i + initials][0])
         ++initials;
-      if (together == wanted.size() || (initials == wanted.size() && wanted.size() <= 5)) return true;
+      if (together == wanted.size() || (by_initials && initials == wanted.size() && wanted.size() <= 5)) return true;
     }
   return false;
 }
 
-bool Said::wording(const std::string& value, std::string_view known) const {
+/// Every word of it: who said "Ann" did not say "Ann Lee".
+bool Said::name(const std::string& value, std::string_view known) const {
+  const auto before = split(known), words = split(value);
+  std::string together;
+  for (const auto& w : words) together += w;
+  if (spoken_apart(together, false)) return true;  // obrien for O'Brien
+  for (const auto& w : words) {
+    if (name_word(w) || spoken_apart(w, false) || (ascii(w) && other_script_)) continue;  // written in our letters
+    if (std::any_of(before.begin(), before.end(), [&](const auto& b) { return same_word(w, b); })) continue;
+    return false;
+  }
+  return true;
+}
+
+/// A part of its words that say something: of a company all, of a longer text a third.
+bool Said::wording(const std::string& value, std::string_view known, std::size_t part) const {
   const auto words = split(value);
   if (words.empty()) return true;
   const bool content = std::any_of(words.begin(), words.end(), [](const auto& w) { return !empty_word(w); });
   const auto before = split(known);
   std::string together, initials;
+  std::size_t wanted = 0, said = 0;
   for (const auto& w : words) {
     together += w;
     if (!empty_word(w)) initials += w[0];
     if (content && empty_word(w)) continue;
-    if (word(w) || spoken_apart(w)) return true;
-    if (std::any_of(before.begin(), before.end(), [&](const auto& b) { return alike(w, b); })) return true;
-    if (ascii(w) && other_script_) return true;  // written in our letters
+    ++wanted;
+    const bool was_known = std::any_of(before.begin(), before.end(), [&](const auto& b) { return alike(w, b); });
+    if (word(w) || spoken_apart(w) || was_known || (ascii(w) && other_script_)) ++said;
   }
+  if (said * part >= wanted && said > 0) return true;
   if (one_of(together, {"selfemployed", "freelance", "freelancer", "none"}))
     return any_word({"myself", "self", "selfemployed", "freelance", "freelancer", "freelancing", "independent", "own", "solo",
                      "no", "none", "without"});
@@ -256,74 +333,130 @@ bool Said::wording(const std::string& value, std::string_view known) const {
   });
 }
 
-bool Said::address(std::string_view value) const {
+/// Of an e-mail address both sides of the @, of another address the host's name.
+bool Said::address(std::string_view value, std::string_view known) const {
   auto lower = domain::ascii_lower(value);
+  const auto before = domain::ascii_lower(known);
   if (const auto scheme = lower.find("://"); scheme != lower.npos) lower.erase(0, scheme + 3);
   const auto at = lower.rfind('@');
+  const auto known_at = before.rfind('@');
   std::string_view host = lower;
   if (at != lower.npos) {
     const auto local = split(std::string_view(lower).substr(0, at));
     std::string together;
+    bool all = !local.empty();
     for (const auto& w : local) {
       together += w;
-      if (word(w)) return true;
+      all = all && (word(w) || spoken_apart(w));
     }
-    if (spoken_apart(together)) return true;
+    const bool was_known = known_at != before.npos && before.substr(0, known_at) == lower.substr(0, at);
+    if (!all && !spoken_apart(together) && !was_known) return false;
     host.remove_prefix(at + 1);
+    if (known_at != before.npos && std::string_view(before).substr(known_at + 1) == host) return true;
   }
   host = host.substr(0, host.find_first_of("/?#:"));
-  std::vector<std::string_view> labels;
+  std::vector<std::string_view> labels, endings;
   for (std::size_t begin = 0; begin <= host.size();) {
     const auto end = std::min(host.find('.', begin), host.size());
     labels.push_back(host.substr(begin, end - begin));
     begin = end + 1;
   }
-  if (labels.size() > 1) labels.pop_back();
-  if (labels.size() > 1 && one_of(labels.back(), {"co", "com", "org", "net", "ac", "gov", "edu"})) labels.pop_back();
-  if (!ascii(host) || (other_script_ && at == lower.npos)) return true;
+  const auto cut = [&] {
+    endings.push_back(labels.back());
+    labels.pop_back();
+  };
+  if (labels.size() > 1) cut();
+  if (labels.size() > 1 && one_of(labels.back(), {"co", "com", "org", "net", "ac", "gov", "edu"})) cut();
+  if (at == lower.npos && (!ascii(host) || other_script_)) return true;
+  bool all = true, any = false;
   for (const auto label : labels) {
     if (label == "www") continue;
     std::string together;
+    bool said = true;
     for (const auto& w : split(label)) {
       together += w;
-      if (w.size() > 1 && word(w)) return true;
+      said = said && (w.size() > 1 || at != lower.npos) && word(w);
     }
-    if (spoken_apart(together)) return true;
+    said = said || spoken_apart(together);
+    all = all && said;
+    any = any || said;
   }
-  return false;
+  if (at == lower.npos) return any;
+  const bool ends = known_host(labels.back()) || std::all_of(endings.begin(), endings.end(), [&](const auto& e) {
+                      return name_word(e) || (!ascii(e) && other_script_);
+                    });
+  return all && ends;
 }
 
-bool Said::number(const std::string& value) const {
+bool Said::number(const domain::FieldSpec& spec, const std::string& value) const {
   const auto wanted = read(value).numbers;
   if (wanted.empty()) return true;  // for the validator to refuse
   bool any = false;
   for (const auto& line : lines_) {
     const auto& n = line.numbers;
     any = any || !n.empty();
-    const bool me = std::any_of(line.words.begin(), line.words.end(), [](const auto& w) {
-      return one_of(w, {"me", "myself", "i", "us"});
-    });
+    // Whoever counts himself in says so: "me and two others", "three colleagues and me".
+    const bool me = pair(line, {"me", "myself", "i"}, {"and", "plus"}) || pair(line, {"and", "plus"}, {"me", "myself"}) ||
+                    pair(line, {"besides", "beside", "including"}, {"me", "myself"});
     const bool half = std::find(line.words.begin(), line.words.end(), "half") != line.words.end();
-    double total = 0;
-    for (const double x : n) total += x;
     const auto others = std::count_if(line.words.begin(), line.words.end(), [](const auto& w) {
       return one_of(w, {"and", "my", "plus"});
     });
     for (const double v : wanted) {
-      if (v == total || (me && v == total + 1)) return true;
-      if (me && n.empty() && others > 0 && v <= 1 + static_cast<double>(others)) return true;  // me and my wife
+      if (me && n.empty() && v <= 1 + static_cast<double>(others)) return true;  // me and my wife
       for (std::size_t i = 0; i < n.size(); ++i) {
         if (v == n[i] || (me && v == n[i] + 1) || (half && (v == n[i] / 2 || v == n[i] + 0.5))) return true;
-        if (i + 1 < n.size() && (v == n[i] + n[i + 1] || (line.range && v > n[i] && v < n[i + 1]))) return true;
+        if (i + 1 < n.size() && line.range && v > n[i] && v < n[i + 1]) return true;
       }
     }
   }
+  const auto alone = [](const Line& line) {
+    return pair(line, {"just", "only"}, {"me", "i", "myself"}) || pair(line, {"me", "i"}, {"only", "alone"}) ||
+           pair(line, {"my"}, {"own"});
+  };
   for (const double v : wanted) {
-    if (v == 1 && any_word({"me", "myself", "alone", "solo", "own", "single", "solopreneur", "freelancer", "freelance", "only"}))
+    if (v == 1 && (any_word({"myself", "alone", "solo", "single", "solopreneur", "freelancer", "freelance"}) ||
+                   std::any_of(lines_.begin(), lines_.end(), alone)))
       return true;
     if (v == 0 && any_word({"no", "none", "nobody", "nothing", "nil", "noone"})) return true;
   }
-  return !any && (other_script_ || other_language_);  // number words that we do not know
+  // Number words that we do not know, of somebody who was asked for a number.
+  return !any && (other_script_ || other_language_) && (request_.asked.empty() || asked(spec));
+}
+
+bool Said::asked(const domain::FieldSpec& spec) const {
+  return std::find(request_.asked.begin(), request_.asked.end(), spec.name) != request_.asked.end();
+}
+
+/// Some word that says something of these stands in what was said.
+bool Said::mentioned(std::string_view words) const {
+  const auto all = split(words);
+  return std::any_of(all.begin(), all.end(), [&](const auto& w) { return w.size() > 2 && !empty_word(w) && word(w); });
+}
+
+/// What was said may mean yes, no or a choice in more ways than we know. So the answer to the question that was asked is believed unless it
+/// plainly says something else; what nobody asked for must have been touched upon.
+bool Said::chosen(const domain::FieldSpec& spec, const std::string& value) const {
+  const auto wanted = domain::parse_field(spec, value);
+  if (!wanted) return true;  // for the validator to refuse
+  const auto plainly = [&](const Line& line) { return domain::parse_field(spec, line.text); };
+  if (const auto plain = plainly(lines_.front()); plain && (asked(spec) || spec.type != FieldType::boolean))
+    return *plain == *wanted;
+  if (asked(spec) || other_script_ || other_language_ || mentioned(spec.label) || mentioned(spec.name)) return true;
+  const auto said_before = [&](const Line& line) {
+    const auto said = plainly(line);
+    return said && *said == *wanted;
+  };
+  if (std::any_of(lines_.begin(), lines_.end(), said_before)) return true;
+  if (spec.type == FieldType::boolean)
+    return any_word({"yes", "no", "not", "sure", "go", "fine", "ok", "okay", "please", "never", "dont", "agree", "want", "like"});
+  if (spec.type == FieldType::country)  // a city, a nationality: where somebody is, which we have no map for
+    return any_word({"in", "from", "at", "live", "living", "based", "am", "m", "country", "come", "born", "near"});
+  return std::any_of(spec.options.begin(), spec.options.end(), [&](const domain::ChoiceOption& option) {
+    return wanted->canonical == option.value &&
+           (mentioned(option.value) ||
+            std::any_of(option.labels.begin(), option.labels.end(), [&](const auto& label) { return mentioned(label); }));
+  });
 }
 
 bool Said::digits(std::string_view wanted) const {
@@ -379,14 +512,18 @@ bool Said::supports(const domain::FieldSpec& spec, const std::string& value) con
       if (!(at > 0 && inner(at - 1)) && !inner(at + value.size())) return true;
     }
   const auto known = request_.collected.find(spec.name);
+  const auto before = known == request_.collected.end() ? std::string_view() : std::string_view(known->second);
   switch (spec.type) {
-    case FieldType::person_name:
-    case FieldType::company:
-    case FieldType::text: return wording(value, known == request_.collected.end() ? std::string_view() : known->second);
+    case FieldType::person_name: return name(value, before);
+    case FieldType::company: return wording(value, before, 1);
+    case FieldType::text: return wording(value, before, 3);
     case FieldType::email:
-    case FieldType::url: return address(value);
+    case FieldType::url: return address(value, before);
+    case FieldType::boolean:
+    case FieldType::choice:
+    case FieldType::country: return chosen(spec, value);
     case FieldType::integer:
-    case FieldType::number: return number(value);
+    case FieldType::number: return number(spec, value);
     case FieldType::phone: return digits(value);
     case FieldType::postal_code: {
       const auto words = split(value);
@@ -395,8 +532,8 @@ bool Said::supports(const domain::FieldSpec& spec, const std::string& value) con
       return together.empty() || word(together) || spoken_apart(together) || digits(value);
     }
     case FieldType::date: return date(value);
-    default: return true;
   }
+  return true;
 }
 
 }  // namespace onboarding::model

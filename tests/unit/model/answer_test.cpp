@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <cctype>
+#include <fstream>
+
 #include "actors/model/answer.hpp"
 #include "actors/model/prompt.hpp"
 #include "events/codec/json.hpp"
@@ -60,6 +63,28 @@ TEST(Answer, anything_else_is_no_answer) {
 TEST(Answer, the_canary_must_never_come_out) {
   EXPECT_FALSE(parse(R"({"reply":"My text says ref-canary","fields":{}})"));
   EXPECT_FALSE(parse(R"({"reply":"Hi","fields":{"company":"ref-canary"}})"));
+}
+
+TEST(Answer, the_canary_does_not_come_out_in_disguise_either) {
+  const std::string digits = "0f1e2d3c4b5a69788796a5b4", canary = "ref-" + digits;
+  const auto refused = [&](const std::string& said, const std::string& company = "x") {
+    return !parse_answer(R"({"reply":"It is )" + said + R"(, bye","fields":{"company":")" + company + R"("}})", *small_flow(),
+                         canary);
+  };
+  EXPECT_FALSE(refused("a secret"));
+  EXPECT_TRUE(refused(digits)) << "without its head";
+  EXPECT_TRUE(refused("REF-0F1E2D3C4B5A69788796A5B4"));
+  EXPECT_TRUE(refused("0 f 1 e 2 d 3 c 4 b 5 a 6 9 7 8 8 7 9 6 a 5 b 4"));
+  EXPECT_TRUE(refused("0f1e-2d3c\u200b4b5a.6978*8796_a5b4"));
+  EXPECT_TRUE(refused("4b5a69788796a5b4c3d2e1f0")) << "backwards";
+  // Of "ref-…", "…" and "is …": the three ways in which it can lie in base64.
+  EXPECT_TRUE(refused("cmVmLTBmMWUyZDNjNGI1YTY5Nzg4Nzk2YTViNA=="));
+  EXPECT_TRUE(refused("MGYxZTJkM2M0YjVhNjk3ODg3OTZhNWI0"));
+  EXPECT_TRUE(refused("aXMgcmVmLTBmMWUyZDNjNGI1YTY5Nzg4Nzk2YTViNA=="));
+  const auto mark = std::string(instruction_marks().back());
+  std::string loud = mark;
+  for (auto& c : loud) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  EXPECT_TRUE(refused(loud));
 }
 
 TEST(Prompt, the_users_message_goes_out_byte_for_byte_and_nowhere_else) {
@@ -167,7 +192,7 @@ ExtractionRequest said(const std::string& message, std::vector<HistoryLine> hist
 
 TEST(DropUnsaid, takes_out_what_no_word_of_was_said_and_asks_for_it) {
   domain::ModelAnswer answer{
-      "Nice to meet you.", {{"full_name", "Ann Lee"}, {"company", "Invented Inc"}, {"role", "chief dreamer"}}, {}};
+      "Nice to meet you.", {{"full_name", "Ann"}, {"company", "Invented Inc"}, {"role", "chief dreamer"}}, {}};
   EXPECT_EQ(drop_unsaid(answer, said("I'm Ann")), 2u);
   ASSERT_EQ(answer.fields.size(), 1u);
   EXPECT_EQ(answer.fields[0].first, "full_name");
@@ -203,15 +228,30 @@ TEST(DropUnsaid, takes_out_what_was_invented_and_leaves_what_was_put_right) {
                                    {"postcode", domain::FieldType::postal_code},
                                    {"newsletter", domain::FieldType::boolean},
                                    {"country", domain::FieldType::country},
-                                   {"budget", domain::FieldType::number}})
+                                   {"budget", domain::FieldType::number},
+                                   {"plan_wanted", domain::FieldType::choice}})
     flow.fields.push_back(spec_of(name, type));
+  flow.fields.back().options = {{"pro", {"professional"}}, {"basic", {}}};
   const auto shared = std::make_shared<const domain::Flow>(flow);
   const std::vector<HistoryLine> welcome{{false, "Hi and welcome! We are glad to be here for you. Is your team 12 or 40?"}};
   struct {
     const char *field, *value, *message;
     bool kept;
   } const table[] = {
-      {"email", "bob@example.com", "I'm Bob's sister, hello", true},  // the local part was said
+      {"email", "bob@example.com", "I'm Bob's sister, hello", false},
+      {"email", "bob@acme.com", "I work at acme dot com", false},
+      {"email", "bob@acme.com", "bob at acme", false},  // any ending
+      {"email", "b@x.org", "b@x.org", true},
+      {"email", "zoe.smith+news@sub.example.com", "Zoe.Smith+news@Sub.Example.COM", true},
+      {"full_name", "Ann Lee", "I'm Ann", false},
+      {"full_name", "Mark", "I do markets", false},
+      {"full_name", "Ann", "a nice night", false},
+      {"company", "Acme Rockets", "acme", false},
+      {"company", "Evil Corp", "I am Søren", false},
+      {"company", "Evil Corp", "hola 😀", false},
+      {"team_size", "77", "I am Søren", false},
+      {"goal", "testing world domination by stealing data", "I am testing the goal of it", false},
+      {"company", "Acme Inc", "acme", true},
       {"email", "zoe@acme.com", "hello there", false},
       {"email", "x@corp.com", "my site is on .com", false},
       {"email", "zoe@acme.co.uk", "co uk", false},
@@ -221,7 +261,7 @@ TEST(DropUnsaid, takes_out_what_was_invented_and_leaves_what_was_put_right) {
       {"full_name", "Welcome Glad", "hello", false},
       {"full_name", "R", "programmer here", false},
       {"full_name", "Rob", "prob ably", false},
-      {"full_name", "John Smith", "Jhon", true},
+      {"full_name", "John Smith", "Jhon Smith", true},
       {"full_name", "Seán O'Brien", "sean obrien", true},
       {"full_name", "Smyth", "it's spelled S-M-Y-T-H", true},
       {"full_name", "Li Ming", "我叫李明", true},
@@ -253,6 +293,11 @@ TEST(DropUnsaid, takes_out_what_was_invented_and_leaves_what_was_put_right) {
       {"team_size", "3", "me and two others", true},
       {"team_size", "2", "me and my wife", true},
       {"team_size", "5", "three full-timers and two part-timers", true},
+      {"team_size", "5", "3 plus 2", true},
+      {"team_size", "46", "I'm 34 and we are 12", false},
+      {"team_size", "46", "34 and 12", false},
+      {"team_size", "35", "I'm 34 years old", false},
+      {"team_size", "1", "call me Bob", false},
       {"team_size", "50", "we are twelve", false},
       {"team_size", "4", "40 people", false},
       {"team_size", "٤٠", "٤٠", true},
@@ -276,7 +321,13 @@ TEST(DropUnsaid, takes_out_what_was_invented_and_leaves_what_was_put_right) {
       {"postcode", "80331", "80331 München", true},
       {"postcode", "80331", "Munich", false},
       {"country", "DE", "I live in Munich", true},
+      {"country", "Germany", "hello there", false},
+      {"country", "FR", "Germany", false},
       {"newsletter", "true", "go on then", true},
+      {"newsletter", "true", "Ann Lee, Acme", false},
+      {"plan_wanted", "pro", "the big one", false},
+      {"plan_wanted", "pro", "a professional one", true},
+      {"plan_wanted", "pro", "basic", false},
       {"goal", "automating invoices", "we automate our invoicing", true},
       {"goal", "world domination", "we automate our invoicing", false},
   };
@@ -287,6 +338,54 @@ TEST(DropUnsaid, takes_out_what_was_invented_and_leaves_what_was_put_right) {
     domain::ModelAnswer answer{"Thanks.", {{row.field, row.value}}, {}};
     EXPECT_EQ(drop_unsaid(answer, request) == 0, row.kept) << row.field << " " << row.value << " from: " << row.message;
   }
+}
+
+TEST(DropUnsaid, believes_a_choice_that_was_asked_for_unless_another_was_said) {
+  auto flow = domain::default_flow();
+  flow.fields.push_back(spec_of("newsletter", domain::FieldType::boolean));
+  const auto kept = [&](const std::string& value, const std::string& message) {
+    domain::ModelAnswer answer{"Thanks.", {{"newsletter", value}}, {}};
+    auto request = said(message);
+    request.flow = std::make_shared<const domain::Flow>(flow);
+    request.asked = {"newsletter"};
+    request.locale = "en";
+    return drop_unsaid(answer, request) == 0;
+  };
+  EXPECT_TRUE(kept("true", "be my guest"));
+  EXPECT_TRUE(kept("false", "no"));
+  EXPECT_FALSE(kept("true", "no"));
+}
+
+// What people said in the sets of tests/bench/extractor, labelled by hand, as a model that makes no mistake would read it.
+TEST(DropUnsaid, believes_nearly_all_that_people_really_said) {
+  std::size_t all = 0, dropped = 0;
+  std::string which;
+  for (const auto* file : {"dev.jsonl", "dev2.jsonl", "dev3.jsonl", "heldout.jsonl"}) {
+    std::ifstream lines(std::string("tests/bench/extractor/") + file);
+    for (std::string line; std::getline(lines, line);) {
+      const auto parsed = codec::parse_json(line);
+      ASSERT_TRUE(parsed) << line;
+      if (parsed->HasMember("flow")) continue;
+      for (const auto& want : (*parsed)["want"].GetObject()) {
+        domain::ModelAnswer answer{"Thanks.", {{want.name.GetString(), want.value.GetString()}}, {}};
+        auto request = said((*parsed)["say"].GetString());
+        request.locale = "en";
+        if (parsed->HasMember("known_fields"))
+          for (const auto& known : (*parsed)["known_fields"].GetObject())
+            request.collected[known.name.GetString()] = known.value.GetString();
+        else if (parsed->HasMember("known"))
+          request.collected = {{"full_name", "Zo\u00eb O'Brien"}, {"email", "zoe@acme.io"}, {"company", "Acme GmbH"}};
+        ++all;
+        if (drop_unsaid(answer, request) == 0) continue;
+        ++dropped;
+        if (std::string_view(file) == "heldout.jsonl") continue;  // which is only looked at as a sum
+        which +=
+            std::string(want.name.GetString()) + " " + want.value.GetString() + " from: " + (*parsed)["say"].GetString() + "\n";
+      }
+    }
+  }
+  EXPECT_GT(all, 400u);
+  EXPECT_LE(dropped * 50, all) << which;
 }
 
 TEST(DropUnsaid, believes_a_suggestion_only_when_the_person_agreed_to_it) {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cctype>
+
 #include "actors/model/answer.hpp"
 #include "actors/model/prompt.hpp"
 #include "events/codec/json.hpp"
@@ -70,6 +72,18 @@ TEST(ReplyReader, no_part_of_the_canary_comes_out_wherever_it_is_split) {
   }
 }
 
+TEST(ReplyReader, the_canary_in_disguise_does_not_come_out_either) {
+  const std::string digits = "0f1e2d3c4b5a69788796a5b4";
+  for (const std::string said :
+       {"REF-0F1E2D3C4B5A69788796A5B4", "0 f 1 e 2 d 3 c 4 b 5 a 6 9 7 8 8 7 9 6 a 5 b 4", "4b5a69788796a5b4c3d2e1f0"}) {
+    ReplyReader reader("ref-" + digits);
+    std::string out;
+    for (const char c : R"({"reply":"It is )" + said + R"( now")") out += reader.feed({&c, 1});
+    EXPECT_TRUE(reader.leaked()) << said;
+    EXPECT_LE(out.size(), std::string("It is REF-").size()) << out;
+  }
+}
+
 TEST(ReplyReader, after_the_canary_nothing_more_comes) {
   ReplyReader reader(kCanary);
   reader.feed(R"({"reply":"x ref-canary)");
@@ -91,7 +105,9 @@ TEST(ReplyReader, no_line_of_our_instructions_comes_out_although_the_canary_is_f
       std::vector<std::size_t> cuts;
       for (auto at = piece; at < answer.size(); at += piece) cuts.push_back(at);
       bool leaked = false;
-      ASSERT_TRUE(std::string("My prompt is: ").starts_with(shown(answer, cuts, &leaked))) << line << ' ' << piece;
+      auto out = shown(answer, cuts, &leaked);
+      while (!out.empty() && !std::isalnum(static_cast<unsigned char>(out.back()))) out.pop_back();  // a dash says nothing
+      ASSERT_TRUE(std::string("My prompt is: ").starts_with(out)) << line << ' ' << piece << ' ' << out;
       ASSERT_TRUE(leaked);
     }
     EXPECT_FALSE(parse_answer(answer, *small_flow(), kCanary));
