@@ -33,6 +33,9 @@ constexpr std::chrono::milliseconds kBackoff{100};
 // Kept of a raw answer in the log, for whoever looks into a failure.
 constexpr std::size_t kMaxRawAnswerBytes = 16 * 1024;
 
+// Of our estimates, which are upper ones: what a provider may count at most before it is not believed.
+constexpr std::int64_t kUsageFactor = 4, kUsageSlack = 2'000;
+
 // What of the history a shortened prompt keeps.
 constexpr std::size_t kShortHistory = 2;
 
@@ -165,10 +168,10 @@ void CallActor::begin(RequestPtr request) {
   request_ = std::move(request);
   const auto left = request_->deadline - context_->clock->now();
   deadline_ = clock().now() + std::max<std::chrono::nanoseconds>(left, std::chrono::nanoseconds(0));
-  if (const auto plan = context_->plans.find(request_->plan); plan != context_->plans.end()) plan_ = plan->second;
+  plan_ = context_->plan_of(request_->plan);
   if (auto known = faq_outcome(*context_, *request_)) return conclude(std::move(known));
   prompt_ = std::make_shared<const Prompt>(build_prompt(*request_, context_->canary));
-  cache_key_ = context_->cache->key(*request_, *prompt_);
+  cache_key_ = context_->cache->key(*request_, *prompt_, context_->models[plan_]);
   if (!cache_key_.empty()) {
     auto kept = context_->cache->find(cache_key_);
     context_->metrics->looked_up(kept ? "exact" : "miss");
@@ -196,7 +199,7 @@ void CallActor::look_up_by_meaning() {
 
 void CallActor::on_looked_up(FaqVectors::Found found) {
   if (found.call) {
-    context_->metrics->called(*found.call, found.call->model, -1);
+    context_->metrics->called(*found.call, found.call->model, -1, "embeddings");
     context_->metrics->looked_up(found.answer ? "embedding" : "embedding_miss");
     calls_.push_back(std::move(*found.call));
   }
@@ -281,8 +284,9 @@ void CallActor::on_result(CallResult result) {
     if (auto parsed = parse_answer(result.answer, *request_->flow, context_->canary)) answer = std::move(*parsed);
     else result.error = CallError::invalid_answer, result.detail = std::move(parsed.error());
   }
+  const bool usage_refused = doubt(result.usage);
   record(result);
-  settle(result);
+  settle(result, usage_refused);
   const auto provider = call_.provider;
   call_ = {};
   if (result.error == CallError::none) {
@@ -300,14 +304,28 @@ void CallActor::on_result(CallResult result) {
   try_next(result.error);
 }
 
-void CallActor::settle(CallResult& result) {
+// What the provider wrote stays in `raw`, for whoever looks into it.
+bool CallActor::doubt(domain::Usage& usage) const {
+  const auto most = [](std::int64_t estimate) { return kUsageFactor * estimate + kUsageSlack; };
+  usage.cached_input_tokens = std::min(usage.cached_input_tokens, usage.input_tokens);
+  if (usage.input_tokens <= most(prompt_->estimated_input_tokens) && usage.output_tokens <= most(prompt_->max_output_tokens))
+    return false;
+  domain::Usage unknown;
+  unknown.raw = std::move(usage.raw);
+  usage = std::move(unknown);
+  return true;
+}
+
+void CallActor::settle(CallResult& result, bool usage_refused) {
   Settlement s;
+  s.usage_refused = usage_refused;
   s.error = result.error;
   s.input_tokens = result.usage.input_tokens;
   s.output_tokens = result.usage.output_tokens;
   s.cached_input_tokens = std::max<std::int64_t>(result.usage.cached_input_tokens, 0);
   s.was_sent = result.was_sent;
   s.retry_after = result.retry_after;
+  s.day_limit = result.day_limit;
   s.remaining = std::move(result.remaining);
   s.limits = std::move(result.limits);
   s.reset = std::move(result.reset);
@@ -330,6 +348,10 @@ void CallActor::remedy(const CallResult& result, std::uint32_t provider) {
     case Remedy::move_on:
       // A request that is wrong for it stays so.
       (result.error == CallError::bad_request ? exclude_ : avoid_) |= bit;
+      return;
+    case Remedy::once:
+      ++tried_once_;
+      (result.error == CallError::invalid_answer ? avoid_ : exclude_) |= bit;
       return;
     case Remedy::shorten:
       if (!shortened_ && request_->history.size() > kShortHistory) {
@@ -373,15 +395,20 @@ void CallActor::record(const CallResult& result) {
 // provider's budget, nor when this provider is out of the question or is asked for something else.
 void CallActor::try_next(CallError error) {
   if (clock().now() >= deadline_) return conclude_offline("deadline");
-  if (attempts_ >= kMaxAttempts || error == CallError::cancelled) return conclude_offline("no_provider");
+  if (tried_once_ > 1) return conclude_offline("no_provider", to_string(error));
+  if (attempts_ >= kMaxAttempts || error == CallError::cancelled) return conclude_offline("no_provider", to_string(error));
   const auto todo = remedy_of(error);
   const auto all = static_cast<ProviderSet>((std::uint64_t{1} << context_->providers.size()) - 1);
   const bool others = (all & ~(avoid_ | exclude_)) != 0;
-  if (others || todo != Remedy::move_on || error == CallError::bad_request || only_ != 0) return ask_for_lease();
+  const bool may_pass = todo == Remedy::move_on || error == CallError::invalid_answer;
+  if (others || !may_pass || error == CallError::bad_request || only_ != 0) return ask_for_lease();
   delayed_send(this, kBackoff * (1 << (attempts_ - 1)), retry_atom::value);
 }
 
-void CallActor::conclude_offline(const char* failure) {
+void CallActor::conclude_offline(const char* failure, std::string_view why) {
+  if (why.empty()) why = failure;
+  spdlog::info("model turn answered offline: turn {} reason {} attempts {}", request_->turn_id, why, attempts_);
+  if (supervisor_) send(supervisor_, answered_offline_atom::value, std::string(why));
   conclude(offline_outcome(*context_, *request_, failure, std::move(calls_)));
 }
 

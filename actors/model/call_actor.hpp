@@ -46,6 +46,9 @@ class CallActors {
   std::vector<caf::actor> resting_;
 };
 
+/// Why a turn was answered offline though there are providers; to the supervisor.
+using answered_offline_atom = caf::atom_constant<caf::atom("offlined")>;
+
 /// What all call actors of a supervisor share; immutable but for what locks itself.
 struct CallContext {
   std::vector<ProviderSettings> providers;
@@ -54,12 +57,20 @@ struct CallContext {
   const Clock* clock = nullptr;
   std::string canary;
   std::map<std::string, std::uint32_t, std::less<>> plans;  // name → LeaseRequest::plan
+  std::uint32_t unknown_plan = 0;                           // the most limited one
   std::vector<std::vector<std::string>> models;             // of each such plan, of each provider
   CostOf cost;                                              // may be empty
   std::shared_ptr<AnswerCache> cache;                       // never null
   std::shared_ptr<FaqVectors> faq_vectors;                  // null: off
   std::shared_ptr<ModelMetrics> metrics;
   std::shared_ptr<CallActors> actors = std::make_shared<CallActors>();
+
+  /// LeaseRequest::plan of a session's plan. One that is configured no more gets no more than the most limited of those that are.
+  std::uint32_t plan_of(std::string_view name) const {
+    const auto found = plans.find(name.empty() ? kDefaultPlan : name);
+    if (found != plans.end()) return found->second;
+    return name.empty() || name == kDefaultPlan ? 0 : unknown_plan;
+  }
 };
 
 /// The extractor's answer, or none with `failure` as the reason.
@@ -88,8 +99,8 @@ class RequestInHand {
   // What watches the answer being written, on the client's thread. Closed when its call has ended, so that the text of a call
   // that was given up cannot mix with the next one's.
   struct Stream {
-    Stream(std::string canary, std::shared_ptr<ReplyWatch> watch, bool restart, caf::actor supervisor, LeaseId lease)
-        : reader(std::move(canary)), watch(std::move(watch)), restart(restart), supervisor(std::move(supervisor)), lease(lease) {}
+    Stream(std::string_view canary, std::shared_ptr<ReplyWatch> watch, bool restart, caf::actor supervisor, LeaseId lease)
+        : reader(canary), watch(std::move(watch)), restart(restart), supervisor(std::move(supervisor)), lease(lease) {}
     std::mutex mutex;
     ReplyReader reader;
     const std::shared_ptr<ReplyWatch> watch;
@@ -108,6 +119,7 @@ class RequestInHand {
   ProviderSet avoid_ = 0, exclude_ = 0;
   ProviderSet only_ = 0;  // the next attempt goes there, if it can; 0: anywhere
   bool shortened_ = false, asked_blank_again_ = false;
+  int tried_once_ = 0;  // answers whose remedy is one more try
   std::uint32_t plan_ = 0;
   std::shared_ptr<Stream> stream_;  // of the call in flight, where somebody watches
   bool shown_ = false;              // a call before it showed text
@@ -142,12 +154,15 @@ class CallActor : public caf::event_based_actor, private RequestInHand {
   void ask_for_lease();
   void on_grant(const LeaseGrant&);
   void on_result(CallResult);
+  /// Takes out of the usage what cannot be. True: all of it was such.
+  bool doubt(domain::Usage&) const;
   void record(const CallResult&);
-  void settle(CallResult&);
+  void settle(CallResult&, bool usage_refused);
   /// What the error's remedy says: whom to ask next, and with what.
   void remedy(const CallResult&, std::uint32_t provider);
   void try_next(CallError);
-  void conclude_offline(const char* failure);
+  /// `why`, where it is not the same, is for whoever runs the servers.
+  void conclude_offline(const char* failure, std::string_view why = {});
   void conclude(OutcomePtr);
 
   caf::actor supervisor_;

@@ -18,6 +18,8 @@ class Control {
   virtual void status(Done) = 0;
   virtual void change(ProviderChange, Done) = 0;
   virtual void set_queue_mode(QueueMode, Done) = 0;
+  /// The plans that are configured; empty: a plan is a session's label and decides nothing. Does not change.
+  virtual const std::vector<std::string>& plans() const = 0;
 };
 
 }  // namespace onboarding::model

@@ -63,13 +63,14 @@ ModelMetrics::ModelMetrics(prometheus::Registry* registry) {
 }
 ModelMetrics::~ModelMetrics() = default;
 
-void ModelMetrics::called(const domain::LlmCall& call, std::string_view requested_model, std::int64_t first_token_ms) {
+void ModelMetrics::called(const domain::LlmCall& call, std::string_view requested_model, std::int64_t first_token_ms,
+                          std::string_view operation) {
   if (!families_) return;
   const auto outcome = call.error.empty() ? std::string("ok") : call.error;
   families_->calls.Add({{"provider", call.provider}, {"outcome", outcome}}).Increment();
   if (call.error == to_string(CallError::rate_limited))
     families_->rate_limited.Add({{"provider", call.provider}, {"origin", "provider"}}).Increment();
-  std::map<std::string, std::string> labels{{"gen_ai_operation_name", "chat"},
+  std::map<std::string, std::string> labels{{"gen_ai_operation_name", std::string(operation)},
                                             {"gen_ai_provider_name", call.provider == "gemini" ? "gcp.gemini" : call.provider},
                                             {"gen_ai_request_model", std::string(requested_model)}};
   const auto tokens = [&](const char* type, std::int64_t count) {

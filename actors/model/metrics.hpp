@@ -24,7 +24,9 @@ class ModelMetrics {
 
   /// onboarding_model_calls_total, gen_ai_client_operation_duration_seconds, gen_ai_client_token_usage, of a streamed one
   /// gen_ai_client_operation_time_to_first_chunk_seconds and, for a 429, onboarding_model_rate_limited_total{origin="provider"}.
-  void called(const domain::LlmCall&, std::string_view requested_model, std::int64_t first_token_ms);
+  /// `operation`: gen_ai_operation_name.
+  void called(const domain::LlmCall&, std::string_view requested_model, std::int64_t first_token_ms,
+              std::string_view operation = "chat");
   /// onboarding_model_calls_total{provider="offline"}: outcome "ok", or "unsure" when there was no answer.
   void extracted_offline(bool answered);
   /// onboarding_model_rate_limited_total{origin="self"}: our own budget made somebody wait.

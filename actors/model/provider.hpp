@@ -58,11 +58,14 @@ enum class CallError {
   bad_request,
   context_too_long,  // a shorter prompt may go
   unauthorised,
+  model_not_found,  // or no such path: its model or its base_url is wrong
   unavailable,
   overloaded,
   timeout,  // the whole call's, the first token's or between two pieces
   connection,
   truncated,       // a stream that ended, or told an error, before it was whole
+  refused,         // the model, or a filter before or behind it, does not want to answer this: tells about what somebody wrote
+  cut_off,         // the answer's cap came before its end: the same
   invalid_answer,  // not the JSON of api.md §3, or over the size bound
   cancelled
 };
@@ -73,6 +76,7 @@ enum class Remedy {
   none,
   wait,     // the same provider, later; meanwhile another
   move_on,  // another provider now
+  once,     // one more try, elsewhere if there is somebody: what was written may be the reason, and would be everywhere
   shorten,  // a shorter prompt
   never,    // not this request at this provider
   alert     // nobody's request at this provider until somebody looked
@@ -87,6 +91,7 @@ struct CallResult {
   std::string served_model;  // what the provider says it used
   std::int64_t latency_ms = 0;
   std::chrono::milliseconds retry_after{0};                // 0: the provider gave no hint
+  bool day_limit = false;                                  // the error says that a day's limit, not a minute's, is used up
   std::map<std::string, std::int64_t> remaining;           // rate headers: "requests", "tokens", "input-tokens", "output-tokens"
   std::map<std::string, std::int64_t> limits;              // the same names: what the provider says the limit is
   std::map<std::string, std::chrono::milliseconds> reset;  // … until it is full again

@@ -36,6 +36,7 @@ struct ProviderStatus {
   std::string breaker = "closed";        // "closed", "open", "probing", "ramping", or "suspected" of hanging
   std::int64_t breaker_opens_in_ms = 0;  // until a probe may go
   std::int64_t held_ms = 0;              // the provider said wait: for this long
+  std::int64_t wait_ms = 0;              // until a usual call of its own model would be admitted, pauses and debts included
   std::string last_error;                // class of the newest failure; empty: none yet
   std::uint32_t weight = 0;              // as configured
   double effective_weight = 0;           // as in force: a spike raises cheaper ones
@@ -117,6 +118,9 @@ class QueueBoard {
   std::atomic<std::int64_t> eta_ms_{0};
 };
 
+/// Whoever names no plan has this one. It is always there: not configured it has share 1, no limit, and the providers' own models.
+inline constexpr std::string_view kDefaultPlan = "free";
+
 /// A plan's part in the model: which model of which provider it may use, and how much.
 struct PlanSettings {
   std::string name;
@@ -155,7 +159,7 @@ class Embedder;
 struct SupervisorOptions {
   std::vector<ProviderSettings> providers;               // enabled ones, with limits and weights
   std::vector<std::shared_ptr<ProviderClient>> clients;  // same order
-  std::vector<PlanSettings> plans;                       // a plan that is not here: share 1, no limit, the providers' own models
+  std::vector<PlanSettings> plans;  // of a name that is not here: as the most limited; the default plan: see there
   QueueSettings queue;
   std::shared_ptr<QueueBoard> board;  // may be null
   CacheSettings cache;

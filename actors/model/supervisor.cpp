@@ -7,6 +7,7 @@
 #include <array>
 #include <deque>
 #include <mutex>
+#include <tuple>
 
 #include "actors/model/call_actor.hpp"
 #include "actors/model/policy/lease_desk.hpp"
@@ -54,6 +55,7 @@ std::string make_canary(RandomSource* random) {
 
 constexpr std::size_t kRecentDecisions = 200;
 constexpr std::chrono::minutes kPricesFor{1};
+constexpr std::chrono::minutes kOfflineToldFor{1};
 
 std::uint64_t turn_key(const std::string& turn_id) { return std::hash<std::string>{}(turn_id); }
 
@@ -61,6 +63,18 @@ std::map<std::string, std::uint32_t, std::less<>> places_of(const std::vector<Pl
   std::map<std::string, std::uint32_t, std::less<>> places;
   for (std::uint32_t i = 0; i < plans.size(); ++i) places.emplace(plans[i].name, i + 1);
   return places;
+}
+
+/// By the tokens of a day, then by the share; place 0, which has no limit, only where no other is more limited.
+std::uint32_t most_limited(const std::vector<PlanSettings>& plans) {
+  const auto rank = [&](std::uint32_t place) {
+    const auto tokens = place == 0 ? 0 : plans[place - 1].tokens_per_day;
+    return std::make_tuple(tokens - 1, place == 0 ? 1 : plans[place - 1].share, place);  // no limit (0) wraps to the most
+  };
+  std::uint32_t most = 0;
+  for (std::uint32_t place = 1; place <= plans.size(); ++place)
+    if (rank(place) < rank(most)) most = place;
+  return most;
 }
 
 std::vector<std::vector<std::string>> models_of(const LeaseDesk& desk, std::size_t plans) {
@@ -87,6 +101,7 @@ class Supervisor : public caf::event_based_actor {
     c.clock = options.clock;
     c.canary = make_canary(options.random);
     c.plans = places_of(options.plans);
+    c.unknown_plan = most_limited(options.plans);
     c.models = models_of(desk_, options.plans.size());
     c.cost = std::move(options.cost);
     wall_ = options.clock;
@@ -139,16 +154,16 @@ class Supervisor : public caf::event_based_actor {
         },
         [this](forget_atom, const std::string& user_key) { context_->cache->forget(user_key); },
         [this](place_atom, const RequestPtr& request) {
-          const auto plan = context_->plans.find(request->plan);
-          return desk_.place({turn_key(request->turn_id), plan == context_->plans.end() ? 0 : plan->second,
-                              request->arrived.time_since_epoch().count()},
-                             clock().now());
+          return desk_.place(
+              {turn_key(request->turn_id), context_->plan_of(request->plan), request->arrived.time_since_epoch().count()},
+              clock().now());
         },
         [this](tick_atom, std::int64_t due) {
           if (due != tick_at_.time_since_epoch().count()) return;
           tick_at_ = Instant::max();
           advance();
         },
+        [this](answered_offline_atom, const std::string& why) { answered_offline(why); },
         [this](look_at_shares_atom) { look_at_shares(); },
         [this](keep_atom) {
           delayed_send(this, kKeepEvery, keep_atom::value);
@@ -336,8 +351,22 @@ class Supervisor : public caf::event_based_actor {
       spdlog::warn("model {}: provider {}: {}", news.what, provider, news.why);
     else spdlog::info("model {}: {}{}", news.what, provider.empty() ? "" : "provider " + provider + ": ", news.why);
     context_->metrics->decided(news.what, provider);
-    recent_.push_back(
-        {context_->clock ? context_->clock->now() : domain::Timestamp(), std::string(news.what), provider, news.why});
+    remember(news.what, provider, news.why);
+  }
+
+  /// In a rush thousands are answered so: the recent decisions show each reason once a minute, and how often.
+  void answered_offline(const std::string& why) {
+    auto& of = offline_for_[why];
+    ++of.turns;
+    context_->metrics->decided("answered_offline", "");
+    const auto now = clock().now();
+    if (now < of.told_until) return;
+    of.told_until = now + kOfflineToldFor;
+    remember("answered_offline", "", why + ": " + std::to_string(std::exchange(of.turns, 0)) + " since it was last told here");
+  }
+
+  void remember(std::string_view what, const std::string& provider, const std::string& why) {
+    recent_.push_back({context_->clock ? context_->clock->now() : domain::Timestamp(), std::string(what), provider, why});
     if (recent_.size() > kRecentDecisions) recent_.pop_front();
   }
 
@@ -387,6 +416,11 @@ class Supervisor : public caf::event_based_actor {
   std::map<LeaseDesk::Ticket, Asking> asking_;
   std::map<LeaseId, Holder> holders_;
   std::deque<Decision> recent_;
+  struct Offline {
+    Instant told_until{};
+    std::int64_t turns = 0;
+  };
+  std::map<std::string, Offline> offline_for_;  // by reason, of which there are few
   Instant prices_until_{};
   Instant tick_at_ = Instant::max();
 };

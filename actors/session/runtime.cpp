@@ -83,13 +83,17 @@ caf::behavior keep_board(caf::event_based_actor* self, caf::actor supervisor, st
 /// A question from outside the actor system: asks, answers once, ends.
 class ModelControl final : public model::Control {
  public:
-  ModelControl(caf::actor_system& system, caf::actor supervisor) : system_(system), supervisor_(std::move(supervisor)) {}
+  ModelControl(caf::actor_system& system, caf::actor supervisor, const std::vector<model::PlanSettings>& plans)
+      : system_(system), supervisor_(std::move(supervisor)) {
+    for (const auto& plan : plans) plans_.push_back(plan.name);
+  }
 
   void status(Done done) override { ask(std::move(done), model::model_status_atom::value); }
   void change(model::ProviderChange change, Done done) override {
     ask(std::move(done), model::change_atom::value, std::move(change));
   }
   void set_queue_mode(model::QueueMode mode, Done done) override { ask(std::move(done), model::queue_mode_atom::value, mode); }
+  const std::vector<std::string>& plans() const override { return plans_; }
 
  private:
   template <class... Question>
@@ -110,6 +114,7 @@ class ModelControl final : public model::Control {
 
   caf::actor_system& system_;
   const caf::actor supervisor_;
+  std::vector<std::string> plans_;
 };
 
 struct Config : caf::actor_system_config {
@@ -135,7 +140,7 @@ struct Runtime::Parts {
         system(config),
         model_options(completed(options.model, options)),
         supervisor(model::spawn_supervisor(system, model_options, &instant)),
-        control(system, supervisor),
+        control(system, supervisor, options.model.plans),
         board_keeper(system.spawn(keep_board, supervisor, board)),
         gateway(session::make_gateway(
             system, {options.log, options.keys, options.secrets, options.clock, options.random, options.flows, options.metrics,

@@ -31,6 +31,7 @@ void write_provider(JsonWriter& w, const model::ProviderStatus& p) {
   if (p.breaker == "open") write_member(w, "probe_in_ms", p.breaker_opens_in_ms);
   w.EndObject();
   write_member(w, "held_ms", p.held_ms);
+  write_member(w, "wait_ms", p.wait_ms);
   if (!p.last_error.empty()) write_member(w, "last_error", p.last_error);
   write_objects(w, "limits", p.limits, [&](const model::LimitStatus& limit) {
     write_member(w, "name", limit.name);

@@ -27,6 +27,8 @@ class BodyReader {
   /// Any other member is noted as unknown: a change that is misspelt must not look as if it was made.
   void only(std::initializer_list<std::string_view> names);
   std::string required_text(std::string_view name, std::size_t max_bytes);
+  /// Of a member that is well-formed and wrong all the same.
+  void note(std::string_view name, std::string detail);
 
   bool valid() const { return errors_.empty(); }
   Problem problem() { return problem_of(Errc::invalid, {}, std::move(errors_)); }
@@ -35,7 +37,6 @@ class BodyReader {
 
  private:
   explicit BodyReader(rapidjson::Document document) : document_(std::move(document)) {}
-  void note(std::string_view name, std::string detail);
 
   rapidjson::Document document_;
   std::vector<InvalidMember> errors_;

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <utility>
 
+#include "actors/model/control.hpp"
 #include "events/domain/replies.hpp"
 #include "http/routes/api.hpp"
 #include "http/routes/body.hpp"
@@ -157,6 +158,19 @@ bool prefers_async(const Request& request) {
 
 Response response_of(const TurnAnswer&);
 
+/// Whether the plan gives more than anybody gets (ADR 0507): such a one is a matter of the application, not of who asks. One that is
+/// not configured is noted as wrong.
+bool is_granted_plan(const Api& api, const std::string& plan, BodyReader& body) {
+  if (plan.empty() || plan == model::kDefaultPlan || !api.ports.model) return false;
+  const auto& plans = api.ports.model->plans();
+  if (plans.empty() || std::find(plans.begin(), plans.end(), plan) != plans.end()) return !plans.empty();
+  std::string known(model::kDefaultPlan);
+  for (const auto& name : plans)
+    if (name != model::kDefaultPlan) known += ", " + name;
+  body.note("plan", "is no plan of this server; there are: " + known);
+  return false;
+}
+
 void start(Api& api, const Responder& responder) {
   const auto& request = responder->request();
   auto body = BodyReader::parse(request.raw.body);
@@ -168,6 +182,7 @@ void start(Api& api, const Responder& responder) {
   start.plan = body->word("plan", 64, word_characters).value_or("");
   start.locale = body->word("locale", 35, word_characters).value_or("");
   if (start.user_id && start.user_id->empty()) start.user_id.reset();
+  const bool granted_plan = body->valid() && is_granted_plan(api, start.plan, *body);
   if (!body->valid()) return responder->fail(body->problem());
   if (!idempotency_key(responder, start.idempotency_key)) return;
   start.fingerprint = body->fingerprint();
@@ -179,7 +194,12 @@ void start(Api& api, const Responder& responder) {
       responder->send(start_response(*answer));
     });
   };
-  if (!request.header("authorization") && !request.raw.repeats("authorization")) return begin(std::move(start));
+  if (!request.header("authorization") && !request.raw.repeats("authorization")) {
+    if (granted_plan)
+      return responder->fail(Errc::no_credential,
+                             "The plan " + start.plan + " takes the application key, or the token of a session that has it.");
+    return begin(std::move(start));
+  }
   const auto credential = api.authority.credential(request);
   if (!credential) return responder->fail(credential.error());
   if (credential->operator_key) {
@@ -187,18 +207,21 @@ void start(Api& api, const Responder& responder) {
     return begin(std::move(start));
   }
   // A user's token vouches for that user, as far as he was vouched for himself.
-  api.ports.gateway.get_session(credential->token->session_id, credential->token->generation,
-                                [responder, begin, start = std::move(start)](result<SessionSnapshot> session) mutable {
-                                  if (!session) return responder->fail(session.error());
-                                  const auto& owner = session->state->user_id;
-                                  if (start.user_id && *start.user_id != owner.text)
-                                    return responder->fail(Errc::forbidden, "The token is another user's.");
-                                  if (session->state->vouched) {
-                                    start.user_id = owner.text;
-                                    start.vouched = true;
-                                  }
-                                  begin(std::move(start));
-                                });
+  api.ports.gateway.get_session(
+      credential->token->session_id, credential->token->generation,
+      [responder, begin, granted_plan, start = std::move(start)](result<SessionSnapshot> session) mutable {
+        if (!session) return responder->fail(session.error());
+        const auto& owner = session->state->user_id;
+        if (start.user_id && *start.user_id != owner.text)
+          return responder->fail(Errc::forbidden, "The token is another user's.");
+        if (granted_plan && !(session->state->vouched && session->state->plan == start.plan))
+          return responder->fail(Errc::forbidden, "The token's session has another plan.");
+        if (session->state->vouched) {
+          start.user_id = owner.text;
+          start.vouched = true;
+        }
+        begin(std::move(start));
+      });
 }
 
 void post_message(Api& api, const Responder& responder) {

@@ -36,7 +36,23 @@ class FourProviders(WithModels):
         self.assert_all_done(people)
         moved = self.seconds_until_moved(died[0])
         slowest = max(t.seconds for p in people for t in p.turns)
+        self.assertLess(self.model_status("openai")["failures_total"], 60, "those under way and the few that opened the breaker, not its share of the rest")
         print(f"its traffic had moved {moved * 1000:.0f} ms after the death; the longest turn took {slowest * 1000:.0f} ms", flush=True)
+
+    def model_status(self, provider: str) -> dict:
+        return next(p for p in self.server.request("GET", "/api/admin/llm", admin=True).json()["providers"] if p["name"] == provider)
+
+    def test_what_one_person_writes_closes_no_provider(self):
+        self.strict.control(fault="refusal")
+        nasty = self.server.begin()
+        for number in range(6):
+            nasty.told(f"something nasty {number}")
+        self.assertLessEqual(sum(s["calls"] for s in self.stats().values()), 6 * 3, "each is tried once more elsewhere, a blank one there, too")
+        self.strict.control(fault="none")
+        self.assertEqual([self.model_status(p)["breaker"]["state"] for p in PROVIDERS], ["closed"] * 4)
+        before = sum(s["answered"] for s in self.stats().values())
+        self.assertEqual(self.server.begin().told("I'm Vera Stone")["extracted"], {"full_name": "Vera Stone"})
+        self.assertEqual(sum(s["answered"] for s in self.stats().values()), before + 1)
 
     def seconds_until_moved(self, died: float) -> float:
         """From the death until the first fifth of a second in which the living ones had nine tenths of what all had before it."""
@@ -134,6 +150,21 @@ class OneThatHangs(WithModels):
         self.assertLess(stats["calls"], 0.3 * 40 * 6, "its share would be two fifths of them")
         late = [t.seconds for p in people for t in p.turns if t.seconds > 1]
         print(f"{len(late)} of {40 * 6} turns waited for it, the longest {max(late):.1f} s", flush=True)
+
+
+class Plans(WithModels):
+    settings = {"model.plans": "pro share=4"}
+
+    def test_are_given_by_the_application_and_by_nobody_else(self):
+        def start(plan: str, **more):
+            return self.server.request("POST", "/api/onboarding/sessions", {"plan": plan}, **more)
+        self.assertEqual(start("free").status, 201)
+        unknown = start("gold")
+        self.assertEqual(unknown.status, 422)
+        self.assertIn("free, pro", unknown.json()["errors"][0]["detail"])
+        self.assertEqual(start("pro").status, 401)
+        key = {"Authorization": f"Bearer {self.server.operator_key()}"}
+        self.assertEqual(start("pro", headers=key).status, 201)
 
 
 class AWrongKey(WithModels):

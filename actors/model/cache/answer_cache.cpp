@@ -1,6 +1,7 @@
 #include "actors/model/cache/answer_cache.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "actors/model/offline/text.hpp"
 
@@ -12,6 +13,23 @@ constexpr std::size_t max_indexes = 1'000;  // flow versions in use at the same 
 constexpr std::size_t entry_overhead = 200;
 constexpr std::chrono::hours longest_call{24};  // with its time in the queue
 constexpr std::size_t max_forgotten = 10'000;
+
+/// Nothing but blanks and how the sentence begins: "US" is not "us", C++ not C.
+std::string as_spelt(std::string_view message) {
+  std::string out;
+  bool blank = false;
+  for (const char c : message) {
+    if (c == ' ' || c == '\t' || c == '\n' || c == '\r') {
+      blank = !out.empty();
+      continue;
+    }
+    if (std::exchange(blank, false) && c != '?' && c != '!' && c != '.' && c != ',') out += ' ';
+    out += c;
+  }
+  const auto is_upper = [&](std::size_t i) { return i < out.size() && out[i] >= 'A' && out[i] <= 'Z'; };
+  if (is_upper(0) && !is_upper(1)) out[0] = static_cast<char>(out[0] - 'A' + 'a');
+  return out;
+}
 
 std::string_view language(std::string_view locale) { return locale.substr(0, locale.find_first_of("-_")); }
 
@@ -59,18 +77,18 @@ void AnswerCache::count_semantic_hit() {
   ++counted_.hits_semantic;
 }
 
-std::string AnswerCache::key(const ExtractionRequest& request, const Prompt& prompt) const {
+std::string AnswerCache::key(const ExtractionRequest& request, const Prompt& prompt,
+                             const std::vector<std::string>& models) const {
   const auto said = [](const HistoryLine& line) { return line.from_user; };
   if (!settings_.enabled || request.message.size() > max_message_bytes || !request.collected.empty() ||
       std::any_of(prompt.history.begin(), prompt.history.end(), said))
     return {};
-  const auto text = offline::read_text(request.message);
-  if (!text.question) return {};
-  std::string key = request.flow->name + '\0' + std::to_string(request.flow->version) + '\0' + request.locale + '\0' +
-                    prompt.model + '\0' + prompt.system + '\0';
+  if (!offline::read_text(request.message).question) return {};
+  std::string key =
+      request.flow->name + '\0' + std::to_string(request.flow->version) + '\0' + request.locale + '\0' + prompt.system + '\0';
+  for (const auto& model : models) key += model + '\0';
   for (const auto& line : prompt.history) key += line.text + '\0';
-  for (const auto& token : text.tokens) key += token.lower + ' ';
-  return key;
+  return key + as_spelt(request.message);
 }
 
 std::optional<domain::ModelAnswer> AnswerCache::find(const std::string& key) {

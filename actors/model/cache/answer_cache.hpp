@@ -1,6 +1,6 @@
 // Answers that need no model: the flow's own FAQ, and answers that a model gave to the very same prompt. Only for messages that are
 // questions and brought no value. An answer is kept only while nothing is known of its person, and found again only by a prompt that is
-// the same in everything but the spelling of the message: nobody learns from it what they did not bring themselves. Thread-safe,
+// the same in everything but blanks and the first letter of the message: nobody learns from it what they did not bring themselves. Thread-safe,
 // bounded in bytes and age.
 #pragma once
 
@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "actors/model/cache/faq.hpp"
 #include "actors/model/extraction.hpp"
@@ -32,8 +33,8 @@ class AnswerCache {
 
   /// From the flow's FAQ; the reply goes on with the question that is open. nullopt: a model must answer.
   std::optional<domain::ModelAnswer> from_faq(const ExtractionRequest&);
-  /// What a prompt is looked up by; empty: an answer to it is not kept.
-  std::string key(const ExtractionRequest&, const Prompt&) const;
+  /// What a prompt is looked up by; empty: an answer to it is not kept. `models`: those that may answer it, which differ between plans.
+  std::string key(const ExtractionRequest&, const Prompt&, const std::vector<std::string>& models) const;
   std::optional<domain::ModelAnswer> find(const std::string& key);
   /// An answer with a value in it is not kept. `user_key`: of who asked.
   void keep(const std::string& key, const domain::ModelAnswer&, const std::string& user_key);

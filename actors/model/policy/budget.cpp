@@ -120,7 +120,7 @@ void RateLimit::take(std::int64_t amount, Instant now) {
 
 void RateLimit::give_back(std::int64_t amount, Instant taken_at, Instant now) {
   advance(now);
-  level_ = std::min(capacity_, level_ + static_cast<double>(amount));
+  level_ = std::clamp(level_ + static_cast<double>(amount), -static_cast<double>(limit_), capacity_);
   const auto index = slot_of(taken_at);
   if (index <= newest_ - kSlots) return;
   slot(index) -= amount;
@@ -239,7 +239,26 @@ std::int64_t Budget::amount(Dimension d, const Cost& c, const Spent& s) const {
   return amount(d, real);
 }
 
+void Budget::forget_told() {
+  for (auto& l : limits_) l.told = 0;
+}
+
+void Budget::expire_told(Instant now) {
+  for (std::size_t d = 0; d < kDimensions; ++d)
+    if (auto& l = limits_[d]; l.told > 0 && now - l.told_at >= kToldFor) {
+      l.told = 0;
+      apply(static_cast<Dimension>(d), now);
+    }
+}
+
+Instant Budget::would_admit(const Cost& cost, Instant now) const {
+  auto copy = *this;
+  const auto at = copy.admits_at(cost, now);
+  return at == Instant::max() ? now : at;
+}
+
 Instant Budget::admits_at(const Cost& cost, Instant now) {
+  expire_told(now);
   if (max_concurrent_ > 0 && in_flight_ >= max_concurrent_) return Instant::max();
   auto at = std::max(now, hold_until_);
   if (max_concurrent_ > 0)
@@ -301,6 +320,7 @@ std::vector<std::string> Budget::correct(const std::map<std::string, std::int64_
     if (const auto told = limits.find(name); told != limits.end() && told->second > 0) {
       const auto before = l.in_force();
       l.told = told->second;
+      l.told_at = now;
       if (l.in_force() != before) {
         apply(d, now);
         changed.emplace_back(to_string(d));
@@ -310,8 +330,8 @@ std::vector<std::string> Budget::correct(const std::map<std::string, std::int64_
     if (left == remaining.end()) continue;
     const auto rounding = d == Dimension::requests_per_minute || left->second % kRounding != 0 ? 0 : kRounding;
     const auto resets = reset.find(name);
-    l.rate->at_most_remaining(left->second + rounding, resets == reset.end() ? std::chrono::milliseconds(0) : resets->second,
-                              now);
+    l.rate->at_most_remaining(std::min(left->second, l.rate->limit()) + rounding,
+                              resets == reset.end() ? std::chrono::milliseconds(0) : resets->second, now);
   }
   return changed;
 }
@@ -319,6 +339,7 @@ std::vector<std::string> Budget::correct(const std::map<std::string, std::int64_
 void Budget::hold_until(Instant t) { hold_until_ = std::max(hold_until_, t); }
 
 std::vector<Budget::Use> Budget::use(Instant now) {
+  expire_told(now);
   std::vector<Use> all;
   for (std::size_t d = 0; d < kDimensions; ++d)
     if (auto& rate = limits_[d].rate) all.push_back({to_string(static_cast<Dimension>(d)), rate->limit(), rate->used(now)});

@@ -37,7 +37,8 @@ class RateLimit {
   /// What counts of an amount.
   std::int64_t clamp(std::int64_t amount) const { return amount < limit_ ? amount : limit_; }
   void take(std::int64_t amount, Instant now);
-  /// Corrects what was taken at `taken_at`: positive gives back, negative takes more (even over the limit).
+  /// Corrects what was taken at `taken_at`: positive gives back, negative takes more (even over the limit; the bucket is in debt for one
+  /// window at most, since the provider forgets then, too).
   void give_back(std::int64_t amount, Instant taken_at, Instant now);
   /// The provider says that only so much is left, until all is there again after `reset` (0: unknown): somebody else uses it
   /// too. Never raises what is left.
@@ -114,12 +115,15 @@ struct Reservation {
 class Budget {
  public:
   static constexpr std::chrono::seconds kPredecessorsCalls{3};
+  static constexpr std::chrono::minutes kToldFor{10};
 
   Budget(const ProviderSettings&, Instant start);
 
   bool admits(const Cost& cost, Instant now) { return admits_at(cost, now) <= now; }
   /// Instant::max() when only the end of a call can free a place.
   Instant admits_at(const Cost&, Instant now);
+  /// The same for somebody who only wants to know: nothing is learned of it. Now, where only the end of a call can free a place.
+  Instant would_admit(const Cost&, Instant now) const;
   /// Whether a call of this cost stays within every limit by itself. Where the limit is the provider's whole, what is dearer is tried
   /// all the same; of a share of it, it would break the others'.
   bool fits(const Cost&) const;
@@ -129,11 +133,13 @@ class Budget {
   Reservation reserve(const Cost&, Instant now);
   void settle(const Reservation&, const Spent&, Instant now);
 
-  /// Rate headers: names "requests", "tokens", "input-tokens", "output-tokens". A limit that is lower than ours is kept to; the
-  /// names of the limits that changed by it are returned.
+  /// Rate headers: names "requests", "tokens", "input-tokens", "output-tokens". A limit that is lower than ours is kept to, until headers
+  /// tell another or none tells it for kToldFor; the names of the limits that changed by it are returned.
   std::vector<std::string> correct(const std::map<std::string, std::int64_t>& remaining,
                                    const std::map<std::string, std::int64_t>& limits,
                                    const std::map<std::string, std::chrono::milliseconds>& reset, Instant now);
+  /// Somebody who knows better has set the limits.
+  void forget_told();
   /// The provider said no: nothing before this time. The later of several counts.
   void hold_until(Instant);
   /// Somebody who knows better ends the provider's pause.
@@ -158,6 +164,7 @@ class Budget {
   struct Limit {
     std::int64_t configured = 0;  // 0: none
     std::int64_t told = 0;        // by the provider; 0: it did not say
+    Instant told_at{};
     std::optional<RateLimit> rate;
     std::int64_t in_force() const { return told > 0 && told < configured ? told : configured; }
   };
@@ -165,6 +172,7 @@ class Budget {
   std::int64_t amount(Dimension, const Cost&) const;
   std::int64_t amount(Dimension, const Cost&, const Spent&) const;
   void apply(Dimension, Instant now);
+  void expire_told(Instant now);
 
   Counting counting_;
   Instant start_;

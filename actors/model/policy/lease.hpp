@@ -59,7 +59,9 @@ struct Settlement {
   CallError error = CallError::none;
   std::int64_t input_tokens = -1, output_tokens = -1;  // as the provider counted them; -1: it did not say
   bool was_sent = false;
+  bool usage_refused = false;  // the provider told more than the call can have used
   std::chrono::milliseconds retry_after{0};
+  bool day_limit = false;                         // CallResult::day_limit
   std::map<std::string, std::int64_t> remaining;  // CallResult::remaining, ::limits, ::reset
   std::map<std::string, std::int64_t> limits;
   std::map<std::string, std::chrono::milliseconds> reset;

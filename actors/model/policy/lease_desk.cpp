@@ -305,7 +305,8 @@ LeaseGrant LeaseDesk::grant(std::uint32_t lane_index, Ticket ticket, Instant now
               request.script,
               request.input_tokens,
               e.asked,
-              e.promised};
+              e.promised,
+              request.session};
   if (auto& tokens = plans_[request.plan].tokens) {
     lease.plan_tokens = tokens->clamp(request.input_tokens + request.output_tokens);
     tokens->take(lease.plan_tokens, now);
@@ -349,7 +350,8 @@ void LeaseDesk::settle(LeaseId id, const Settlement& s, Instant now) {
   desks_[lane.provider].calls_since.erase({lease.reservation.taken_at, id});
   --desks_[lane.provider].in_flight;
   const bool refused = s.error != CallError::none && s.error != CallError::timeout && s.error != CallError::connection &&
-                       s.error != CallError::truncated && s.error != CallError::cancelled && s.error != CallError::invalid_answer;
+                       s.error != CallError::truncated && s.error != CallError::cancelled &&
+                       s.error != CallError::invalid_answer && s.error != CallError::refused && s.error != CallError::cut_off;
   Spent spent{s.was_sent, refused, s.input_tokens, s.cached_input_tokens, s.output_tokens, s.nanodollars};
   if (spent.nanodollars < 0 && (s.input_tokens >= 0 || s.output_tokens >= 0))
     spent.nanodollars = (std::max<std::int64_t>(s.input_tokens, 0) * lane.input_price +
@@ -358,7 +360,12 @@ void LeaseDesk::settle(LeaseId id, const Settlement& s, Instant now) {
   lane.budget.settle(lease.reservation, spent, now);
   for (const auto& name : lane.budget.correct(s.remaining, s.limits, s.reset, now))
     tell("limit_corrected", lane.provider, "the provider's headers tell another " + name);
-  if (spent.was_sent && spent.nanodollars > 0) desks_[lane.provider].spent.take(spent.nanodollars, now);
+  // A stream that broke off was begun, and is billed: at what was thought.
+  const auto cost = spent.nanodollars >= 0 ? spent.nanodollars : refused ? 0 : lease.reservation.cost.nanodollars;
+  if (spent.was_sent && cost > 0) desks_[lane.provider].spent.take(cost, now);
+  if (s.usage_refused && !desks_[lane.provider].usage_refused)
+    tell("usage_refused", lane.provider, "it tells more tokens than the call can have used; our estimate stands", true);
+  if (s.usage_refused || s.input_tokens >= 0) desks_[lane.provider].usage_refused = s.usage_refused;
   if (auto& tokens = plans_[lease.plan].tokens) {
     const auto real = !s.was_sent           ? 0
                       : s.input_tokens >= 0 ? s.input_tokens + std::max<std::int64_t>(s.output_tokens, 0)
@@ -398,6 +405,7 @@ void LeaseDesk::judge(std::uint32_t p, const Lease& lease, const Settlement& s, 
     case CallError::none:
       desk.hold = {};
       desk.answered_at = now;
+      desk.blamed.clear();
       if (desk.breaker.succeeded(now, lease.probe)) tell("breaker_closed", p, "the probe succeeded: ramping up");
       return;
     case CallError::rate_limited:
@@ -409,31 +417,52 @@ void LeaseDesk::judge(std::uint32_t p, const Lease& lease, const Settlement& s, 
       return;
     case CallError::cancelled:
     case CallError::too_large:
+    case CallError::refused:
+    case CallError::cut_off:
     case CallError::context_too_long:  // tells about the request, not about the provider
       desk.breaker.undecided(lease.probe);
       return;
+    case CallError::model_not_found:
+      // A plan's own model is missing to that plan alone.
+      if (auto& lane = lanes_[lease.lane]; lane.model != settings_[p].model) {
+        desk.breaker.undecided(lease.probe);
+        if (lane.budget.held_until() <= now)
+          tell("held", p,
+               lane.model + " is not there: check the plans' models; no call of it for " + seconds(Breaker::kOpenForLong), true);
+        return lane.budget.hold_until(now + Breaker::kOpenForLong);
+      }
+      [[fallthrough]];
     case CallError::quota_exhausted:
     case CallError::unauthorised:
       if (desk.breaker.failed_for_long(now, lease.probe))
         tell("breaker_opened", p,
-             std::string(to_string(s.error)) + ": check its key and its account; no call for " +
-                 seconds(desk.breaker.open_until() - now),
+             std::string(to_string(s.error)) +
+                 (s.error == CallError::model_not_found ? ": check its model and its base_url"
+                                                        : ": check its key and its account") +
+                 "; no call for " + seconds(desk.breaker.open_until() - now),
              true);
       return;
     case CallError::bad_request:
+    case CallError::invalid_answer:
+      // May be the work of what one person wrote: of each session one counts, so that nobody closes it for all, and whoever answers
+      // everybody so is noticed.
+      if (lease.session != 0 && !desk.blamed.insert(lease.session).second) {
+        desk.breaker.undecided(lease.probe);
+        return;
+      }
+      break;
     case CallError::unavailable:
     case CallError::overloaded:
     case CallError::timeout:
     case CallError::connection:
-    case CallError::truncated:
-    case CallError::invalid_answer: break;
+    case CallError::truncated: break;
   }
   if (desk.breaker.failed(now, lease.probe))
     tell("breaker_opened", p, std::string(to_string(s.error)) + ": no call for " + seconds(desk.breaker.open_until() - now));
 }
 
-// The provider's hint counts; without one the pause doubles with each 429 in a row. Calls that were under way when the pause
-// began do not prolong it beyond their own hint. After slow_down the provider is ramped up again.
+// The provider's hint counts, within reason; without one the pause doubles with each 429 in a row. Calls that were under way when the pause
+// began do not prolong it beyond their own hint. After slow_down, and after a hint beyond reason, the provider is ramped up again.
 void LeaseDesk::hold(std::uint32_t p, const Lease& lease, const Settlement& s, Instant now) {
   auto& desk = desks_[p];
   auto& budget = lanes_[lease.lane].budget;
@@ -443,10 +472,17 @@ void LeaseDesk::hold(std::uint32_t p, const Lease& lease, const Settlement& s, I
     desk.held_since = now;
     if (s.retry_after.count() == 0) budget.hold_until(now + desk.hold);
   }
-  budget.hold_until(now + std::min<std::chrono::milliseconds>(s.retry_after, kLongestHint));
-  if (s.error == CallError::slow_down) desk.breaker.ramp_from(budget.held_until());
+  const auto hint =
+      std::min<std::chrono::milliseconds>(s.retry_after, s.day_limit ? std::chrono::seconds(kLongestDayHint) : kLongestHint);
+  budget.hold_until(now + hint);
+  if (s.error == CallError::slow_down || hint < s.retry_after) desk.breaker.ramp_from(budget.held_until());
   if (budget.held_until() > std::max(before, now))
-    tell("held", p, std::string(to_string(s.error)) + " for " + seconds(budget.held_until() - now));
+    tell("held", p,
+         std::string(to_string(s.error)) + " for " + seconds(budget.held_until() - now) +
+             (s.day_limit            ? ": a limit of the day is used up"
+              : hint < s.retry_after ? ", though it asks for " + seconds(s.retry_after)
+                                     : ""),
+         s.retry_after > kLongestHint);
 }
 
 std::optional<Instant> LeaseDesk::next_event() const {
@@ -482,6 +518,7 @@ std::optional<std::string> LeaseDesk::change(const ProviderChange& c, Instant no
   const bool mended = c.enabled.value_or(false);  // by whoever switches it on
   for (auto& lane : lanes_) {
     if (lane.provider != p) continue;
+    lane.budget.forget_told();
     apply_limits(lane, now);
     if (mended) lane.budget.end_hold();
   }
@@ -696,6 +733,7 @@ ModelStatus LeaseDesk::status(Instant now) {
     s.rate_limited_total = d.rate_limited;
     s.held_back_total = d.held_back;
     s.spent_today_nanodollars = d.spent.used(now);
+    s.wait_ms = milliseconds_until(lanes_[p].budget.would_admit(usual_cost(lanes_[p]), now), now);
     for (auto& lane : lanes_) {
       if (lane.provider != p) continue;
       s.held_ms = std::max(s.held_ms, milliseconds_until(lane.budget.held_until(), now));

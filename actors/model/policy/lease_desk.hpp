@@ -41,8 +41,10 @@ class LeaseDesk {
   static constexpr std::uint32_t kMostOvertaken = 8;
   /// What a call may take beyond its timeout before its lease expires: the client itself keeps the timeout.
   static constexpr std::chrono::milliseconds kExpiryMargin{250};
-  /// A provider that asks for a longer pause is asked again after this one. A day: what a quota of requests a day needs.
-  static constexpr std::chrono::hours kLongestHint{24};
+  /// A provider that asks for a longer pause is asked again after this one, one call at first. A limit a minute needs no longer one; a day
+  /// is what a limit a day needs, where the error names one.
+  static constexpr std::chrono::seconds kLongestHint{60};
+  static constexpr std::chrono::hours kLongestDayHint{24};
 
   LeaseDesk(std::vector<ProviderSettings>, const std::vector<std::string>& fallback_order, Instant start,
             std::size_t max_waiting = kMaxWaiting, const std::vector<PlanSettings>& plans = {}, const QueueSettings& queue = {});
@@ -150,6 +152,8 @@ class LeaseDesk {
     Instant answered_at{};                              // the newest sign of life
     bool suspected = false;                             // of hanging
     std::string last_error;
+    std::set<std::uint64_t> blamed;  // sessions whose bad answers counted as the provider's failure since the last good one
+    bool usage_refused = false;      // of the newest answer with a usage
     std::int64_t calls = 0, failures = 0, rate_limited = 0, held_back = 0, in_flight = 0;
     RateLimit spent{kNoLimit, std::chrono::hours(24), 0, Instant{}};  // the last 24 hours, whatever the limit
   };
@@ -169,6 +173,7 @@ class LeaseDesk {
     std::int64_t estimated_input = 0;  // before it was corrected
     Instant asked;
     std::chrono::nanoseconds promised{0};
+    std::uint64_t session = 0;
   };
 
   std::uint32_t add_lane(std::uint32_t provider, const std::string& model, Instant start);

@@ -129,6 +129,8 @@ void AnthropicFormat::read_event(std::string_view, const Value& data, Reading& r
 
 CallError AnthropicFormat::judge(std::string_view finish) const {
   if (finish == "model_context_window_exceeded") return CallError::context_too_long;
+  if (finish == "max_tokens") return CallError::cut_off;
+  if (finish == "refusal") return CallError::refused;
   return finish == "tool_use" || finish == "end_turn" ? CallError::none : CallError::invalid_answer;
 }
 

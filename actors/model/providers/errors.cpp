@@ -43,6 +43,17 @@ constexpr Rule kRules[] = {
     {"", kStream, "rate_limit_exceeded", "", CallError::rate_limited},
     {"", kStream, "rate_limit_error", "", CallError::rate_limited},
 
+    // What was written, not how: a filter's verdict.
+    {"", 400, "content_filter", "", CallError::refused},
+    {"", 400, "content_policy_violation", "", CallError::refused},
+    {"openai", 400, "invalid_prompt", "", CallError::refused},
+    {"deepseek", 400, "", "Content Exists Risk", CallError::refused},
+
+    // A model that is not there, or a base_url where no such path is.
+    {"", 404, "", "", CallError::model_not_found},
+    {"", kAny, "model_not_found", "", CallError::model_not_found},
+    {"deepseek", 400, "", "Model Not Exist", CallError::model_not_found},
+
     // Too long a prompt.
     {"", 400, "context_length_exceeded", "", CallError::context_too_long},
     {"", 400, "", "maximum context length", CallError::context_too_long},

@@ -136,7 +136,7 @@ void GeminiFormat::read_event(std::string_view, const Value& data, Reading& r) c
   read_usage(data, r);
   if (const auto* feedback = find_member(data, "promptFeedback"); feedback && feedback->IsObject())
     if (const auto reason = string_member(*feedback, "blockReason"); !reason.empty())
-      return r.fail(CallError::invalid_answer, "blocked " + loggable_code(reason));
+      return r.fail(CallError::refused, "blocked " + loggable_code(reason));
   const auto* candidates = find_member(data, "candidates");
   if (!candidates || !candidates->IsArray() || candidates->Empty() || !(*candidates)[0].IsObject()) return;
   const auto& candidate = (*candidates)[0];
@@ -149,7 +149,11 @@ void GeminiFormat::read_event(std::string_view, const Value& data, Reading& r) c
 }
 
 CallError GeminiFormat::judge(std::string_view finish) const {
-  return finish == "STOP" ? CallError::none : CallError::invalid_answer;
+  if (finish == "STOP") return CallError::none;
+  if (finish == "MAX_TOKENS") return CallError::cut_off;
+  static constexpr std::string_view kRefusals[] = {"SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"};
+  return std::find(std::begin(kRefusals), std::end(kRefusals), finish) != std::end(kRefusals) ? CallError::refused
+                                                                                              : CallError::invalid_answer;
 }
 
 }  // namespace onboarding::model

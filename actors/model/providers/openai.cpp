@@ -117,6 +117,7 @@ void ChatCompletions::read_whole(const Value& body, Reading& r) const {
   const auto* message = choice ? find_member(*choice, "message") : nullptr;
   if (!message || !message->IsObject()) return r.fail(CallError::invalid_answer, "no message");
   append_text(r, string_member(*message, "content"));
+  r.refused = !string_member(*message, "refusal").empty();
   r.finish = string_member(*choice, "finish_reason");
 }
 
@@ -125,13 +126,17 @@ void ChatCompletions::read_event(std::string_view, const Value& data, Reading& r
   read_usage(data, r);
   const auto* choice = first_choice(data);
   if (!choice) return;  // the chunk with the usage, or one about moderation
-  if (const auto* delta = find_member(*choice, "delta"); delta && delta->IsObject())
+  if (const auto* delta = find_member(*choice, "delta"); delta && delta->IsObject()) {
     append_text(r, string_member(*delta, "content"));
+    r.refused = r.refused || !string_member(*delta, "refusal").empty();
+  }
   if (const auto finish = string_member(*choice, "finish_reason"); !finish.empty()) r.finish = finish;
 }
 
 CallError ChatCompletions::judge(std::string_view finish) const {
   if (finish == "insufficient_system_resource") return CallError::overloaded;  // DeepSeek gave up in the middle
+  if (finish == "length") return CallError::cut_off;
+  if (finish == "content_filter") return CallError::refused;
   return finish == "stop" ? CallError::none : CallError::invalid_answer;
 }
 

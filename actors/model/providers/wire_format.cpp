@@ -41,17 +41,20 @@ std::optional<std::chrono::milliseconds> retry_info(const Value& error) {
   return std::nullopt;
 }
 
+// Gemini names the quota; OpenAI the limit, in words ("on requests per day (RPD)").
 bool names_a_day(const ProviderError& error) {
-  return std::any_of(error.codes.begin(), error.codes.end(),
+  return error.text.find(" per day") != error.text.npos ||
+         std::any_of(error.codes.begin(), error.codes.end(),
                      [](std::string_view code) { return code.find("PerDay") != code.npos; });
 }
 
 // The answer is there: is it one?
 void conclude(const WireFormat& format, Reading& r) {
   if (r.result.error != CallError::none) return;
+  if (r.refused) return r.fail(CallError::refused, "refused");
   if (const auto error = format.judge(r.finish); error != CallError::none)
     return r.fail(error, "finish " + loggable_code(r.finish));
-  if (is_blank(r.result.answer)) r.fail(CallError::invalid_answer, "empty or refused");
+  if (is_blank(r.result.answer)) r.fail(CallError::invalid_answer, "empty");
 }
 
 void read_whole_body(const WireFormat& format, std::string_view text, Reading& r) {
@@ -207,7 +210,8 @@ void read_error(const WireFormat& format, const Value* error, const HttpReply* r
   const auto info = error ? retry_info(*error) : std::nullopt;
   const HttpReply none;
   r.result.retry_after = info.value_or(retry_hint(reply ? *reply : none, told.text));
-  if (r.result.error == CallError::rate_limited && names_a_day(told))
+  r.result.day_limit = r.result.error == CallError::rate_limited && names_a_day(told);
+  if (r.result.day_limit && format.provider() == "gemini")
     r.result.retry_after = std::max(r.result.retry_after, until_pacific_midnight(reply ? *reply : none));
 }
 

@@ -17,8 +17,9 @@ inline constexpr std::size_t kMaxAnswerText = 64 * 1024;
 /// An answer while it is read: text, usage and model go into `result`, and the error if there is one.
 struct Reading {
   CallResult result;
-  std::string finish;  // why the model stopped, in the provider's own words; empty: not told
-  bool ended = false;  // the provider said that nothing follows
+  std::string finish;    // why the model stopped, in the provider's own words; empty: not told
+  bool ended = false;    // the provider said that nothing follows
+  bool refused = false;  // the model said why it does not answer, where an answer would stand
 
   void fail(CallError, std::string detail);
 };

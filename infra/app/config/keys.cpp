@@ -129,8 +129,9 @@ std::vector<Key> make_keys() {
       number("queue_mode.max_wait_minutes", "30", 0.1, 1440,
              "how long a queued message waits for budget before the offline extractor answers", KeyType::number),
       text("model.plans", KeyType::list, "",
-           "plans with a share of the budget against the others', tokens a day and models, e.g. [\"free share=1 "
-           "tokens_per_day=200000 openai=gpt-6-luna\", \"pro share=4\"]"),
+           "plans with a share of the budget against the others', tokens a day and models; any but free takes the application "
+           "key; "
+           "e.g. [\"free share=1 tokens_per_day=200000 openai=gpt-6-luna\", \"pro share=4\"]"),
       text("model.fallback_order", KeyType::list, "", "providers to try after the chosen one; not set: by weight"),
       text("model.shared_budget_url", KeyType::secret, "",
            "a PostgreSQL database in which servers that use the same provider accounts share their limits; not set: all of them "

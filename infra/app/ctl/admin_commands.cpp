@@ -46,6 +46,7 @@ void show_status(const Value& status) {
               << string_member(breaker, "state");
     if (const auto ms = number(breaker, "probe_in_ms"); ms > 0) std::cout << " (probe in " << (ms + 999) / 1000 << " s)";
     if (const auto ms = number(p, "held_ms"); ms > 0) std::cout << "  held for " << (ms + 999) / 1000 << " s by the provider";
+    if (const auto ms = number(p, "wait_ms"); ms >= 1'000) std::cout << "  next call in " << (ms + 999) / 1000 << " s";
     if (const auto error = string_member(p, "last_error"); !error.empty()) std::cout << "  last error " << error;
     std::cout << "\n";
     for (const auto& limit : part(p, "limits").GetArray())

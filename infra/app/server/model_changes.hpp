@@ -27,6 +27,7 @@ class ModelChanges final : public model::Control {
   /// kill -9, too.
   void change(model::ProviderChange, Done) override;
   void set_queue_mode(model::QueueMode, Done) override;
+  const std::vector<std::string>& plans() const override { return running_->plans(); }
 
  private:
   struct Kept;

@@ -321,9 +321,11 @@ class FakeControl final : public model::Control {
     mode = to;
     status(std::move(done));
   }
+  const std::vector<std::string>& plans() const override { return configured_plans; }
 
   model::QueueMode mode = model::QueueMode::automatic;
   std::optional<model::ProviderChange> last_change;
+  std::vector<std::string> configured_plans;
 };
 
 /// The shipped flow, which cannot be changed.

@@ -329,6 +329,28 @@ TEST_F(HttpServerTest, a_start_answers_201_with_the_contract_s_members) {
   EXPECT_FALSE(gateway.last_start->vouched);
 }
 
+TEST_F(HttpServerTest, a_plan_that_gives_more_takes_the_applications_word_and_one_that_is_not_there_is_refused_by_name) {
+  control.configured_plans = {"free", "pro", "team"};
+  const auto with_plan = [&](const std::string& plan, const std::string& fields = {}) {
+    return ask(request("POST", "/api/onboarding/sessions", R"({"user_id":"ann","plan":")" + plan + "\"}", fields));
+  };
+  const auto unknown = with_plan("gold", bearer(operator_key));
+  ASSERT_EQ(unknown.status, 422) << unknown.body;
+  EXPECT_STREQ(json(unknown)["errors"][0]["pointer"].GetString(), "/plan");
+  EXPECT_NE(unknown.body.find("free, pro, team"), std::string::npos) << unknown.body;
+  EXPECT_EQ(with_plan("pro").status, 401) << "anybody can say so";
+  EXPECT_EQ(with_plan("free").status, 201);
+  EXPECT_EQ(with_plan("pro", bearer(operator_key)).status, 201);
+  const auto started = json(with_plan("pro", bearer(operator_key)));
+  const std::string token = started["token"].GetString();
+  EXPECT_EQ(with_plan("pro", bearer(token)).status, 201) << "who has it may begin again with it";
+  EXPECT_EQ(with_plan("team", bearer(token)).status, 403);
+  const std::string unvouched = start("eve").token;
+  EXPECT_EQ(ask(request("POST", "/api/onboarding/sessions", R"({"user_id":"eve","plan":"pro"})", bearer(unvouched))).status, 403);
+  control.configured_plans.clear();
+  EXPECT_EQ(with_plan("gold").status, 201) << "where there are none, a plan is a label";
+}
+
 TEST_F(HttpServerTest, a_start_without_a_body_is_a_start) {
   EXPECT_EQ(ask(request("POST", "/api/onboarding/sessions")).status, 201);
 }

@@ -12,6 +12,8 @@ struct NothingRuns final : model::Control {
   void status(Done) override {}
   void change(model::ProviderChange, Done) override { ++changes; }
   void set_queue_mode(model::QueueMode, Done) override {}
+  const std::vector<std::string>& plans() const override { return none; }
+  std::vector<std::string> none;
   int changes = 0;
 };
 

@@ -158,36 +158,40 @@ const domain::ModelAnswer no_value{"We are a company.", {}, {"full_name"}};
 TEST(AnswerCache, finds_a_kept_answer_by_the_same_prompt_in_another_spelling_only) {
   StandingClock clock;
   AnswerCache cache({}, clock);
-  const auto key = cache.key(asking("Who are you guys?"), prompt());
+  const auto key = cache.key(asking("Who are you guys?"), prompt(), {});
   ASSERT_FALSE(key.empty());
   EXPECT_FALSE(cache.find(key));
   cache.keep(key, no_value, "ann");
-  EXPECT_EQ(cache.find(cache.key(asking("who  are you GUYS ?"), prompt())), no_value);
-  EXPECT_FALSE(cache.find(cache.key(asking("who are you?"), prompt())));
-  EXPECT_FALSE(cache.find(cache.key(asking("Who are you guys?"), prompt("another flow"))));
+  EXPECT_EQ(cache.find(cache.key(asking("who  are you guys ?"), prompt(), {})), no_value);
+  EXPECT_FALSE(cache.find(cache.key(asking("who are you?"), prompt(), {})));
+  EXPECT_FALSE(cache.find(cache.key(asking("Who are you guys?"), prompt(), {"another model"})));
+  const auto key_of = [&](const char* message) { return cache.key(asking(message), prompt(), {}); };
+  EXPECT_NE(key_of("Is it US only?"), key_of("Is it us only?"));
+  EXPECT_NE(key_of("Do you use C++?"), key_of("Do you use C?"));
+  EXPECT_FALSE(cache.find(cache.key(asking("Who are you guys?"), prompt("another flow"), {})));
   EXPECT_EQ(cache.status().hits_exact, 1);
-  EXPECT_EQ(cache.status().misses, 3);
+  EXPECT_EQ(cache.status().misses, 4);
 }
 
 TEST(AnswerCache, keeps_nothing_that_holds_a_value_or_knows_the_person) {
   StandingClock clock;
   AnswerCache cache({}, clock);
-  const auto key = cache.key(asking("Who are you guys?"), prompt());
+  const auto key = cache.key(asking("Who are you guys?"), prompt(), {});
   cache.keep(key, {"Nice to meet you, Ann.", {{"full_name", "Ann"}}, {}}, "ann");
   EXPECT_FALSE(cache.find(key));
   auto known = asking("Who are you guys?");
   known.collected.emplace("full_name", "Ann");
-  EXPECT_EQ(cache.key(known, prompt()), "");
+  EXPECT_EQ(cache.key(known, prompt(), {}), "");
   auto talked = prompt();
   talked.history.push_back({true, "I'm Ann"});
-  EXPECT_EQ(cache.key(asking("Who are you guys?"), talked), "");
-  EXPECT_EQ(cache.key(asking("I'm Ann"), prompt()), "") << "no question";
+  EXPECT_EQ(cache.key(asking("Who are you guys?"), talked, {}), "");
+  EXPECT_EQ(cache.key(asking("I'm Ann"), prompt(), {}), "") << "no question";
 }
 
 TEST(AnswerCache, forgets_what_an_erased_person_asked_and_what_a_call_for_them_brings_later) {
   StandingClock clock;
   AnswerCache cache({}, clock);
-  const auto anns = cache.key(asking("Who are you guys?"), prompt()), bobs = cache.key(asking("Who owns you?"), prompt());
+  const auto anns = cache.key(asking("Who are you guys?"), prompt(), {}), bobs = cache.key(asking("Who owns you?"), prompt(), {});
   cache.keep(anns, no_value, "ann");
   cache.keep(bobs, no_value, "bob");
   cache.forget("ann");
@@ -208,7 +212,7 @@ TEST(AnswerCache, forgets_by_age_and_by_size_the_longest_unused_first) {
   StandingClock clock;
   AnswerCache cache({true, std::chrono::seconds(60), 1'400}, clock);
   const auto key = [&](int n) {
-    return cache.key(asking("who is number " + std::string(static_cast<std::size_t>(n + 1), 'x') + "?"), prompt());
+    return cache.key(asking("who is number " + std::string(static_cast<std::size_t>(n + 1), 'x') + "?"), prompt(), {});
   };
   for (int n = 0; n < 3; ++n) cache.keep(key(n), no_value, "ann");
   ASSERT_TRUE(cache.find(key(0)));
@@ -224,7 +228,7 @@ TEST(AnswerCache, that_is_off_finds_and_keeps_nothing) {
   StandingClock clock;
   AnswerCache cache({false}, clock);
   EXPECT_FALSE(cache.from_faq(asking("why do you need that?")));
-  EXPECT_EQ(cache.key(asking("Who are you guys?"), prompt()), "");
+  EXPECT_EQ(cache.key(asking("Who are you guys?"), prompt(), {}), "");
 }
 
 // A stand-in for an embedding model: words in a vector, so it knows neither order nor meaning, and finds alike what differs by one word.

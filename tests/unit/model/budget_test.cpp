@@ -259,6 +259,30 @@ TEST(Budget, a_limit_that_the_provider_tells_is_kept_to_when_it_is_lower) {
   EXPECT_EQ(budget.use(kStart)[0].limit, 600);
 }
 
+TEST(Budget, a_limit_that_the_provider_told_is_forgotten_when_nobody_tells_it_any_more) {
+  Budget budget(limits(600), kStart);
+  budget.correct({}, {{"requests", 1}}, {}, kStart);
+  EXPECT_EQ(budget.use(kStart + Budget::kToldFor - 1s).at(0).limit, 1);
+  EXPECT_EQ(budget.use(kStart + Budget::kToldFor).at(0).limit, 600);
+}
+
+TEST(Budget, headers_with_numbers_beyond_any_limit_are_harmless) {
+  Budget budget(limits(600, 30'000), kStart);
+  const auto most = std::numeric_limits<std::int64_t>::max();
+  budget.correct({{"tokens", most - most % 1'000}, {"requests", most}}, {{"tokens", most}}, {}, kStart + 10s);
+  EXPECT_TRUE(budget.admits(cost(100), kStart + 10s));
+  EXPECT_EQ(budget.use(kStart + 10s).at(1).used, 0);
+}
+
+TEST(Budget, a_wrong_count_holds_a_provider_for_no_longer_than_its_window) {
+  Budget budget(limits(0, 30'000), kStart);
+  const auto now = kStart + 60s;
+  const auto r = budget.reserve(cost(500), now);
+  budget.settle(r, spent(99'000'000, 9), now);
+  EXPECT_LE(budget.admits_at(cost(500), now), now + 65s);
+  EXPECT_EQ(budget.would_admit(cost(500), now), budget.admits_at(cost(500), now));
+}
+
 TEST(Budget, limits_change_at_any_time_and_what_was_taken_stays_taken) {
   Budget budget(limits(600), kStart);
   auto now = kStart + 60s;

@@ -207,12 +207,15 @@ TEST(Formats, deepseek_answers_behind_blank_lines_whatever_type_it_says_and_its_
 }
 
 TEST(Formats, what_was_cut_refused_or_blocked_is_no_answer) {
-  EXPECT_EQ(whole(gemini, 200, R"({"promptFeedback":{"blockReason":"SAFETY"}})").error, CallError::invalid_answer);
+  EXPECT_EQ(whole(gemini, 200, R"({"promptFeedback":{"blockReason":"SAFETY"}})").error, CallError::refused);
+  EXPECT_EQ(whole(gemini, 200, R"({"candidates":[{"finishReason":"SAFETY"}]})").error, CallError::refused);
   EXPECT_EQ(whole(gemini, 200, R"({"candidates":[{"finishReason":"MAX_TOKENS","content":{"parts":[{"text":"{"}]}}]})").error,
-            CallError::invalid_answer);
+            CallError::cut_off);
+  EXPECT_EQ(whole(gemini, 200, R"({"candidates":[{"finishReason":"OTHER"}]})").error, CallError::invalid_answer);
   EXPECT_EQ(whole(gemini, 200, R"({"candidates":[]})").error, CallError::invalid_answer);
   EXPECT_EQ(whole(anthropic, 200, R"({"content":[{"type":"text","text":"I can't"}],"stop_reason":"refusal"})").error,
-            CallError::invalid_answer);
+            CallError::refused);
+  EXPECT_EQ(whole(anthropic, 200, R"({"content":[],"stop_reason":"max_tokens"})").error, CallError::cut_off);
   EXPECT_EQ(whole(anthropic, 200, R"({"content":[],"stop_reason":"model_context_window_exceeded"})").error,
             CallError::context_too_long);
   EXPECT_EQ(whole(anthropic, 200, R"({"content":[{"type":"text","text":"Hello"}],"stop_reason":"end_turn"})").error,
@@ -433,7 +436,7 @@ TEST(Errors, of_each_provider_mean_what_its_documents_say) {
       {anthropic, 400, claude("invalid_request_error", "x"), CallError::bad_request},
       {anthropic, 401, claude("authentication_error", "x"), CallError::unauthorised},
       {anthropic, 402, claude("billing_error", "x"), CallError::quota_exhausted},
-      {anthropic, 404, claude("not_found_error", "x"), CallError::bad_request},
+      {anthropic, 404, claude("not_found_error", "x"), CallError::model_not_found},
       {anthropic, 413, claude("request_too_large", "x"), CallError::context_too_long},
       {anthropic, 429, claude("rate_limit_error", "x"), CallError::rate_limited},
       {anthropic, 429, claude("rate_limit_error", "x", R"({"error_code":"enforced_spend_limit_reached"})"),

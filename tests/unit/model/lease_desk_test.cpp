@@ -181,6 +181,35 @@ TEST(LeaseDesk, five_failures_open_the_breaker_and_those_who_wait_are_told) {
   EXPECT_EQ(ask_now(desk, wanted(Priority::waiting_client, kStart + 60s), later).status, LeaseStatus::granted);
 }
 
+TEST(LeaseDesk, the_traffic_of_a_provider_that_dies_has_moved_within_a_second_and_nobody_waits_for_it) {
+  LeaseDesk desk({provider("a", 40), provider("b", 40), provider("c", 20)}, {}, kStart);
+  const auto death = kStart + 5s;
+  std::multimap<Instant, LeaseGrant> calls;
+  std::map<std::uint32_t, int> before, just_after, later;
+  const auto ask = [&](Instant now, ProviderSet avoid) {
+    auto r = wanted(Priority::waiting_client, now + 30s);
+    r.avoid = avoid;
+    const auto grant = ask_now(desk, r, now);
+    ASSERT_EQ(grant.status, LeaseStatus::granted);
+    ++(now < death ? before : now < death + 1s ? just_after : later)[grant.provider];
+    const bool dead = grant.provider == 0 && now >= death;
+    calls.emplace(now + (dead ? 20ms : 300ms), grant);
+  };
+  for (auto now = kStart; now < death + 9s; now += 5ms) {
+    while (!calls.empty() && calls.begin()->first <= now) {
+      const auto grant = calls.extract(calls.begin()).mapped();
+      const bool lost = grant.provider == 0 && now >= death;
+      desk.settle(grant.id, ended(lost ? CallError::connection : CallError::none), now);
+      if (lost) ask(now, 1);
+    }
+    ask(now, 0);
+  }
+  EXPECT_NEAR(before[0], 400, 5);
+  EXPECT_LT(just_after[0], 15);
+  EXPECT_EQ(later[0], 0);
+  EXPECT_GT(later[1] + later[2], 1'500);
+}
+
 TEST(LeaseDesk, a_probe_that_is_never_settled_expires_and_another_may_go) {
   LeaseDesk desk({provider("a", 1)}, {}, kStart);
   for (int i = 0; i < 5; ++i) desk.settle(ask_now(desk, wanted()).id, ended(CallError::connection), kStart);
@@ -204,6 +233,118 @@ TEST(LeaseDesk, no_money_opens_for_long_and_is_reported_once) {
   EXPECT_EQ(count(desk.advance(kStart).news, "breaker_opened"), 0);
   EXPECT_FALSE(desk.any_usable(kStart + 14min));
   EXPECT_TRUE(desk.any_usable(kStart + 15min));
+}
+
+TEST(LeaseDesk, what_one_person_writes_closes_a_provider_for_nobody) {
+  for (const auto error : {CallError::refused, CallError::cut_off, CallError::invalid_answer, CallError::bad_request}) {
+    LeaseDesk desk({provider("a", 1)}, {}, kStart);
+    auto nasty = wanted();
+    nasty.session = 7;
+    for (int i = 0; i < 20; ++i) {
+      const auto grant = ask_now(desk, nasty);
+      ASSERT_EQ(grant.status, LeaseStatus::granted) << to_string(error) << i;
+      desk.settle(grant.id, ended(error), kStart);
+    }
+    EXPECT_TRUE(desk.any_usable(kStart)) << to_string(error);
+    EXPECT_EQ(desk.status(kStart).providers[0].last_error, to_string(error));
+  }
+}
+
+TEST(LeaseDesk, a_refused_probe_is_no_verdict_and_another_may_go) {
+  LeaseDesk desk({provider("a", 1)}, {}, kStart);
+  for (int i = 0; i < 5; ++i) desk.settle(ask_now(desk, wanted()).id, ended(CallError::unavailable), kStart);
+  const auto later = kStart + 10s;
+  desk.settle(ask_now(desk, wanted(), later).id, ended(CallError::refused), later);
+  desk.settle(ask_now(desk, wanted(), later).id, ended(), later);
+  EXPECT_EQ(desk.status(later).providers[0].breaker, "ramping");
+}
+
+TEST(LeaseDesk, who_answers_garbage_to_everybody_is_noticed) {
+  LeaseDesk desk({provider("a", 1)}, {}, kStart);
+  for (std::uint64_t i = 1; i <= 5; ++i) {
+    auto r = wanted();
+    r.session = i;
+    desk.settle(ask_now(desk, r).id, ended(CallError::invalid_answer), kStart);
+  }
+  EXPECT_FALSE(desk.any_usable(kStart));
+}
+
+TEST(LeaseDesk, a_model_that_is_not_there_is_an_alert_and_that_of_a_plan_concerns_only_the_plan) {
+  PlanSettings plan;
+  plan.name = "free";
+  plan.models = {{"a", "tiny"}};
+  LeaseDesk desk({provider("a", 1)}, {}, kStart, LeaseDesk::kMaxWaiting, {plan});
+  auto free = wanted();
+  free.plan = 1;
+  desk.settle(ask_now(desk, free).id, ended(CallError::model_not_found), kStart);
+  auto news = desk.advance(kStart).news;
+  ASSERT_EQ(news.size(), 1u);
+  EXPECT_TRUE(news[0].alert);
+  EXPECT_NE(news[0].why.find("tiny"), std::string::npos);
+  EXPECT_NE(ask_now(desk, free).status, LeaseStatus::granted);
+  const auto other = ask_now(desk, wanted());
+  ASSERT_EQ(other.status, LeaseStatus::granted);
+  desk.settle(other.id, ended(CallError::model_not_found), kStart);
+  news = desk.advance(kStart).news;
+  ASSERT_EQ(count(news, "breaker_opened"), 1);
+  EXPECT_TRUE(news[0].alert);
+  EXPECT_FALSE(desk.any_usable(kStart));
+}
+
+TEST(LeaseDesk, a_hint_beyond_reason_is_an_alert_and_one_call_asks_again_after_a_minute) {
+  LeaseDesk desk({provider("a", 1)}, {}, kStart);
+  auto s = ended(CallError::rate_limited);
+  s.retry_after = 24h;
+  desk.settle(ask_now(desk, wanted()).id, s, kStart);
+  const auto news = desk.advance(kStart).news;
+  ASSERT_EQ(count(news, "held"), 1);
+  EXPECT_TRUE(news[0].alert);
+  EXPECT_EQ(desk.status(kStart).providers[0].held_ms, 60'000);
+  EXPECT_EQ(desk.status(kStart).providers[0].wait_ms, 60'000);
+  const auto later = kStart + 60s;
+  for (int i = 0; i < 8; ++i) desk.ask(wanted(Priority::waiting_client, later + 30s), later);
+  EXPECT_EQ(desk.advance(later).decisions.size(), 1u) << "not all who waited";
+}
+
+TEST(LeaseDesk, a_days_limit_pauses_for_as_long_as_it_says) {
+  LeaseDesk desk({provider("a", 1)}, {}, kStart);
+  auto s = ended(CallError::rate_limited);
+  s.retry_after = 5h;
+  s.day_limit = true;
+  desk.settle(ask_now(desk, wanted()).id, s, kStart);
+  EXPECT_TRUE(desk.advance(kStart).news.at(0).alert);
+  EXPECT_EQ(desk.status(kStart).providers[0].held_ms, 5 * 3'600'000);
+}
+
+TEST(LeaseDesk, a_limit_that_a_header_told_goes_with_an_operators_change) {
+  LeaseDesk desk({provider("a", 1, 600)}, {}, kStart);
+  auto s = ended();
+  s.limits = {{"requests", 1}};
+  desk.settle(ask_now(desk, wanted(), kStart + 10s).id, s, kStart + 10s);
+  EXPECT_EQ(desk.status(kStart + 10s).providers[0].limits[0].limit, 1);
+  ProviderChange c;
+  c.name = "a";
+  c.enabled = true;
+  ASSERT_FALSE(desk.change(c, kStart + 10s));
+  EXPECT_EQ(desk.status(kStart + 10s).providers[0].limits[0].limit, 600);
+}
+
+TEST(LeaseDesk, a_refused_usage_is_told_once_and_a_broken_stream_is_booked_at_what_was_thought) {
+  LeaseDesk desk({provider("a", 1)}, {}, kStart);
+  desk.set_prices(0, "", 1'000, 1'000);
+  auto s = ended();
+  s.usage_refused = true;
+  for (int i = 0; i < 3; ++i) {
+    desk.settle(ask_now(desk, wanted()).id, s, kStart);
+    EXPECT_EQ(count(desk.advance(kStart).news, "usage_refused"), i == 0 ? 1 : 0);
+  }
+  const auto before = desk.status(kStart).providers[0].spent_today_nanodollars;
+  EXPECT_GT(before, 0);
+  desk.settle(ask_now(desk, wanted()).id, ended(CallError::truncated), kStart);
+  EXPECT_GT(desk.status(kStart).providers[0].spent_today_nanodollars, before);
+  const auto broken = desk.status(kStart).providers[0].spent_today_nanodollars;
+  desk.settle(ask_now(desk, wanted()).id, ended(CallError::unavailable), kStart);
+  EXPECT_EQ(desk.status(kStart).providers[0].spent_today_nanodollars, broken) << "an error is not billed";
 }
 
 TEST(LeaseDesk, a_429_pauses_the_provider_for_its_hint_and_never_opens_the_breaker) {

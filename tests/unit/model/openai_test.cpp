@@ -76,11 +76,12 @@ TEST(OpenAi, a_completion_gives_text_usage_and_what_remains) {
   EXPECT_EQ(r.reset.at("tokens"), 6min);
 }
 
-TEST(OpenAi, answers_that_were_cut_refused_or_malformed_are_invalid) {
-  EXPECT_EQ(parse(200, R"({"choices":[{"message":{"content":"{"},"finish_reason":"length"}]})").error, CallError::invalid_answer);
+TEST(OpenAi, answers_that_were_cut_refused_or_malformed_are_told_apart) {
+  EXPECT_EQ(parse(200, R"({"choices":[{"message":{"content":"{"},"finish_reason":"length"}]})").error, CallError::cut_off);
   EXPECT_EQ(parse(200, R"({"choices":[{"message":{"content":null,"refusal":"no"},"finish_reason":"stop"}]})").error,
-            CallError::invalid_answer);
-  EXPECT_EQ(parse(200, R"({"choices":[{"message":{"content":""},"finish_reason":"content_filter"}]})").error,
+            CallError::refused);
+  EXPECT_EQ(parse(200, R"({"choices":[{"message":{"content":""},"finish_reason":"content_filter"}]})").error, CallError::refused);
+  EXPECT_EQ(parse(200, R"({"choices":[{"message":{"content":"{}"},"finish_reason":"tool_calls"}]})").error,
             CallError::invalid_answer);
   for (const auto* body :
        {"", "garbage", "[]", "{}", R"({"choices":[]})", R"({"choices":[5]})", R"({"choices":[{}]})", R"({"choices":{"0":1}})"})
@@ -103,7 +104,7 @@ TEST(OpenAi, errors_are_told_apart) {
   EXPECT_EQ(parse(400, error("invalid_request_error", "unknown_parameter", "")).error, CallError::bad_request);
   EXPECT_EQ(parse(401, error("invalid_request_error", "invalid_api_key", "")).error, CallError::unauthorised);
   EXPECT_EQ(parse(402, "").error, CallError::quota_exhausted);
-  EXPECT_EQ(parse(404, error("invalid_request_error", "model_not_found", "")).error, CallError::bad_request);
+  EXPECT_EQ(parse(404, error("invalid_request_error", "model_not_found", "")).error, CallError::model_not_found);
   EXPECT_EQ(parse(500, "").error, CallError::unavailable);
   EXPECT_EQ(parse(503, "<html>").error, CallError::unavailable);
   EXPECT_EQ(parse(302, "").error, CallError::unavailable);

@@ -707,6 +707,59 @@ TEST_F(Supervisor, a_plan_that_had_its_tokens_of_the_day_is_answered_offline_at_
   EXPECT_NE(metrics().find(R"(onboarding_model_denied_total{reason="plan_limit"})"), std::string::npos);
 }
 
+TEST_F(Supervisor, a_plan_that_is_configured_no_more_gets_what_the_most_limited_gets) {
+  auto& a = add("a", 40);
+  options_.plans = {{"pro", 4, 0, {}}, {"trial", 1, 2'000, {{"a", "small"}}}};
+  a.script = [](int) { return good(); };
+  start();
+  extract("free of limits, since nobody gave it any");
+  shape_ = [](ExtractionRequest& r) { r.plan = "gone"; };
+  for (int i = 0; i < 8; ++i) extract("sure");
+  EXPECT_TRUE(a.prompts.at(0).model.empty());
+  EXPECT_EQ(a.prompts.at(1).model, "small");
+  EXPECT_LT(a.calls(), 9);
+  EXPECT_EQ(extract("hm")->outcome->failure, "plan_limit");
+}
+
+TEST_F(Supervisor, what_is_refused_is_tried_once_elsewhere_and_then_answered_offline_with_its_reason) {
+  auto& a = add("a", 40);
+  auto& b = add("b", 1);
+  auto& c = add("c", 1);
+  a.script = b.script = c.script = [](int) { return bad(CallError::refused); };
+  start();
+  for (int i = 1; i <= 6; ++i) {
+    EXPECT_EQ(extract("sure")->outcome->source, "offline");
+    EXPECT_EQ(a.calls() + b.calls() + c.calls(), 2 * i);
+  }
+  const auto now = status();
+  for (const auto& p : now->providers) EXPECT_TRUE(p.healthy) << p.name;
+  const auto told = std::count_if(now->recent.begin(), now->recent.end(),
+                                  [](const Decision& d) { return d.what == "answered_offline" && d.why.find("refused") == 0; });
+  EXPECT_EQ(told, 1) << "once a minute";
+}
+
+TEST_F(Supervisor, a_usage_that_cannot_be_is_not_believed) {
+  auto& a = add("a", 40);
+  options_.providers[0].tokens_per_minute = 30'000;
+  options_.plans = {{"free", 1, 100'000, {}}};
+  a.script = [](int) {
+    auto r = good();
+    r.usage.input_tokens = 99'000'000;
+    r.usage.raw = "{\"prompt_tokens\":99000000}";
+    return r;
+  };
+  start();
+  pass(60s);
+  const auto call = extract("x")->outcome->calls.at(0);
+  EXPECT_EQ(call.usage.input_tokens, -1);
+  EXPECT_NE(call.usage.raw.find("99000000"), std::string::npos) << "kept for whoever looks into it";
+  const auto now = status();
+  EXPECT_LT(now->plans.at(1).tokens_today, 10'000);
+  EXPECT_LT(now->providers[0].limits.at(0).used, 10'000);
+  EXPECT_LT(now->providers[0].wait_ms, 60'000);
+  EXPECT_EQ(now->recent.back().what, "usage_refused");
+}
+
 TEST_F(Supervisor, that_is_killed_at_any_time_has_said_that_its_use_of_the_day_is_not_the_last) {
   add("a", 40).script = [](int) { return good(); };
   options_.providers[0].requests_per_day = 1'000;
