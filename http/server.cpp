@@ -729,12 +729,13 @@ bool Server::finish_drain(std::chrono::milliseconds limit, const std::function<b
   };
   const auto answered = [&] { return core_->in_flight.load(std::memory_order_acquire) == 0 && none(&Channel::owes); };
   const auto hurried = [&] { return hurry && hurry(); };
+  const auto over = [&] { return answered() || hurried(); };
   const auto begun = monotonic_ms();
-  wait_until(limit, milliseconds(2), [&] { return answered() || hurried(); });
+  wait_until(limit, milliseconds(2), over);
   const auto left = std::min(begun + limit.count(), drain_began_ms_ + core_->limits.drain_time.count()) - monotonic_ms();
   wait_until(milliseconds(left), milliseconds(10), [&] { return none(&Channel::may_ask) || hurried(); });
   // The last of those who were refused may still be under way.
-  wait_until(milliseconds(begun + limit.count() - monotonic_ms()), milliseconds(2), [&] { return answered() || hurried(); });
+  wait_until(milliseconds(begun + limit.count() - monotonic_ms()), milliseconds(2), over);
   return answered();
 }
 
