@@ -17,7 +17,7 @@ namespace onboarding::projections {
 struct Action {
   std::string projection;
   /// pause, resume, restart (look anew at everything), reset (empty the live tables and begin at the log's beginning), rebuild
-  /// (beside the live tables; again: with another `swap`), cancel (the build), rollback (the previous generation goes live),
+  /// (beside the live tables; again: with another `swap`, which needs a `revision` while they are filled), cancel (the build), rollback (the previous generation goes live),
   /// discard (the previous generation), retry (parked events), skip (one parked event, then the ones behind it are retried).
   std::string verb;
   std::string actor, reason;

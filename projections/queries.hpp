@@ -148,6 +148,7 @@ struct PartitionStatus {
   std::uint64_t position = 0, lag_events = 0;
   double lag_seconds = 0;
   std::optional<domain::Timestamp> stalled_since;  // behind, and has not moved since then, for ten seconds or more
+  double events_per_second = 0;
 };
 /// A set of a projection's tables beside the live one.
 struct GenerationStatus {

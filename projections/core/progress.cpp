@@ -40,12 +40,16 @@ Progress::Progress(std::vector<Name> names, const log::EventLog& log, const Cloc
           gauge(*registry, "onboarding_projection_lag_seconds", "Age of the oldest event the read model does not have.", name),
           gauge(*registry, "onboarding_projection_parked", "Keys whose events wait behind one that cannot be applied.", name),
           {},
+          {},
           {}});
       for (std::uint32_t partition = 0; partition < log.partitions(); ++partition) {
         made.position.push_back(
             gauge(*registry, "onboarding_projection_position", "The last event the read model has.", name, partition));
         made.stalled.push_back(gauge(*registry, "onboarding_projection_stalled",
-                                     "1 where the read model is behind and has not moved for ten seconds.", name, partition));
+                                     "1 where the read model is behind and has not moved from its position for ten seconds.",
+                                     name, partition));
+        made.rate.push_back(gauge(*registry, "onboarding_projection_events_per_second",
+                                  "How fast the read model moves, over some seconds.", name, partition));
       }
     }
   }
@@ -211,7 +215,7 @@ std::vector<ProjectionStatus> Progress::status() const {
     bool any_stalled = false;
     for (std::uint32_t partition = 0; partition < heads.size(); ++partition) {
       const Track& track = line.tracks[partition];
-      PartitionStatus of{partition, track.position, 0, 0, {}};
+      PartitionStatus of{partition, track.position, 0, 0, {}, track.rate.per_second};
       if (heads[partition] > track.position) {
         of.lag_events = heads[partition] - track.position;
         if (track.behind_since) {
@@ -259,7 +263,10 @@ void Progress::measure_rates() {
   const auto now = Steady::now();
   for (Line& line : lines_) {
     std::uint64_t events = 0;
-    for (const Track& track : line.tracks) events += track.position;
+    for (Track& track : line.tracks) {
+      events += track.position;
+      track.rate.at(track.position, now);
+    }
     line.rate.at(events, now);
     std::vector<std::pair<std::uint32_t, Rate>> others;
     for (const GenerationStatus& other : line.seen.others) {
@@ -285,6 +292,7 @@ void Progress::refresh() {
     for (const PartitionStatus& of : all[i].partitions) {
       gauges_[i].position[of.partition]->Set(static_cast<double>(of.position));
       gauges_[i].stalled[of.partition]->Set(of.stalled_since ? 1 : 0);
+      gauges_[i].rate[of.partition]->Set(of.events_per_second);
     }
   }
 }

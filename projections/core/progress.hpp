@@ -22,7 +22,7 @@ class Gauge;
 namespace onboarding::projections {
 
 /// Thread-safe. Owns one thread ("proj-progress"), which ends waits whose time is over and refreshes the gauges
-/// `onboarding_projection_{lag_events,lag_seconds,parked,position,stalled}`; nothing in it ever waits for the database.
+/// `onboarding_projection_{lag_events,lag_seconds,parked,position,stalled,events_per_second}`; nothing in it ever waits for the database.
 class Progress {
  public:
   struct Name {
@@ -84,13 +84,7 @@ class Progress {
   };
   struct Gauges {
     prometheus::Gauge *lag_events, *lag_seconds, *parked;
-    std::vector<prometheus::Gauge*> position, stalled;  // [partition]
-  };
-  struct Track {  // of one partition
-    std::uint64_t position = 0;
-    std::optional<domain::Timestamp> behind_since;
-    domain::Timestamp moved_at;
-    bool here = true;
+    std::vector<prometheus::Gauge*> position, stalled, rate;  // [partition]
   };
   /// How fast something grows, smoothed over some seconds.
   struct Rate {
@@ -98,6 +92,13 @@ class Progress {
     double per_second = 0;
     std::uint64_t value = 0;
     std::optional<Steady::time_point> when;
+  };
+  struct Track {  // of one partition
+    std::uint64_t position = 0;
+    std::optional<domain::Timestamp> behind_since;
+    domain::Timestamp moved_at;
+    bool here = true;
+    Rate rate{};
   };
   struct Line {  // of one projection
     std::vector<Track> tracks;

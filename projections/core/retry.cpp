@@ -1,5 +1,7 @@
 #include "projections/core/retry.hpp"
 
+#include <optional>
+
 namespace onboarding::projections {
 
 namespace {
@@ -27,7 +29,17 @@ std::string key_of(const codec::DecodedEvent& event) {
 
 result<Retried> retry_parked(const Projection& projection, log::EventLog& log, privacy::KeyStore& keys, const ParkedKey& key,
                              std::span<const std::uint64_t> waiting, const std::set<std::uint64_t>& skipped, Fold& fold) {
-  Retried retried{key, key.sequence - 1, {}, false, {}};
+  Retried retried{.key = key, .up_to = key.sequence - 1, .error = {}, .audit = {}};
+  std::optional<std::uint64_t> before_first;
+  // The tables have nothing of whom was erased, and what was said before the erasure must not come back without it.
+  const auto stopped = [&](std::string why) {
+    retried.error = std::move(why);
+    if (retried.erased && before_first) {
+      fold.clear();
+      retried.up_to = *before_first;
+    }
+    return retried;
+  };
   log::Record record;
   std::vector<codec::DecodedEvent> events;
   for (const std::uint64_t sequence : waiting) {
@@ -42,16 +54,15 @@ result<Retried> retry_parked(const Projection& projection, log::EventLog& log, p
       auto decoded = codec::decode(record, keys);
       if (!decoded) {
         if (decoded.error().code == codec::Errc::key_unreachable) return tl::unexpected(decoded.error());
-        retried.error = decoded.error().message();
-        return retried;
+        return stopped(decoded.error().message());
       }
       events = std::move(*decoded);
     }
     RowOperations operations;
-    if (auto applied = projection.apply(events[sequence - record.first_sequence], operations); !applied) {
-      retried.error = applied.error().message();
-      return retried;
-    }
+    const codec::DecodedEvent& event = events[sequence - record.first_sequence];
+    retried.erased = retried.erased || event.erased;
+    if (auto applied = projection.apply(event, operations); !applied) return stopped(applied.error().message());
+    if (!before_first) before_first = retried.up_to;
     fold.add(std::move(operations));
     retried.up_to = sequence;
   }

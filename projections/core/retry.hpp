@@ -11,7 +11,7 @@
 namespace onboarding::projections {
 
 /// Folds the events at `waiting` (sequences in the key's partition, in order) up to the first that still cannot be applied,
-/// without those that are `skipped`. An error is the log's or the key store's: nothing is known then.
+/// without those that are `skipped`; nothing when that event is met and the person was erased. An error is the log's or the key store's: nothing is known then.
 result<Retried> retry_parked(const Projection&, log::EventLog&, privacy::KeyStore&, const ParkedKey&,
                              std::span<const std::uint64_t> waiting, const std::set<std::uint64_t>& skipped, Fold&);
 

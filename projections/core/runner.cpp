@@ -183,7 +183,8 @@ Runner::Step Runner::failed(const Failure& why) {
   if (logger_ != nullptr && !overtaken && failures_in_a_row_ < 3)
     logger_->warn("read models: {}; next try in {} ms", why.message(), retry.count());
   ++failures_in_a_row_;
-  if (!overtaken) tell_state(why.code == Errc::unavailable ? "database_down" : "stalled", why.message());
+  const bool down = why.code == Errc::unavailable && !writer_.connected();  // else it answers, and somebody holds a lock
+  if (!overtaken) tell_state(down ? "database_down" : "stalled", why.message());
   return {.kind = Step::Kind::failed, .retry_after = retry, .why = why.message()};
 }
 
@@ -273,15 +274,17 @@ Runner::Prepared Runner::prepare(std::span<const Item> items, Mask mask, const s
   Prepared prepared;
   WriteBatch& batch = prepared.batch;
   std::unordered_set<std::string> newly_parked;
+  bool any_live = false;
   for (Fold& fold : folds_) fold.clear();
   for (std::size_t generation = 0; generation < generations_.size(); ++generation) {
     batch.folds.push_back(&folds_[generation]);
     if ((mask >> generation & 1U) == 0) continue;
+    const bool tells = generations_[generation].live && !std::exchange(any_live, true);  // one for all
     const auto& checkpoints = checkpoints_[generation];
     std::vector<const Item*> last(log_.partitions(), nullptr);
     for (const Item& item : items) {
       if (item.last_sequence <= checkpoints[item.partition].sequence) continue;
-      apply(item, generation, park_because, batch, newly_parked);
+      apply(item, generation, park_because, tells, batch, newly_parked);
       last[item.partition] = &item;
       prepared.events += item.last_sequence - item.first_sequence + 1;
     }
@@ -315,7 +318,7 @@ void Runner::note(const Prepared& prepared) {
   count(rows_, prepared.rows);
 }
 
-void Runner::apply(const Item& item, std::size_t generation, const std::string* park_because, WriteBatch& batch,
+void Runner::apply(const Item& item, std::size_t generation, const std::string* park_because, bool tells, WriteBatch& batch,
                    std::unordered_set<std::string>& newly_parked) {
   const auto is_parked = [&](const std::string& key) {
     const std::string id = parked_id(generation, key);
@@ -340,15 +343,18 @@ void Runner::apply(const Item& item, std::size_t generation, const std::string* 
   }
   for (const codec::DecodedEvent& event : item.events) {
     const std::uint64_t sequence = event.recorded.sequence;
-    if (options_.until && event.recorded.time > *options_.until) continue;
+    const bool erases = std::holds_alternative<domain::UserErased>(event.recorded.event) && park_because == nullptr;
+    if (erases && tells) batch.erasures.push_back({&event, std::nullopt});
+    if (options_.until && event.recorded.time > *options_.until) {
+      if (erases) batch.erasures.push_back({&event, generation});
+      continue;
+    }
     if (!skipped_.empty() && skipped_.contains({generations_[generation].index, {item.partition, sequence}})) continue;
     if (!parked_.empty() || !newly_parked.empty()) {
-      if (const std::string key = key_of(event); is_parked(key)) {
-        wait_behind(key, sequence);
-        continue;
-      }
-      if (is_parked(stream_key)) {
-        wait_behind(stream_key, sequence);
+      const std::string key = key_of(event);
+      if (const std::string* parked = is_parked(key) ? &key : is_parked(stream_key) ? &stream_key : nullptr) {
+        wait_behind(*parked, sequence);
+        if (erases) batch.erasures.push_back({&event, generation});  // forgetting somebody does not wait
         continue;
       }
     }

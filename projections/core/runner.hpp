@@ -45,7 +45,7 @@ struct RunnerOptions {
   std::chrono::milliseconds first_retry{100};  // doubles with each failure in a row
   std::chrono::milliseconds last_retry{2000};
   bool partition_by_partition = false;     // a batch is one partition's as far as it goes: most rows are written once
-  std::optional<domain::Timestamp> until;  // later events are passed over
+  std::optional<domain::Timestamp> until;  // later events are passed over, but for erasures
 };
 
 class Runner {
@@ -102,7 +102,8 @@ class Runner {
   void note(const Prepared&);
   /// Waits for the batch that was sent; its events.
   result<std::size_t> finish_sent();
-  void apply(const Item&, std::size_t generation, const std::string* park_because, WriteBatch&,
+  /// `tells`: what is erased is told to those generations, too, that nobody follows.
+  void apply(const Item&, std::size_t generation, const std::string* park_because, bool tells, WriteBatch&,
              std::unordered_set<std::string>& newly_parked);
   std::uint64_t least_position(std::uint32_t partition) const;
   bool behind() const;

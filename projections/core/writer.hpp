@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -66,7 +67,15 @@ struct Retried {
   std::uint64_t up_to = 0;   // this event and the ones before it do not wait any longer
   std::string error;         // why the next one does
   bool skips_first = false;  // the event at key.sequence was given up, for all generations
+  bool erased = false;       // the person was: either all that waits is applied, or nothing
   Audit audit;               // what becomes of the key is added: `still_parked`, `now_at`
+};
+
+/// A UserErased that reaches tables out of its turn: rows that are there are deleted or changed, none is made.
+struct Erasure {
+  const codec::DecodedEvent* event = nullptr;
+  /// Where it waits behind a parked key, or is later than a replay's time; nullopt: wherever nobody follows the log.
+  std::optional<std::size_t> generation;
 };
 
 /// One transaction.
@@ -75,7 +84,8 @@ struct WriteBatch {
   std::vector<const Fold*> folds;  // [generation]
   std::vector<ParkedKey> parked_keys;
   std::vector<ParkedEvent> parked_events;
-  std::vector<Retried> retried;  // at most one
+  std::vector<Retried> retried;   // at most one
+  std::vector<Erasure> erasures;  // after the folds; those of tables that nobody follows before, each in a transaction of its own
 };
 
 /// What a runner is to do from now on.

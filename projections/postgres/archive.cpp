@@ -96,6 +96,18 @@ result<std::uint64_t> archive_old_rows(const std::string& url, const ArchiveOpti
                                       for (const auto& row : rows) lines.append(row[0].c_str()).append("\n");
                                       if (auto kept = keep(lines); !kept) throw NotKept{kept.error()};
                                     });
+      // Those beside the live one have them still: they are in the archive.
+      std::vector<std::string> copies;
+      {
+        pqxx::read_transaction transaction(connection.db);
+        for (const auto& row : transaction.exec_params(
+                 "SELECT format('%I.%I', schema_name, $1::text) FROM projection_generations WHERE state IN ('building', "
+                 "'previous') AND to_regclass(format('%I.%I', schema_name, $1::text)) IS NOT NULL",
+                 options.table))
+          copies.push_back(row[0].as<std::string>());
+      }
+      for (const std::string& copy : copies)
+        delete_old(connection.db, copy, time, codec::format_time(options.before), "1", [](const pqxx::result&) {});
       pqxx::work transaction(connection.db);
       transaction.exec_params0(
           "INSERT INTO projection_audit (projection, version, action, actor, detail) VALUES ($1, 0, 'archive', $2, "

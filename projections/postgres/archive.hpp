@@ -34,7 +34,8 @@ struct ArchiveOptions {
   std::string actor;  // who, for projection_audit
 };
 /// Deletes them, 5,000 a transaction; each batch is first handed to `keep` as JSON objects, one a line, and deleted only when that
-/// succeeded: a failure in between leaves rows that were kept and not yet deleted, never the other way round. The number of rows.
+/// succeeded: a failure in between leaves rows that were kept and not yet deleted, never the other way round. Then they go from the
+/// former generation's table, and one that is being built, too. The number of the live table's rows.
 result<std::uint64_t> archive_old_rows(const std::string& url, const ArchiveOptions&,
                                        const std::function<result<void>(std::string_view lines)>& keep);
 

@@ -26,6 +26,15 @@ std::pair<std::string, std::uint32_t> behind_all_of(const std::string& key) {
 
 std::string generation_detail(const GenerationRow& row) { return "{\"generation\": " + std::to_string(row.number) + "}"; }
 
+/// Whose wish the build that is under way is.
+std::string began_by(pqxx::transaction_base& transaction, const std::string& projection) {
+  const auto rows = transaction.exec_params(
+      "SELECT actor || ' (' || action || to_char(at AT TIME ZONE 'UTC', ' \"at\" YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') || ')' FROM "
+      "projection_audit WHERE projection = $1 AND action = 'rebuild' ORDER BY id DESC LIMIT 1",
+      projection);
+  return rows.empty() ? "somebody" : rows[0][0].as<std::string>();
+}
+
 std::string retry_detail(const ParkedKey& key, std::uint32_t generation, bool skips, std::uint64_t released_events) {
   rapidjson::StringBuffer buffer;
   codec::JsonWriter w(buffer);
@@ -171,6 +180,12 @@ result<void> PostgresControl::change(pqxx::transaction_base& transaction, const 
       detail = generation_detail(books_.begin(transaction, name, "building", action.swap));
       return {};
     }
+    // Who asked first is told what became of their wish: who wishes otherwise says what they saw of it.
+    if (building->phase == "filling" && building->swap != action.swap && !action.revision)
+      return failure(Errc::changed, "generation " + std::to_string(building->number) + " is being rebuilt (swap " +
+                                        building->swap + ") for " + began_by(transaction, name) +
+                                        ": cancel it, or name revision " + std::to_string(controls.revision) +
+                                        " to change what becomes of it");
     transaction.exec_params0(
         "UPDATE projection_generations SET swap = $3, phase = 'filling', detail = '', changed_at = now() WHERE projection = $1 "
         "AND generation "
@@ -346,7 +361,7 @@ result<void> PostgresControl::retry_key(Retrying& all, const ParkedRow& row, boo
     };
     auto written = write();
     if (!written && written.error().code == Errc::poison) {
-      if (waits->size() > 1) {
+      if (waits->size() > 1 && !retried->erased) {
         most = 1;  // which of them PostgreSQL refuses shows when they go one by one
         continue;
       }

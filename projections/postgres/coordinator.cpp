@@ -22,6 +22,12 @@ constexpr const char* dealing_lock = "SELECT pg_advisory_xact_lock(8029464485219
 constexpr std::chrono::milliseconds impatient{25};
 constexpr int lane_niceness = 10;
 constexpr int times_to_differ = 3;
+constexpr std::chrono::seconds a_builds_turn{1};
+// Both were equal, and follow the same log: a swap that waits for a lock need not look again for so long.
+constexpr std::chrono::minutes comparison_holds{5};
+// Somebody's lock on a table, told for this long after it was seen last: between two tries nobody waits for it.
+constexpr std::chrono::seconds blocked_is_told{5};
+constexpr double slow_seconds = 1;  // further behind than this: is it a lock?
 
 std::int32_t new_worker() { return static_cast<std::int32_t>(std::random_device{}() >> 1U) | 1; }
 
@@ -131,6 +137,7 @@ void Coordinator::lead() {
                     })
                     .and_then([&] { return read_books(); });
     if (read) {
+      notice_locks();
       publish(*read);
       if (follows) place(*read);
     } else {
@@ -166,7 +173,7 @@ result<void> Coordinator::connect() {
 
 result<void> Coordinator::renew_leases() {
   next_renewal_ = Steady::now() + how_.renew;
-  std::string trouble = progress_.trouble();
+  std::string trouble = blocked_.empty() ? progress_.trouble() : blocked_;
   for (Lane& lane : lanes_) {
     const std::lock_guard lock(lane.mutex);
     if (trouble.empty()) trouble = lane.why;
@@ -260,6 +267,24 @@ result<Coordinator::Books> Coordinator::read_books() {
   });
 }
 
+/// Who holds a lock that our writers wait for.
+void Coordinator::notice_locks() {
+  const auto all = progress_.status();
+  const bool slow =
+      std::any_of(all.begin(), all.end(), [](const ProjectionStatus& status) { return status.lag_seconds > slow_seconds; });
+  if (slow) {
+    auto held = guarded([&] {
+      pqxx::read_transaction transaction(connection_->db);
+      return books_.blockers(transaction, writer_class, worker_);
+    });
+    if (held && !held->empty()) {
+      blocked_ = std::move(*held);
+      blocked_seen_ = Steady::now();
+    }
+  }
+  if (!slow || Steady::now() - blocked_seen_ > blocked_is_told) blocked_.clear();
+}
+
 void Coordinator::publish(const Books& books) {
   std::string why_of_lanes[2];
   for (Lane& lane : lanes_) {
@@ -312,6 +337,9 @@ void Coordinator::publish(const Books& books) {
           seen.state = "stale";
           seen.because = "its tables are of version " + std::to_string(row.version) + ", until those of version " +
                          std::to_string(projections[index]->version()) + " are built";
+        } else if (seen.state.empty() && !blocked_.empty() && behind(books, key) > 0) {
+          seen.state = "stalled";
+          seen.because = blocked_;
         } else if (seen.state.empty() && whys.contains(key)) {
           seen.state = "stalled";
           seen.because = whys[key];
@@ -322,7 +350,7 @@ void Coordinator::publish(const Books& books) {
       other.number = row.number;
       other.version = row.version;
       other.state = row.state;
-      other.phase = row.phase;
+      other.phase = row.state == "replay" && row.phase.empty() ? "done" : row.phase;
       other.swap = row.state == "building" ? row.swap : "";
       for (const std::uint64_t position : books.positions.at(key)) other.events += position;
       other.parked = parked_keys;
@@ -333,13 +361,6 @@ void Coordinator::publish(const Books& books) {
     }
     progress_.seen(index, std::move(seen));
   }
-}
-
-bool Coordinator::drives(const Books& books, const GenerationRow& row) const {
-  const Projection* projection = books_.find(row.projection);
-  if (projection == nullptr || projection->version() != row.version || row.state == "replay") return false;
-  const auto control = books.controls.find(row.projection);
-  return control == books.controls.end() || !control->second.paused;
 }
 
 std::uint64_t Coordinator::behind(const Books& books, const Key& key) const {
@@ -363,7 +384,7 @@ void Coordinator::place(const Books& books) {
   std::uint64_t front = 0;
   bool any_live = false;
   for (const GenerationRow& row : books.rows) {
-    if (!drives(books, row) || row.state != "live") continue;
+    if (!books_.is_followed(row, books.controls) || row.state != "live") continue;
     any_live = true;
     front = std::max(front, sum(books.positions.at({row.projection, row.number}), ours));
   }
@@ -380,7 +401,7 @@ void Coordinator::place(const Books& books) {
   };
   std::set<Key> together, apart[2];
   for (const GenerationRow& row : books.rows) {
-    if (!drives(books, row)) continue;
+    if (!books_.is_followed(row, books.controls)) continue;
     const Key key{row.projection, row.number};
     const bool live = row.state == "live";
     const bool is_far = sum(books.positions.at(key), ours) + how_.near_events < front;
@@ -523,13 +544,19 @@ void Coordinator::advance(const Books& books, const Projection& projection) {
 }
 
 void Coordinator::compare_and_swap(const GenerationRow& live, const GenerationRow& building) {
-  if (!analyzed_.contains({building.projection, building.number})) {
+  const Key key{building.projection, building.number};
+  if (!analyzed_.contains(key)) {
     if (!books_.analyze(pool_, building)) return;  // given up meanwhile, or out of reach: again soon
-    analyzed_.emplace(building.projection, building.number);
+    analyzed_.insert(key);
   }
-  if (const auto left = leave_archived(pool_, building.schema, books_.find(building.projection)->tables()); !left) return;
   Generations::Comparison comparison;
-  if (live.version == building.version) {
+  const auto ready = ready_.find(key);
+  const bool is_ready = ready != ready_.end() && Steady::now() < ready->second.until;
+  if (!is_ready && !leave_archived(pool_, building.schema, books_.find(building.projection)->tables())) return;
+  const auto until = is_ready ? ready->second.until : Steady::time_point();
+  if (is_ready) {
+    comparison = ready->second.comparison;
+  } else if (live.version == building.version) {
     auto compared = books_.compare(pool_, live, building);
     if (!compared) {
       if (options_.logger)
@@ -539,7 +566,7 @@ void Coordinator::compare_and_swap(const GenerationRow& live, const GenerationRo
     if (!compared->comparable) return;  // one of them is a batch ahead: again soon
     comparison = std::move(*compared);
     // What was read before a person's key was erased, and what was read after it, are equal again with the UserErased that follows.
-    auto& differed = differed_[{building.projection, building.number}];
+    auto& differed = differed_[key];
     if (!comparison.equal && building.swap != "always" && ++differed < times_to_differ) return;
     differed = 0;
   } else {
@@ -553,7 +580,13 @@ void Coordinator::compare_and_swap(const GenerationRow& live, const GenerationRo
   const bool drops = building.swap == "compare_only";
   const char* const action = swaps ? "swap" : drops ? "compare" : "ready";
   auto changed = books_.change(
-      pool_, {building.projection, action, "onboardd", "generation " + std::to_string(building.number) + " has caught up", {}},
+      pool_,
+      {building.projection,
+       action,
+       "onboardd",
+       "generation " + std::to_string(building.number) + " has caught up",
+       {},
+       Steady::now() + a_builds_turn},  // others want to go live, too
       [&](pqxx::transaction_base& transaction, std::string& detail) -> result<void> {
         if (!is_still(transaction)) return failure(Errc::changed);
         detail = comparison.report;
@@ -596,7 +629,28 @@ void Coordinator::compare_and_swap(const GenerationRow& live, const GenerationRo
                             changed.error().message());
     }
   }
-  if (changed) look();
+  ready_.erase(key);
+  if (changed) return look();
+  if (!swaps || changed.error().code != Errc::unavailable) return;
+  ready_[key] = {std::move(comparison), is_ready ? until : Steady::now() + comparison_holds};
+  tell_holders(live, building);
+}
+
+/// Why it does not go live, in its detail.
+void Coordinator::tell_holders(const GenerationRow& live, const GenerationRow& building) {
+  auto told = pool_.run([&](Connection& connection) {
+    pqxx::work transaction(connection.db);
+    const auto holders = books_.holders(transaction, live.projection);
+    if (holders.empty()) return;  // they come and go
+    transaction.exec_params0(
+        "UPDATE projection_generations SET detail = $3 WHERE projection = $1 AND generation = $2 AND state = 'building' AND "
+        "detail "
+        "<> $3",
+        building.projection, building.number, "waits to go live: " + holders);
+    transaction.commit();
+  });
+  if (!told && options_.logger)
+    options_.logger->warn("read models: {}: who holds the tables cannot be told: {}", live.projection, told.error().message());
 }
 
 }  // namespace onboarding::projections

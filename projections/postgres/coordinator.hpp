@@ -75,6 +75,7 @@ class Coordinator {
   result<void> connect();
   result<void> renew_leases();
   result<Books> read_books();
+  void notice_locks();
   void publish(const Books&);
   void place(const Books&);
   void run_lanes(bool live, bool anew);
@@ -84,8 +85,8 @@ class Coordinator {
   void build();
   void advance(const Books&, const Projection&);
   void compare_and_swap(const GenerationRow& live, const GenerationRow& building);
+  void tell_holders(const GenerationRow& live, const GenerationRow& building);
   std::uint64_t behind(const Books&, const Key&) const;
-  bool drives(const Books&, const GenerationRow&) const;
 
   Pool& pool_;
   const Generations& books_;
@@ -107,9 +108,17 @@ class Coordinator {
   Steady::time_point next_renewal_{};
   std::list<Lane> lanes_;
   std::map<std::string, std::uint64_t> revisions_;  // as the runners know them
+  std::string blocked_;                             // what our writers wait for
+  Steady::time_point blocked_seen_{};
 
   // Of proj-build alone.
   std::map<Key, int> differed_;  // comparisons in a row
+  /// A build that may go live and waits for a lock: what was compared holds for a while.
+  struct Ready {
+    Generations::Comparison comparison;
+    Steady::time_point until;
+  };
+  std::map<Key, Ready> ready_;
   std::set<Key> analyzed_;
 
   std::mutex mutex_;

@@ -18,15 +18,30 @@ inline Failure failure_of_state(const std::string& state) {
           "PostgreSQL says SQLSTATE " + (state.empty() ? "unknown" : state)};
 }
 
+/// A lock's time-out, a deadlock, a serialization failure: as if nothing had been done, and soon it may work.
+inline bool lost_patience(const std::string& state) { return state == "55P03" || state == "40P01" || state == "40001"; }
+
+/// It would fail again and again: neither a lock nor the server's state is the reason.
+inline bool is_lasting(const std::string& state) {
+  for (const char* passing : {"08", "40", "53", "55", "57", "58", "XX"}) {
+    if (state.rfind(passing, 0) == 0) return false;
+  }
+  return true;
+}
+
+/// libpqxx 6 throws some without their state.
+inline std::string named_state(const pqxx::sql_error& error) {
+  if (!error.sqlstate().empty()) return "SQLSTATE " + error.sqlstate();
+  return dynamic_cast<const pqxx::insufficient_privilege*>(&error) != nullptr ? "SQLSTATE 42501" : "SQLSTATE unknown";
+}
+
 inline Failure failure_of(const std::exception& error) {
   if (const auto* sql = dynamic_cast<const pqxx::sql_error*>(&error)) return failure_of_state(sql->sqlstate());
   if (dynamic_cast<const pqxx::in_doubt_error*>(&error) != nullptr) {
     return {Errc::unavailable, "the connection broke while committing"};
   }
   if (dynamic_cast<const pqxx::broken_connection*>(&error) != nullptr) {
-    std::string why = error.what();
-    while (!why.empty() && (why.back() == '\n' || why.back() == ' ')) why.pop_back();
-    return {Errc::unavailable, std::move(why)};
+    return {Errc::unavailable, Pipeline::on_one_line(error.what())};
   }
   return {Errc::unavailable, "the connection cannot be used"};
 }

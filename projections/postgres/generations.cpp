@@ -23,15 +23,13 @@ constexpr int most_tries = 60;
 constexpr std::chrono::milliseconds between_tries{150};
 constexpr std::size_t shown_differences = 10;
 
-bool lost_patience(const std::string& state) {
-  return state == "55P03" || state == "40P01" || state == "40001";  // lock time-out, deadlock, serialization
-}
-
-/// It would fail again and again: neither a lock nor the server's state is the reason.
-bool is_lasting(const std::string& state) {
-  static const std::vector<std::string> passing = {"08", "40", "53", "55", "57", "58", "XX"};
-  return std::find(passing.begin(), passing.end(), state.substr(0, 2)) == passing.end();
-}
+// A format, and the values of pg_stat_activity `a` for it. Whose they are is seen by everybody; since when, by superusers and the
+// same role.
+constexpr const char* holder = "%s of %s (pid %s%s)'";
+constexpr const char* holder_values =
+    "coalesce(nullif(a.application_name, ''), 'a program'), coalesce(a.usename, 'somebody'), a.pid, "
+    "coalesce(to_char(a.xact_start AT "
+    "TIME ZONE 'UTC', '\", since\" YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), '')";
 
 std::string joined(const std::vector<std::string>& items, const char* separator = ", ") {
   std::string all;
@@ -55,6 +53,99 @@ void copy_grants(pqxx::transaction_base& transaction, const std::string& from, c
   for (const auto& row : grants_of(from))
     transaction.exec("GRANT " + row[0].as<std::string>() + " ON " + to + " TO " + row[1].as<std::string>() +
                      (row[2].as<bool>() ? " WITH GRANT OPTION" : ""));
+}
+
+/// What goes with a table's name when another table takes it: comments, policies, triggers. `gone` is carried out on the table that
+/// leaves, lest it still refuses or triggers something; `made` on the one that has the name then.
+struct Attached {
+  std::vector<std::string> gone, made;
+};
+Attached attached_to(pqxx::transaction_base& transaction, const std::string& tables, const std::string& incoming_schema) {
+  // Partitions, too: each has what is its own. The search path is pg_catalog: all names are whole.
+  const std::string of_tables =
+      "WITH t AS (SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name, c.relrowsecurity, c.relforcerowsecurity FROM "
+      "pg_class c JOIN pg_namespace n ON n.oid = "
+      "c.relnamespace WHERE (c.oid IN (" +
+      tables + ") OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent IN (" + tables +
+      "))) AND EXISTS (SELECT FROM pg_class i JOIN pg_namespace s ON s.oid = i.relnamespace WHERE s.nspname = " +
+      transaction.quote(incoming_schema) + " AND i.relname = c.relname)) ";
+  Attached attached;
+  const auto add = [&](const char* gone_and_made) {
+    for (const auto& row : transaction.exec(of_tables + gone_and_made)) {
+      if (!row[0].is_null()) attached.gone.push_back(row[0].as<std::string>());
+      if (!row[1].is_null()) attached.made.push_back(row[1].as<std::string>());
+    }
+  };
+  add("SELECT NULL, format('COMMENT ON TABLE %s IS %L', name, obj_description(t.oid, 'pg_class')) FROM t UNION ALL SELECT NULL, "
+      "format('COMMENT ON COLUMN %s.%I IS %L', name, attname, col_description(attrelid, attnum)) FROM t JOIN pg_attribute ON "
+      "attrelid = t.oid AND attnum > 0 AND NOT attisdropped");
+  add("SELECT CASE WHEN relforcerowsecurity THEN format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY', name) END, format('ALTER "
+      "TABLE %s %s ROW LEVEL SECURITY, %s ROW LEVEL SECURITY', name, CASE WHEN relrowsecurity THEN 'ENABLE' ELSE 'DISABLE' END, "
+      "CASE WHEN relforcerowsecurity THEN 'FORCE' ELSE 'NO FORCE' END) FROM t");
+  add("SELECT format('DROP POLICY %I ON %s', polname, name), format('CREATE POLICY %I ON %s AS %s FOR %s TO %s', polname, name, "
+      "CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END, CASE polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN "
+      "'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END, (SELECT string_agg(CASE role WHEN 0 THEN 'PUBLIC' "
+      "ELSE quote_ident(pg_get_userbyid(role)) END, ', ') FROM unnest(polroles) AS role)) || coalesce(' USING (' || "
+      "pg_get_expr(polqual, polrelid) || ')', '') || coalesce(' WITH CHECK (' || pg_get_expr(polwithcheck, polrelid) || ')', '') "
+      "FROM t JOIN pg_policy ON polrelid = t.oid");
+  add("SELECT format('DROP TRIGGER %I ON %s', tgname, name), pg_get_triggerdef(g.oid) || CASE tgenabled WHEN 'O' THEN '' ELSE "
+      "format('; ALTER TABLE %s %s TRIGGER %I', name, CASE tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE "
+      "'ENABLE ALWAYS' END, tgname) END FROM t JOIN pg_trigger g ON tgrelid = t.oid AND NOT tgisinternal AND tgparentid = 0");
+  return attached;
+}
+
+/// What depends on the tables themselves, not on their names, and cannot be taken along: a sentence that names it all; empty: nothing.
+std::string bound_to(pqxx::transaction_base& transaction, const std::string& tables, const std::string& incoming_schema) {
+  const std::string ours = "(" + tables + ")", of_table = "d.refclassid = 'pg_class'::regclass AND d.refobjid IN " + ours,
+                    of_row =
+                        "d.refclassid = 'pg_type'::regclass AND d.refobjid IN (SELECT unnest(ARRAY[t.oid, t.typarray]) FROM "
+                        "pg_type t WHERE t.typrelid IN " +
+                        ours + ")";
+  const auto named = [&](const std::string& query) {
+    std::vector<std::string> all;
+    for (const auto& row : transaction.exec(query)) all.push_back(row[0].as<std::string>());
+    return joined(all);
+  };
+  std::string why;
+  if (const auto stay = named(
+          "SELECT 'materialized view ' || v.oid::regclass::text FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid JOIN "
+          "pg_class v ON v.oid = r.ev_class AND v.relkind = 'm' WHERE d.classid = 'pg_rewrite'::regclass AND " +
+          of_table +
+          " UNION SELECT 'rule ' || quote_ident(rulename) || ' of ' || ev_class::regclass::text FROM pg_rewrite WHERE "
+          "ev_class IN " +
+          ours +
+          " UNION SELECT 'foreign key ' || quote_ident(conname) || ' of ' || conrelid::regclass::text FROM pg_constraint WHERE "
+          "contype = 'f' AND (confrelid IN " +
+          ours + " OR conrelid IN " + ours +
+          ") UNION SELECT 'function ' || "
+          "d.objid::regprocedure::text FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND (" +
+          of_table + " OR " + of_row +
+          ") UNION SELECT 'column ' || quote_ident(attname) || ' of ' || attrelid::regclass::text FROM pg_depend d JOIN "
+          "pg_attribute ON attrelid = d.objid AND attnum = d.objsubid JOIN pg_class c ON c.oid = d.objid AND c.relkind IN ('r', "
+          "'p', 'c') WHERE d.classid = 'pg_class'::regclass AND " +
+          of_row +
+          " UNION SELECT 'policy ' || quote_ident(polname) || ' of ' || polrelid::regclass::text FROM pg_depend d JOIN pg_policy "
+          "p "
+          "ON p.oid = d.objid AND polrelid NOT IN " +
+          ours + " WHERE d.classid = 'pg_policy'::regclass AND " + of_table +
+          " UNION SELECT 'publication ' || quote_ident(pubname) FROM pg_publication_rel r JOIN pg_publication p ON p.oid = "
+          "r.prpubid "
+          "WHERE r.prrelid IN " +
+          ours + " OR r.prrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent IN " + ours + ") ORDER BY 1");
+      !stay.empty())
+    why = "these would stay with the former tables; drop them (of a publication: the tables), and make them anew afterwards: " +
+          stay;
+  // Made since the build was begun. Not made here: that takes its time, and readers wait.
+  const std::string there =
+      " NOT IN (SELECT o.relname FROM pg_class o JOIN pg_namespace n ON n.oid = o.relnamespace WHERE "
+      "n.nspname = " +
+      transaction.quote(incoming_schema) + ")";
+  if (const auto lacks = named("SELECT 'index ' || i.relname FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid WHERE "
+                               "x.indrelid IN " +
+                               ours + " AND i.relname" + there + " ORDER BY 1");
+      !lacks.empty())
+    why += (why.empty() ? "" : "; ") + std::string("make these in schema ") + incoming_schema + ", too, or drop them: " + lacks;
+  return why;
 }
 
 domain::Timestamp time_of(const pqxx::field& microseconds) {
@@ -136,6 +227,13 @@ std::vector<GenerationRow> Generations::read(pqxx::transaction_base& transaction
   return rows;
 }
 
+bool Generations::is_followed(const GenerationRow& row, const std::map<std::string, Controls>& controls) const {
+  const Projection* projection = find(row.projection);
+  if (projection == nullptr || projection->version() != row.version || row.state == "replay" || row.state == "gone") return false;
+  const auto control = controls.find(row.projection);
+  return control == controls.end() || !control->second.paused;
+}
+
 std::map<std::string, Controls> Generations::controls(pqxx::transaction_base& transaction) const {
   std::map<std::string, Controls> all;
   for (const auto& row : transaction.exec("SELECT projection, revision, paused, because FROM projection_controls")) {
@@ -209,6 +307,9 @@ void Generations::copy_table(pqxx::transaction_base& transaction, const std::str
                      " PARTITION OF " + copy + " " + row[1].as<std::string>() + row[2].as<std::string>());
   }
   copy_grants(transaction, live, copy);
+  // Policies follow when it goes live; until then nobody but the owner reads what not everybody may.
+  if (transaction.exec("SELECT relrowsecurity FROM pg_class WHERE oid = '" + live + "'::regclass")[0][0].as<bool>())
+    transaction.exec("ALTER TABLE " + copy + " ENABLE ROW LEVEL SECURITY");
 }
 
 /// Qualified: the table itself, then its partitions.
@@ -229,15 +330,24 @@ std::vector<std::string> Generations::with_children(pqxx::transaction_base& tran
 
 void Generations::give_up(pqxx::transaction_base& transaction, const GenerationRow& row, const std::string& detail) const {
   const std::string schema = transaction.quote_name(row.schema);
-  std::string became = detail, drops;
+  std::string became = detail, drops, truncates, deletes;
   if (const Projection* known = find(row.projection)) {
-    for (const Table& table : known->tables()) drops += "DROP TABLE IF EXISTS " + schema + "." + table.name + "; ";
+    for (const Table& table : known->tables()) {
+      const std::string name = schema + "." + table.name;
+      if (transaction.exec_params1("SELECT to_regclass($1) IS NULL", name)[0].as<bool>()) continue;
+      drops += "DROP TABLE " + name + "; ";
+      truncates += (truncates.empty() ? "TRUNCATE " : ", ") + name;
+      deletes += "DELETE FROM " + name + "; ";
+    }
   }
+  if (!truncates.empty()) truncates += "; ";
   transaction.exec(short_patience);
+  // What is not ours is never dropped; what it depends on is emptied: no erasure reaches it any more.
   transaction.exec("DO $do$ BEGIN " + drops + "DROP SCHEMA IF EXISTS " + schema +
-                   "; EXCEPTION WHEN dependent_objects_still_exist THEN NULL; END $do$");
+                   "; EXCEPTION WHEN dependent_objects_still_exist THEN BEGIN " + truncates +
+                   "EXCEPTION WHEN feature_not_supported THEN " + deletes + "END; END $do$");
   if (!transaction.exec_params1("SELECT to_regnamespace(quote_ident($1)) IS NULL", row.schema)[0].as<bool>())
-    became += "; its schema " + row.schema + " stays: what is not ours is in it or depends on it";
+    became += "; its schema " + row.schema + " stays, its tables are empty: what is not ours is in it or depends on it";
   transaction.exec_params0(
       "UPDATE projection_generations SET state = 'gone', detail = $3, changed_at = now() WHERE projection = $1 AND generation = "
       "$2",
@@ -275,7 +385,7 @@ result<void> Generations::swap(pqxx::transaction_base& transaction, const Genera
     return exchange(transaction, live, incoming, doing);
   } catch (const pqxx::sql_error& error) {
     if (!is_lasting(error.sqlstate())) throw;
-    return failure(Errc::not_possible, doing + ": SQLSTATE " + error.sqlstate());
+    return failure(Errc::not_possible, doing + ": " + named_state(error));
   }
 }
 
@@ -284,14 +394,12 @@ result<void> Generations::exchange(pqxx::transaction_base& transaction, const Ge
   const std::string& name = live.projection;
   const auto& tables = find(name)->tables();
   raise_fences(transaction, name);
-  if (live.version == incoming.version || incoming.state == "previous") {
-    const auto behind = transaction.exec_params1(
-        "SELECT count(*) FROM projection_checkpoints a JOIN projection_checkpoints b USING (log_id, projection, partition) "
-        "WHERE log_id = $1 AND projection = $2 AND a.generation = $3 AND b.generation = $4 AND b.sequence < a.sequence",
-        log_id_, name, live.number, incoming.number);
-    if (behind[0].as<int>() > 0)
-      return failure(Errc::changed, "generation " + std::to_string(incoming.number) + " is behind the live one: try again");
-  }
+  const auto behind = transaction.exec_params1(
+      "SELECT count(*) FROM projection_checkpoints a JOIN projection_checkpoints b USING (log_id, projection, partition) "
+      "WHERE log_id = $1 AND projection = $2 AND a.generation = $3 AND b.generation = $4 AND b.sequence < a.sequence",
+      log_id_, name, live.number, incoming.number);
+  if (behind[0].as<int>() > 0)
+    return failure(Errc::changed, "generation " + std::to_string(incoming.number) + " is behind the live one: try again");
   for (const Table& table : tables) {
     if (with_children(transaction, incoming.schema, table.name).empty())
       return failure(Errc::not_possible, "generation " + std::to_string(incoming.number) + " has no table " + table.name);
@@ -311,21 +419,7 @@ result<void> Generations::exchange(pqxx::transaction_base& transaction, const Ge
     views.push_back(row[0].as<std::string>());
     definitions.push_back(row[1].as<std::string>());
   }
-  const auto bound = transaction.exec(
-      "SELECT 'materialized view ' || v.oid::regclass::text FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class "
-      "v "
-      "ON v.oid = r.ev_class AND v.relkind = 'm' WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = "
-      "'pg_class'::regclass "
-      "AND d.refobjid IN (" +
-      joined(names) +
-      ") UNION SELECT 'foreign key ' || quote_ident(conname) || ' of ' || conrelid::regclass::text FROM pg_constraint WHERE "
-      "contype = 'f' AND confrelid IN (" +
-      joined(names) + ") AND conrelid NOT IN (" + joined(names) + ") ORDER BY 1");
-  if (!bound.empty()) {
-    std::vector<std::string> all;
-    for (const auto& row : bound) all.push_back(row[0].as<std::string>());
-    return failure(Errc::not_possible, "these would stay with the former tables, drop them first: " + joined(all));
-  }
+  if (auto why = bound_to(transaction, joined(names), incoming.schema); !why.empty()) return failure(Errc::not_possible, why);
   transaction.exec("SET LOCAL search_path = DEFAULT");
   transaction.exec(short_patience);
   for (const std::string& view : views) {
@@ -342,6 +436,9 @@ result<void> Generations::exchange(pqxx::transaction_base& transaction, const Ge
     move(with_children(transaction, incoming.schema, table.name), coming);
   }
   transaction.exec("LOCK TABLE " + joined(leaving) + " IN ACCESS EXCLUSIVE MODE");
+  transaction.exec("SET LOCAL search_path = pg_catalog");
+  const Attached attached = attached_to(transaction, joined(names), incoming.schema);
+  transaction.exec("SET LOCAL search_path = DEFAULT");
   if (in_swap.hit()) return failure(Errc::unavailable, "fault point");
 
   for (const GenerationRow& row : read(transaction)) {
@@ -351,6 +448,11 @@ result<void> Generations::exchange(pqxx::transaction_base& transaction, const Ge
   }
   for (const Table& table : tables)  // as they are now, not as they were when it was begun
     copy_grants(transaction, "public." + table.name, transaction.quote_name(incoming.schema) + "." + table.name);
+  for (const std::string& statement : attached.gone) {
+    doing = "\"" + statement + "\" is refused";
+    transaction.exec(statement);
+  }
+  doing = "the tables cannot change places";
   transaction.exec("CREATE SCHEMA IF NOT EXISTS " + transaction.quote_name(live.schema));
   for (const std::string& table : leaving)
     transaction.exec("ALTER TABLE " + table + " SET SCHEMA " + transaction.quote_name(live.schema));
@@ -358,6 +460,10 @@ result<void> Generations::exchange(pqxx::transaction_base& transaction, const Ge
   for (std::size_t i = 0; i < views.size(); ++i) {
     doing = "view " + views[i] + " cannot be replaced";
     transaction.exec(definitions[i]);
+  }
+  for (const std::string& statement : attached.made) {
+    doing = "\"" + statement.substr(0, statement.find(" IS ")) + "\" is refused";
+    transaction.exec(statement);
   }
 
   const auto becomes = [&](std::uint32_t number, const char* state) {
@@ -372,6 +478,35 @@ result<void> Generations::exchange(pqxx::transaction_base& transaction, const Ge
   becomes(live.number, "previous");
   becomes(incoming.number, "live");
   return {};
+}
+
+std::string Generations::holders(pqxx::transaction_base& transaction, const std::string& projection) const {
+  std::vector<std::string> names, all;
+  for (const Table& table : find(projection)->tables()) names.push_back("to_regclass('public." + table.name + "')");
+  for (const auto& row : transaction.exec(
+           std::string("SELECT format('%s is held by ") + holder + ", min(l.relation::regclass::text), " + holder_values +
+           ") FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.database = (SELECT oid FROM pg_database WHERE datname "
+           "= "
+           "current_database()) AND l.granted AND l.pid <> pg_backend_pid() AND (l.relation IN (" +
+           joined(names) + ") OR l.relation IN (SELECT inhrelid FROM pg_inherits WHERE inhparent IN (" + joined(names) +
+           "))) AND coalesce(a.xact_start < now() - interval '1 s', true) GROUP BY a.pid, a.application_name, a.usename, "
+           "a.xact_start ORDER BY a.xact_start LIMIT 3"))
+    all.push_back(row[0].as<std::string>());
+  return joined(all, "; ");
+}
+
+std::string Generations::blockers(pqxx::transaction_base& transaction, std::int32_t of, std::int32_t worker) const {
+  const auto rows = transaction.exec_params(
+      std::string("SELECT format('waits for %s, held by ") + holder +
+          ", coalesce(w.relation::regclass::text, 'a ' || w.locktype), " + holder_values +
+          ") FROM pg_locks m JOIN pg_locks w ON w.pid = m.pid AND NOT w.granted CROSS JOIN LATERAL "
+          "unnest(pg_blocking_pids(m.pid)) "
+          "AS b JOIN pg_stat_activity a ON a.pid = b WHERE m.locktype = 'advisory' AND m.granted AND m.objsubid = 2 AND "
+          "m.classid = "
+          "$1::integer::oid AND m.objid = $2::integer::oid AND m.database = (SELECT oid FROM pg_database WHERE datname = "
+          "current_database()) ORDER BY a.xact_start LIMIT 1",
+      of, worker);
+  return rows.empty() ? std::string() : rows[0][0].as<std::string>();
 }
 
 void Generations::reset(pqxx::transaction_base& transaction, const GenerationRow& live) const {

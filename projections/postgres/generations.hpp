@@ -61,20 +61,27 @@ class Generations {
   // ---- in the caller's transaction; these throw what libpqxx throws
   std::vector<GenerationRow> read(pqxx::transaction_base&) const;  // all but those that are gone
   std::map<std::string, Controls> controls(pqxx::transaction_base&) const;
+  /// Some process's runner follows the log into it: it is of this program's version, no replay, and not paused.
+  bool is_followed(const GenerationRow&, const std::map<std::string, Controls>&) const;
   std::optional<GenerationRow> find(pqxx::transaction_base&, const std::string& projection, const char* state) const;
   /// Replays whose schema somebody dropped are gone. Whether there were any.
   bool forget_dropped(pqxx::transaction_base&) const;
   /// A new set of tables like the live one, and checkpoints at 0.
   GenerationRow begin(pqxx::transaction_base&, const std::string& projection, const char* state, const std::string& swap,
                       const std::string& schema = {}, std::optional<domain::Timestamp> until = {}) const;
-  /// Its tables are gone; its line stays for the record. So do the tables, when something depends on them that is not ours.
+  /// Its tables are gone; its line stays for the record. So do the tables, empty, when something depends on them that is not ours.
   void give_up(pqxx::transaction_base&, const GenerationRow&, const std::string& detail) const;
   /// `incoming` and the live one change places; a generation that was `previous` is given up. Views are made to read the new
-  /// tables. Errc::changed when it is not as far as the live one, not_possible when it lacks a table, or what an operator has to
-  /// change first (a view that cannot be replaced).
+  /// tables; grants, comments, row-level security and triggers go with the names. Errc::changed when it is not as far as the live
+  /// one, not_possible when it lacks a table, or what an operator has to change first (a view that cannot be replaced, what is
+  /// bound to the tables themselves).
   result<void> swap(pqxx::transaction_base&, const GenerationRow& live, const GenerationRow& incoming) const;
   /// Empties the tables of the live generation and begins at the log's beginning.
   void reset(pqxx::transaction_base&, const GenerationRow& live) const;
+  /// Who has held a lock on a live table for a second or more, and since when; empty: nobody.
+  std::string holders(pqxx::transaction_base&, const std::string& projection) const;
+  /// What the connections that hold the advisory lock (`of`, `worker`) wait for, and whose it is; empty: for nothing.
+  std::string blockers(pqxx::transaction_base&, std::int32_t of, std::int32_t worker) const;
   /// Runners' batches in hand are refused, and they look anew.
   void raise_fences(pqxx::transaction_base&, const std::string& projection) const;
 

@@ -70,6 +70,11 @@ result<DatabaseReport> inspect_database(const std::string& url) {
                                    "SELECT count(*) FROM projection_parked_keys JOIN projection_generations "
                                    "USING (projection, generation) WHERE state = 'live'")[0]
                                .as<std::uint64_t>();
+      for (const auto& row :
+           transaction.exec("SELECT DISTINCT schema_name FROM projection_generations g WHERE state = 'gone' AND "
+                            "to_regnamespace(quote_ident(schema_name)) IS NOT NULL AND NOT EXISTS (SELECT FROM "
+                            "projection_generations o WHERE o.schema_name = g.schema_name AND o.state <> 'gone') ORDER BY 1"))
+        report.left_schemas.push_back(row[0].as<std::string>());
     }
     return report;
   });

@@ -27,6 +27,7 @@ struct DatabaseReport {
   };
   std::vector<Checkpoint> checkpoints;
   std::uint64_t parked_keys = 0;
+  std::vector<std::string> left_schemas;  // of generations that were given up: something that is not ours keeps them
 };
 
 /// Blocking, at most a few seconds; changes nothing. Errc::unavailable when it cannot be reached.

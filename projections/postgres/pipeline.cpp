@@ -16,11 +16,7 @@ struct Clear {
 };
 using Result = std::unique_ptr<PGresult, Clear>;
 
-Failure lost(const PGconn* connection) {
-  std::string why = PQerrorMessage(connection);
-  while (!why.empty() && (why.back() == '\n' || why.back() == ' ')) why.pop_back();
-  return {Errc::unavailable, std::move(why)};
-}
+Failure lost(const PGconn* connection) { return {Errc::unavailable, Pipeline::on_one_line(PQerrorMessage(connection))}; }
 
 }  // namespace
 
@@ -56,6 +52,28 @@ void Pipeline::add(const std::string& name, const std::string& sql, const std::v
   send_failed_ |= PQsendQueryPrepared(connection_.get(), name.c_str(), static_cast<int>(parameters.size()), values.data(),
                                       lengths.data(), formats.data(), 1) != 1;
   sent_.emplace_back();
+}
+
+void Pipeline::run(const std::string& sql) {
+  send_failed_ |= PQsendQueryParams(connection_.get(), sql.c_str(), 0, nullptr, nullptr, nullptr, nullptr, 1) != 1;
+  sent_.emplace_back();
+}
+
+std::string Pipeline::quoted(const std::string& text) const {
+  const std::unique_ptr<char, decltype(&PQfreemem)> literal(PQescapeLiteral(connection_.get(), text.data(), text.size()),
+                                                            &PQfreemem);
+  return literal == nullptr ? "NULL" : std::string(literal.get());
+}
+
+std::string Pipeline::on_one_line(std::string_view message) {
+  std::string line;
+  for (const char c : message) {
+    const bool blank = c == '\n' || c == '\t' || c == ' ';
+    if (!blank) line.push_back(c);
+    else if (!line.empty() && line.back() != ' ') line.push_back(' ');
+  }
+  if (!line.empty() && line.back() == ' ') line.pop_back();
+  return line;
 }
 
 void Pipeline::commit() { send_failed_ |= PQpipelineSync(connection_.get()) != 1; }

@@ -6,6 +6,7 @@
 #include <deque>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <unordered_set>
 #include <vector>
 
@@ -23,6 +24,9 @@ class Pipeline {
 
   /// One statement with parameters in binary form; prepared at the first use of its name.
   void add(const std::string& name, const std::string& sql, const std::vector<std::string>& parameters);
+  /// One statement without parameters, not prepared.
+  void run(const std::string& sql);
+  std::string quoted(const std::string& text) const;  // as a literal
   void commit();
   /// Waits for the end of the transaction: Errc::poison when rows were refused, Errc::fenced when a statement raised
   /// `fenced_state`; nothing was written then. Errc::unavailable may mean that it was written all the same.
@@ -31,6 +35,9 @@ class Pipeline {
   /// Between transactions: false when the server hung up, or said something while nobody asked (that it is shutting down).
   bool usable() const;
   std::chrono::steady_clock::time_point born() const { return born_; }
+
+  /// libpq tells of each address that it tried on a line of its own.
+  static std::string on_one_line(std::string_view message);
 
   static constexpr const char* fenced_state = "OB001";
 

@@ -66,12 +66,12 @@ SELECT to_char(day, 'YYYY-MM-DD') AS day, count(*), count(*) FILTER (WHERE statu
        coalesce(percentile_cont(0.5) WITHIN GROUP (ORDER BY minutes_to_complete), 0),
        coalesce(percentile_cont(0.9) WITHIN GROUP (ORDER BY minutes_to_complete), 0),
        coalesce(percentile_cont(0.99) WITHIN GROUP (ORDER BY minutes_to_complete), 0)
-  FROM session_facts WHERE created_at > now() - $1 * interval '1 day' GROUP BY GROUPING SETS ((session_facts.day), ()) ORDER BY 1 NULLS FIRST)";
+  FROM session_facts WHERE created_at >= date_trunc('day', now(), 'UTC') - ($1 - 1) * interval '1 day' GROUP BY GROUPING SETS ((session_facts.day), ()) ORDER BY 1 NULLS FIRST)";
 
 constexpr const char* abandonment_statement = R"(
 WITH patterns AS (
   SELECT asked_fields, filled_fields, abandonment_at_field, count(*) AS sessions
-    FROM session_facts WHERE created_at > now() - $1 * interval '1 day' GROUP BY 1, 2, 3
+    FROM session_facts WHERE created_at >= date_trunc('day', now(), 'UTC') - ($1 - 1) * interval '1 day' GROUP BY 1, 2, 3
 ), fields AS (
   SELECT field, coalesce(sum(sessions) FILTER (WHERE abandoned_here), 0)::bigint AS abandoned,
          coalesce(sum(sessions) FILTER (WHERE asked), 0)::bigint AS asked,
@@ -88,7 +88,7 @@ constexpr const char* messages_statement = R"(
 SELECT count(*) FILTER (WHERE message_bucket = '<8'), count(*) FILTER (WHERE message_bucket = '8-10'),
        count(*) FILTER (WHERE message_bucket = '11-15'), count(*) FILTER (WHERE message_bucket = '>15'),
        coalesce(avg(total_messages_count), 0)::float8
-  FROM session_facts WHERE status = 'completed' AND created_at > now() - $1 * interval '1 day')";
+  FROM session_facts WHERE status = 'completed' AND created_at >= date_trunc('day', now(), 'UTC') - ($1 - 1) * interval '1 day')";
 
 constexpr const char* usage_statement = R"(
 SELECT to_char(day, 'YYYY-MM-DD'), provider, model, plan, calls, failed_calls, unreported_calls, unpriced_calls, input_tokens,
@@ -99,7 +99,7 @@ constexpr const char* quality_statement = R"(
 SELECT to_char(day, 'YYYY-MM-DD'), count(*), sum(fields_asked)::bigint, sum(asked_fields_filled)::bigint, sum(questions_asked)::bigint,
        sum(fields_reasked)::bigint, sum(values_said)::bigint, sum(values_rejected)::bigint, sum(replies)::bigint,
        sum(fallback_replies)::bigint, sum(turns_failed)::bigint, sum(llm_calls)::bigint, sum(llm_calls_failed)::bigint
-  FROM session_facts WHERE created_at > now() - $1 * interval '1 day' GROUP BY session_facts.day ORDER BY 1)";
+  FROM session_facts WHERE created_at >= date_trunc('day', now(), 'UTC') - ($1 - 1) * interval '1 day' GROUP BY session_facts.day ORDER BY 1)";
 
 domain::Timestamp time_of(const pqxx::field& microseconds) {
   return domain::Timestamp(std::chrono::microseconds(microseconds.as<std::int64_t>()));

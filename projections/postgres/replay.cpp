@@ -101,7 +101,16 @@ result<Replayed> replay(const PostgresOptions& postgres, log::EventLog& log, pri
     if (auto counted = count(); !counted) return tl::unexpected(counted.error());
     replayed.complete = step.kind == Runner::Step::Kind::idle || replayed.events >= of;
     const bool goes_on = !options.progress || options.progress(replayed.events, std::max(of, replayed.events));
-    if (replayed.complete || !goes_on) return replayed;
+    if (!replayed.complete && goes_on) continue;
+    auto told = guarded([&] {
+      pqxx::work transaction((*lease)->db);
+      transaction.exec_params0(
+          "UPDATE projection_generations SET phase = $3, changed_at = now() WHERE projection = $1 AND "
+          "generation = $2",
+          begun->projection, begun->number, replayed.complete ? "" : "filling");
+      transaction.commit();
+    });
+    return told ? result<Replayed>(replayed) : tl::unexpected(told.error());
   }
 }
 

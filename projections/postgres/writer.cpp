@@ -4,6 +4,7 @@
 
 #include "events/fault_point.hpp"
 #include "projections/postgres/arrays.hpp"
+#include "projections/postgres/erasure.hpp"
 
 namespace onboarding::projections {
 
@@ -86,8 +87,10 @@ bool only_adds(const Table& table) {
                      [](const Column& column) { return column.combine == Combine::key || column.combine == Combine::add; });
 }
 
-std::string combined(const Table& table, const Column& column) {
-  const std::string mine = table.name + "." + column.name, incoming = "EXCLUDED." + column.name;
+}  // namespace
+
+std::string combined(const Table& table, const Column& column, const std::string& incoming) {
+  const std::string mine = table.name + "." + column.name;
   switch (column.combine) {
     case Combine::key:
     case Combine::replace: return incoming;
@@ -103,8 +106,6 @@ std::string combined(const Table& table, const Column& column) {
   return incoming;
 }
 
-}  // namespace
-
 std::string upsert_statement(const Table& table, const std::string& schema, std::uint64_t mask) {
   std::string names, arrays, keys, sets;
   std::size_t parameters = 0;
@@ -117,7 +118,7 @@ std::string upsert_statement(const Table& table, const std::string& schema, std:
     if (column.combine == Combine::key) {
       list(keys, column.name);
     } else {
-      list(sets, column.name + " = " + combined(table, column));
+      list(sets, column.name + " = " + combined(table, column, "EXCLUDED." + column.name));
     }
   }
   const std::string insert = "INSERT INTO " + schema + "." + table.name + " (" + names + ") SELECT * FROM unnest(" + arrays + ")";
@@ -211,6 +212,13 @@ result<void> PostgresWriter::send(const WriteBatch& batch) {
     if (auto connected = connect(); !connected) return connected;
   }
   if (auto made = make_partitions(batch); !made) return made;
+  std::vector<const codec::DecodedEvent*> elsewhere;
+  for (const Erasure& erasure : batch.erasures) {
+    if (!erasure.generation) elsewhere.push_back(erasure.event);
+  }
+  if (!elsewhere.empty()) {
+    if (auto erased = erase_where_nobody_follows(pool_, books_, elsewhere); !erased) return erased;
+  }
   if (!batch.moves.empty()) move_checkpoints(batch.moves);
   for (const Retried& retried : batch.retried) begin_retried(retried);
   // Rows that other partitions' runners change, too, come last: whoever waits for them waits for a moment.
@@ -220,6 +228,13 @@ result<void> PostgresWriter::send(const WriteBatch& batch) {
         if (!table.empty() && only_adds(table.table()) == shared) write_table(table, generations_[generation].schema);
       }
     }
+  }
+  for (const Erasure& erasure : batch.erasures) {
+    if (!erasure.generation) continue;
+    const Generation& generation = generations_[*erasure.generation];
+    for (const std::string& statement : erasure_statements(*generation.projection, generation.schema, *erasure.event,
+                                                           [&](const std::string& text) { return pipeline_->quoted(text); }))
+      pipeline_->run(statement);
   }
   if (!batch.parked_events.empty()) park(batch);
   for (const Retried& retried : batch.retried) end_retried(retried);

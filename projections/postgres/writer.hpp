@@ -60,6 +60,9 @@ class PostgresWriter final : public ReadModelWriter {
   std::set<std::pair<std::string, std::int64_t>> days_;  // schema.table, day: partitions that are there
 };
 
+/// What a column that is there becomes when `incoming` (SQL) comes.
+std::string combined(const Table&, const Column&, const std::string& incoming);
+
 /// `INSERT … ON CONFLICT` of the columns in `mask`, one array parameter each, combining as the columns say.
 std::string upsert_statement(const Table&, const std::string& schema, std::uint64_t mask);
 

@@ -99,6 +99,22 @@ TEST(ReadPath, a_page_is_found_by_an_index) {
   EXPECT_EQ(plan.find("Seq Scan"), plan.npos) << plan;
 }
 
+TEST(ReadPath, a_day_is_told_whole_or_not_at_all) {
+  Database database;
+  History history;
+  const domain::Timestamp yesterday = std::chrono::floor<std::chrono::days>(system_clock().now()) - std::chrono::days(1);
+  history.now = yesterday - std::chrono::seconds(1);  // less than two days ago
+  history.start({"ann", true});
+  history.now = yesterday;
+  history.start({"bob", true});
+  Following following(history, database.url());
+  ASSERT_TRUE(following.caught_up());
+  const auto told =
+      ask<projections::Completion>([&](auto done) { following.models.queries().completion(2, std::move(done)); }).value();
+  EXPECT_EQ(told.started, 1);
+  EXPECT_EQ(told.by_day.size(), 1U);
+}
+
 TEST(ReadPath, aggregates_are_kept_for_a_while_and_the_hits_are_counted) {
   Database database;
   History history;
