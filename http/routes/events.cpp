@@ -68,6 +68,14 @@ void feed(exporting::EventExport& events, BodyStream& body, log::EventLog& log, 
 void get_events(Api& api, Exports& exports, const Responder& responder) {
   if (!api.authority.operator_only(responder)) return;
   const auto& request = responder->request();
+  static constexpr std::string_view known[] = {"type", "session", "flow", "user", "since", "before", "after", "follow"};
+  std::string unknown_names;
+  for (const auto& [name, text] : request.query)
+    if (std::find(std::begin(known), std::end(known), name) == std::end(known))
+      unknown_names += (unknown_names.empty() ? "" : ", ") + name;
+  if (!unknown_names.empty())
+    return responder->fail(Errc::invalid, "There is no parameter " + unknown_names +
+                                              "; there are type, session, flow, user, since, before, after and follow.");
   const auto value = [&](std::string_view name) {
     const auto* text = request.query_value(name);
     return text == nullptr ? std::string() : *text;

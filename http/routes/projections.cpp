@@ -31,7 +31,6 @@ void write_projection(JsonWriter& w, const projections::ProjectionStatus& p, boo
   write_member(w, "generation", p.generation);
   write_member(w, "revision", p.revision);
   write_standing(w, p, true);
-  write_member(w, "events_per_second", p.events_per_second);
   write_objects(w, "generations", p.others, [&](const auto& other) { write_generation(w, other); });
   if (const auto& last = p.last_comparison; partitions && last.generation != 0) {
     write_key(w, "last_comparison");
@@ -42,16 +41,8 @@ void write_projection(JsonWriter& w, const projections::ProjectionStatus& p, boo
     w.RawValue(last.report.data(), last.report.size(), rapidjson::kObjectType);
     w.EndObject();
   }
-  std::vector<projections::PartitionStatus> shown;
-  for (const auto& of : p.partitions)
-    if (partitions || of.stalled_since) shown.push_back(of);
-  write_objects(w, partitions ? "partitions" : "stalled", shown, [&](const projections::PartitionStatus& of) {
-    write_member(w, "partition", of.partition);
-    write_member(w, "position", to_string(Position{of.partition, of.position}));
-    write_member(w, "lag_events", of.lag_events);
-    write_member(w, "lag_seconds", of.lag_seconds);
-    if (of.stalled_since) write_member(w, "stalled_since", codec::format_time(*of.stalled_since));
-  });
+  write_partitions(w, partitions ? "partitions" : "stalled", p,
+                   [&](const auto& of) { return partitions || of.stalled_since.has_value(); });
 }
 
 void get_projections(Api& api, const Responder& responder) {
@@ -104,7 +95,7 @@ void post_action(Api& api, const Responder& responder, const char* verb) {
   projections::Action action;
   action.projection = responder->request().parameters[0];
   action.verb = verb;
-  action.actor = body->line("actor", most_actor_bytes).value_or("operator");
+  action.actor = body->line("actor", most_actor_bytes).value_or("operator at " + responder->request().client);
   action.reason = body->line("reason", most_reason_bytes).value_or("");
   std::vector<InvalidMember> wrong;
   if (of_parked) {

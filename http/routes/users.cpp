@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "events/log/event_log.hpp"
 #include "http/routes/api.hpp"
 #include "http/routes/session_json.hpp"
 #include "http/routes/write.hpp"
@@ -9,10 +10,11 @@
 namespace onboarding::http {
 namespace {
 
-constexpr std::uint64_t max_wait_ms = 25'000;
+constexpr std::uint64_t max_wait_ms = 25'000, log_delay_ms = 1'000;
 constexpr std::int64_t last_place = 9'000'000'000'000'000;  // microseconds: the year 2255
 
-/// Runs `then` once the read model of `projection` has `?min_position=`; 202 with the lag when it does not within `?wait_ms=`.
+/// Runs `then` once the read model of `projection` has `?min_position=`; 202 with the lag when it does not within `?wait_ms=`, 422
+/// for a position that the log does not have.
 void when_fresh(Api& api, const Responder& responder, const char* projection, projections::UserSelector user,
                 std::function<void(projections::UserSelector)> then) {
   const auto wait_ms = query_number(responder, "wait_ms", 0, 0, max_wait_ms);
@@ -21,9 +23,19 @@ void when_fresh(Api& api, const Responder& responder, const char* projection, pr
   if (text == nullptr) return then(std::move(user));
   user.at_least = parse_position(*text);
   if (!user.at_least) return responder->fail(Errc::invalid, "min_position must be partition:sequence.");
-  api.ports.queries.wait_for({user.at_least, static_cast<std::uint32_t>(*wait_ms), projection},
-                             [responder, user, then = std::move(then)](bool reached, projections::Lag lag) {
+  log::EventLog& log = api.ports.log;
+  const Position wanted = *user.at_least;
+  if (wanted.partition >= log.partitions())
+    return responder->fail(Errc::invalid, "min_position: the log has " + std::to_string(log.partitions()) + " partitions.");
+  // Another server may have written it a moment ago.
+  const auto patience = wanted.sequence > log.head(wanted.partition) ? std::max(*wait_ms, log_delay_ms) : *wait_ms;
+  api.ports.queries.wait_for({user.at_least, static_cast<std::uint32_t>(patience), projection},
+                             [responder, user, wanted, &log, then = std::move(then)](bool reached, projections::Lag lag) {
                                if (reached) return then(user);
+                               const Position end{wanted.partition, log.head(wanted.partition)};
+                               if (end < wanted && log.writable())
+                                 return responder->fail(Errc::invalid,
+                                                        "min_position: the log's partition ends at " + to_string(end) + ".");
                                auto response = json_response(202, [&](JsonWriter& w) {
                                  write_member(w, "status", "behind");
                                  write_member(w, "have", to_string(lag.have));

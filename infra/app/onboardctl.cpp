@@ -190,6 +190,8 @@ int run(int argc, char** argv) {
     made->add_flag("--json", acting.json, "as JSON");
     if (std::string_view(verb) == "parked") return made;
     made->add_option("--reason", acting.reason, "noted in projection_audit, with who did it");
+    if (std::string_view(verb) != "retry" && std::string_view(verb) != "skip")
+      made->add_option("--revision", acting.revision, "only if the projection is still as `list` showed it");
     made->callback([&, verb] {
       acting.verb = verb;
       chosen = [&] { return projections_act(context, acting); };

@@ -1,5 +1,6 @@
 """The two programs and the scripts, as a person at a terminal uses them."""
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -108,6 +109,27 @@ class Onboardctl(unittest.TestCase):
         file.unlink()
         self.assertEqual(self.server.ctl("events", "export", "--output", str(file), "--resume", check=False).returncode, 2)
         self.assertFalse(file.exists(), "a file of zeros would look like an export")
+
+    def test_an_export_goes_on_only_as_what_it_was_and_by_one_at_a_time(self):
+        self.server.begin().told("My name is Ada Lovelace")
+        file = self.server.data / "events.ndjson"
+        export = lambda *options: self.server.ctl("events", "export", "--output", str(file), *options, check=False)
+        self.assertEqual(export("--type", "FieldExtracted", "--type", "SessionStarted").returncode, 0)
+        whole = file.read_bytes()
+        for other in ((), ("--zstd",), ("--type", "FieldExtracted"), ("--type", "FieldExtracted", "--type", "SessionStarted", "--open")):
+            refused = export("--resume", *other)
+            self.assertEqual(refused.returncode, 2, other)
+            self.assertIn("--type FieldExtracted --type SessionStarted", refused.stderr)
+        self.assertEqual(file.read_bytes(), whole, "a refusal changes nothing")
+        self.assertEqual(export("--resume", "--type", "SessionStarted", "--type", "FieldExtracted").returncode, 0)
+        self.assertEqual(file.read_bytes(), whole)
+        with file.open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            for options in ((), ("--resume", "--type", "SessionStarted", "--type", "FieldExtracted")):
+                refused = export(*options)
+                self.assertEqual(refused.returncode, 2)
+                self.assertIn("another export writes it", refused.stderr)
+        self.assertEqual(file.read_bytes(), whole)
 
     def test_events_are_followed_as_they_come(self):
         tail = subprocess.Popen([str(BUILD / "onboardctl"), "--data-dir", str(self.server.data), "events", "tail", "--follow", "--json"], text=True,

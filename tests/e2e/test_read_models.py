@@ -100,6 +100,42 @@ class ReadModels(WithDatabase):
         live = self.database.query("SELECT count(*) FROM projection_generations WHERE state = 'live' AND generation > 1")
         self.assertEqual(int(live), len(fold.PROJECTIONS))
 
+    def test_a_rebuild_that_does_not_go_live_fails_and_says_why(self):
+        self.server.begin(user_id="ann@example.com").told("I'm Ann Abbott")
+        fold.assert_follows(self.server, self.database.url)
+        self.database.query("CREATE PUBLICATION told FOR TABLE onboarding_sessions")
+        rebuild = lambda *options: self.server.ctl("projections", "rebuild", "sessions", *options, check=False)
+        refused = rebuild()
+        self.assertEqual(refused.returncode, 1, refused.stderr)
+        self.assertIn("publication told", refused.stderr)
+        self.database.query("ALTER PUBLICATION told DROP TABLE onboarding_sessions")
+        stale = rebuild("--revision", "1")
+        self.assertEqual(stale.returncode, 1, stale.stderr)
+        self.assertIn("revision 1 was seen, it is ", stale.stderr)
+        self.assertEqual(rebuild().returncode, 0)
+        kept = rebuild("--no-swap")
+        self.assertEqual(kept.returncode, 0, kept.stderr)
+        self.database.query("UPDATE onboarding_sessions SET total_messages_count = 77")
+        self.assertEqual(rebuild().returncode, 1, "they differ")
+        self.assertEqual(rebuild("--yes").returncode, 0)
+        fold.assert_follows(self.server, self.database.url)
+
+    def test_how_projections_stand_is_told_with_rates_and_what_is_asked_wrong_is_refused(self):
+        session = self.server.begin(user_id="ann@example.com")
+        fold.assert_follows(self.server, self.database.url)
+        self.server.ctl("replay", "--projection", "usage", "--into", "then")
+        others = lambda: self.server.request("GET", "/api/admin/projections/usage", admin=True).json()["generations"]
+        wait_until(lambda: [(g["state"], g.get("phase")) for g in others()] == [("replay", "done")], "the replay is told of, as filled")
+        ready = self.server.request("GET", "/readyz?verbose", admin=True).json()["projections"]["sessions"]
+        self.assertEqual((ready["stalled"], ready["events_per_second"] >= 0), ([], True))
+        scraped = self.server.request("GET", "/metrics", admin=True).body.decode()
+        self.assertIn('onboarding_projection_events_per_second{partition="0",projection="sessions"}', scraped)
+        unknown = self.server.request("GET", "/api/events?types=UserErased&sesion=x", admin=True)
+        self.assertEqual(unknown.status, 422)
+        self.assertIn("types, sesion", unknown.json()["detail"])
+        for position in ("0:1000000", "99:1"):
+            self.assertEqual(self.server.request("GET", f"/api/users/{session.user_id}/profile?min_position={position}", headers=session.authorization).status, 422)
+
     def every_query_of_the_document_runs(self):
         text = (ROOT / "infra/docs/READ_MODELS.md").read_text()
         documented = set(re.findall(r"^## (\w+)$", text, re.MULTILINE))

@@ -41,7 +41,8 @@ class ArchiveFile {
     if (fd_ < 0) fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     std::string frame(ZSTD_compressBound(lines.size()), '\0');
     const auto size = ZSTD_compress(frame.data(), frame.size(), lines.data(), lines.size(), 9);
-    if (ZSTD_isError(size)) return failure(Errc::bad_data_folder, std::string("zstd: ") + ZSTD_getErrorName(size));
+    if (ZSTD_isError(size))
+      return failure(std::make_error_code(std::errc::io_error), std::string("zstd: ") + ZSTD_getErrorName(size));
     frame.resize(size);
     for (std::string_view rest = frame; fd_ >= 0 && !rest.empty();) {
       const auto written = ::write(fd_, rest.data(), rest.size());
@@ -49,7 +50,7 @@ class ArchiveFile {
       rest.remove_prefix(written < 0 ? 0 : static_cast<std::size_t>(written));
       if (rest.empty() && ::fsync(fd_) == 0) return {};
     }
-    return failure(Errc::bad_data_folder, path_.string() + ": " + std::error_code(errno, std::generic_category()).message());
+    return tl::unexpected(about_file(path_));
   }
 
  private:
@@ -100,7 +101,7 @@ int archive(const Context& context, const ArchiveCommand& command) {
   }
   std::error_code error;
   std::filesystem::create_directories(command.into, error);
-  if (error) return complain({Errc::bad_data_folder, command.into + ": " + error.message()});
+  if (error) return complain(about_file(command.into, error));
   Progress progress("rows", 0);
   std::uint64_t done = 0;
   for (std::size_t i = 0; i < tables.size(); ++i) {

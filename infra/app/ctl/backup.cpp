@@ -28,13 +28,11 @@ namespace fs = std::filesystem;
 constexpr const char* sums_file = "SHA256SUMS";  // written last: a folder without it is no whole back-up
 constexpr int format = 1;
 
-Failure cannot(const fs::path& file, const std::string& what) { return {Errc::bad_data_folder, file.string() + ": " + what}; }
-
 result<void> sync_path(const fs::path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   const bool synced = fd >= 0 && ::fsync(fd) == 0;
   if (fd >= 0) ::close(fd);
-  if (!synced) return tl::unexpected(cannot(path, std::error_code(errno, std::generic_category()).message()));
+  if (!synced) return tl::unexpected(about_file(path));
   return {};
 }
 
@@ -43,7 +41,7 @@ result<void> copy_to_disk(const fs::path& from, const fs::path& to) {
   std::error_code error;
   fs::create_directories(to.parent_path(), error);
   if (!error) fs::copy_file(from, to, error);
-  if (error) return tl::unexpected(cannot(from, error.message()));
+  if (error) return tl::unexpected(about_file(from, error));
   ::chmod(to.c_str(), 0600);
   return sync_path(to);
 }
@@ -52,7 +50,8 @@ result<void> write_file(const fs::path& file, const std::string& content) {
   std::ofstream(file, std::ios::trunc) << content;
   ::chmod(file.c_str(), 0600);
   std::error_code error;
-  if (fs::file_size(file, error) != content.size() || error) return tl::unexpected(cannot(file, "cannot be written"));
+  if (fs::file_size(file, error) != content.size() || error)
+    return tl::unexpected(about_file(file, error ? error : std::make_error_code(std::errc::io_error)));
   return sync_path(file);
 }
 
@@ -336,7 +335,7 @@ result<void> move_into_place(const fs::path& part, const fs::path& data, const f
       if (auto copied = copy_to_disk(from, to); !copied) return copied;
       error.clear();
     }
-    if (error) return tl::unexpected(cannot(to, error.message()));
+    if (error) return tl::unexpected(about_file(to, error));
   }
   if (auto synced = sync_path(log_file.parent_path()); !synced) return synced;
   return sync_path(data);
@@ -351,13 +350,13 @@ int backup(const Context& context, const std::string& folder, bool with_secrets)
   std::error_code error;
   fs::remove_all(part, error);
   fs::create_directories(part, error);
-  if (error) return complain(cannot(part, error.message()));
+  if (error) return complain(about_file(part, error));
   Unfinished unfinished{part};
   const auto copy = make_backup(context, part, with_secrets);
   if (!copy) return complain(copy.error());
   fs::remove(target, error);
   fs::rename(part, target, error);
-  if (error) return complain(cannot(target, error.message()));
+  if (error) return complain(about_file(target, error));
   unfinished.folder.clear();
   if (auto synced = sync_path(target.parent_path()); !synced) return complain(synced.error());
   std::cout << target.string() << ": " << copy->records << " records, " << copy->events << " events, verified\n";
@@ -400,7 +399,7 @@ int restore(const Context& context, const RestoreOptions& options) {
   if (fs::create_directories(data, error)) ::chmod(data.c_str(), 0711);
   fs::remove_all(part, error);
   fs::create_directories(part, error);
-  if (error) return complain(cannot(part, error.message()));
+  if (error) return complain(about_file(part, error));
   const Unfinished unfinished{part};
   const auto log_id = restore_log(backup, part, *secrets, options.same_log, *manifest);
   if (!log_id) return complain(log_id.error());

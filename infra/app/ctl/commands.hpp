@@ -77,7 +77,8 @@ int projections_list(const Context&, bool json, bool watch);
 int projections_parked(const Context&, const std::string& name, bool json);
 struct ProjectionAction {
   std::string name, verb, reason;
-  std::string key, position;  // of retry (none: all) and skip
+  std::string key, position;             // of retry (none: all) and skip
+  std::optional<std::int64_t> revision;  // as `list` showed it; none: as it is now
   bool yes = false, json = false;
 };
 /// As POST /api/admin/projections/{name}/{verb}, of the state that is seen now.

@@ -25,6 +25,8 @@ int complain(const Failure& error) {
   return damaged ? exit_damaged : exit_failed;
 }
 
+Failure about_file(const std::filesystem::path& file, std::error_code error) { return {error, file.string()}; }
+
 void note(std::string_view line) { std::cerr << line << std::endl; }
 
 result<std::string> log_path(const Context& context) {

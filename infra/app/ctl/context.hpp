@@ -2,6 +2,7 @@
 // opened beside it. Data goes to standard output, notes and progress to standard error.
 #pragma once
 
+#include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <filesystem>
@@ -32,6 +33,8 @@ struct Context {
 /// Says the failure on standard error; its exit code.
 int complain(const Failure&);
 void note(std::string_view line);
+/// What the system says of a file: errno, unless another error is given.
+Failure about_file(const std::filesystem::path&, std::error_code = {errno, std::generic_category()});
 
 /// The embedded log and its keys, read only, beside the writing server if there is one.
 struct OpenedLog {

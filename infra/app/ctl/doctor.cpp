@@ -203,6 +203,10 @@ void Doctor::database() {
               ? std::to_string(report->migrations_missing) + " are applied when the server reaches PostgreSQL next"
               : "all applied",
           report->migrations_missing > 0 && running_ ? "the running server is older than this program: restart it" : "");
+  for (const std::string& schema : report->left_schemas)
+    found("left tables", Level::warn,
+          "schema " + schema + " is of tables that were given up: something that is not ours is in it or depends on it",
+          "see what you need of it, then DROP SCHEMA " + schema + " CASCADE");
   if (!end_) return;
   if (!report->log_id.empty() && report->log_id != end_->log_id)
     return found("read models", Level::fail, "they belong to log " + report->log_id + ", ours is " + end_->log_id,

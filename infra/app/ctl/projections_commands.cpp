@@ -6,6 +6,7 @@
 #include <iomanip>
 #include <iostream>
 #include <thread>
+#include <utility>
 
 #include "infra/app/ctl/admin_client.hpp"
 #include "infra/app/ctl/commands.hpp"
@@ -39,7 +40,8 @@ void show_projection(const Value& p) {
   std::cout << std::left << std::setw(14) << string_member(p, "name") << "v" << std::setw(3) << number(p, "version")
             << std::setw(9) << string_member(p, "state") << std::right << std::setw(9) << number(p, "lag_events") << " events "
             << std::fixed << std::setprecision(1) << std::setw(7) << real(p, "lag_seconds") << " s behind " << std::setw(8)
-            << std::setprecision(0) << real(p, "events_per_second") << "/s  " << number(p, "parked") << " parked";
+            << std::setprecision(0) << real(p, "events_per_second") << "/s  " << number(p, "parked") << " parked, revision "
+            << number(p, "revision");
   if (const auto detail = string_member(p, "detail"); !detail.empty()) std::cout << "  " << detail;
   std::cout << "\n";
   if (const auto* stalled = find_member(p, "stalled"); stalled && stalled->IsArray())
@@ -52,7 +54,7 @@ void show_projection(const Value& p) {
               << "): " << string_member(g, "state");
     if (const auto phase = string_member(g, "phase"); !phase.empty()) std::cout << ", " << phase;
     std::cout << ", " << events << " of " << of << " events";
-    if (string_member(g, "state") == "building" && events < of)
+    if (string_member(g, "phase") == "filling" && events < of)
       std::cout << ", " << std::setprecision(0) << real(g, "events_per_second") << "/s, " << real(g, "eta_seconds") << " s left";
     if (const auto parked = number(g, "parked"); parked > 0) std::cout << ", " << parked << " parked";
     if (const auto detail = string_member(g, "detail"); !detail.empty()) std::cout << ": " << detail;
@@ -114,20 +116,27 @@ std::string body_of(const ProjectionAction& action, std::optional<std::int64_t> 
   return std::string(codec::written(buffer));
 }
 
-/// Follows a build until it is live, gone, or waits for somebody.
-int watch_build(const Context& context, HttpClient& client, const std::string& name, std::int64_t generation, bool json) {
+/// Follows a build until it is live, gone, or waits for somebody. Good is only what `wish` (as `swap` of a rebuild) asks for.
+int watch_build(const Context& context, HttpClient& client, const std::string& name, std::int64_t generation,
+                const std::string& wish, bool json) {
   note("rebuilding " + name + " beside the live tables, as generation " + std::to_string(generation) +
        "; Ctrl-C ends the watching, not the rebuild (onboardctl projections cancel " + name + " does)");
   std::optional<Progress> progress;
+  std::string waits;
   for (;;) {
     int code = exit_good;
     const auto status = status_of(context, client, name, code);
     if (!status) return code;
     const Value* building = building_of(*status);
+    const std::string detail(building ? string_member(*building, "detail") : "");
     if (building && number(*building, "generation") == generation && string_member(*building, "phase") == "filling") {
       const auto events = static_cast<std::uint64_t>(number(*building, "events"));
       if (!progress) progress.emplace("events", events);
       progress->show(events, static_cast<std::uint64_t>(number(*building, "of_events")));
+      if (std::exchange(waits, detail) != detail && !detail.empty()) {
+        progress.reset();
+        note(detail);
+      }
       std::this_thread::sleep_for(std::chrono::milliseconds(200));
       continue;
     }
@@ -144,23 +153,28 @@ int watch_build(const Context& context, HttpClient& client, const std::string& n
     } else if (compared) {
       show_comparison(part(last, "found"));
     }
+    const bool was_to_stay = wish == "never" || wish == "compare_only";
     if (live) {
-      note("generation " + std::to_string(generation) + " is live; back again: onboardctl projections rollback " + name);
-      return exit_good;
+      note("generation " + std::to_string(generation) + " is live" + (was_to_stay ? ": somebody else asked for that" : "") +
+           "; back again: onboardctl projections rollback " + name);
+      return was_to_stay ? exit_failed : exit_good;
     }
     if (building) {
-      note(equal
-               ? "equal; it waits and follows: make it live with onboardctl projections rebuild " + name + " --yes, or cancel it"
-               : "the live tables differ; take the rebuilt ones with onboardctl projections rebuild " + name +
-                     " --yes, or cancel");
-      return equal ? exit_good : exit_failed;
+      const std::string go_on = "onboardctl projections rebuild " + name;
+      if (!detail.empty()) note("it does not go live: " + detail + "; then " + go_on + (wish == "always" ? " --yes" : ""));
+      else if (equal)
+        note(std::string("equal; it waits and follows") + (wish == "never" ? "" : ", as somebody else asked") +
+             ": make it live with " + go_on + " --yes, or cancel it");
+      else note("the live tables differ; take the rebuilt ones with " + go_on + " --yes, or cancel");
+      return equal && wish == "never" && detail.empty() ? exit_good : exit_failed;
     }
     if (!compared) {
       note("the rebuild was cancelled");
       return exit_failed;
     }
-    note(equal ? "equal" : "the live tables differ from what the log says");
-    return equal ? exit_good : exit_failed;
+    note(std::string(equal ? "equal" : "the live tables differ from what the log says") +
+         (wish == "compare_only" ? "" : "; the rebuilt ones did not go live: somebody else asked for a comparison only"));
+    return equal && wish == "compare_only" ? exit_good : exit_failed;
   }
 }
 
@@ -240,7 +254,7 @@ int projections_act(const Context& context, const ProjectionAction& action) {
          action.name + "` does it unseen. With --yes it is done.");
     return exit_wrong_use;
   }
-  const std::string body = body_of(action, number(*status, "revision"), "");
+  const std::string body = body_of(action, action.revision.value_or(number(*status, "revision")), "");
   return finish(ask(context, client, path_of(action.name) + "/" + action.verb, body, "POST"), action.json,
                 [&](const Value&) { std::cout << action.name << ": " << action.verb << " is done\n"; });
 }
@@ -252,11 +266,11 @@ int projections_rebuild(const Context& context, const ProjectionAction& action, 
   auto status = status_of(context, client, action.name, code);
   if (!status) return code;
   const Value* building = building_of(*status);
-  const bool asks = action.yes || compare_only || no_swap;
-  if (!building || asks || string_member(*building, "phase") != "filling") {
-    const char* swap = compare_only ? "compare_only" : no_swap ? "never" : action.yes ? "always" : "if_equal";
-    const auto answer =
-        ask(context, client, path_of(action.name) + "/rebuild", body_of(action, number(*status, "revision"), swap), "POST");
+  std::string wish = compare_only ? "compare_only" : no_swap ? "never" : action.yes ? "always" : "if_equal";
+  if (building && wish == "if_equal" && !action.revision && string_member(*building, "phase") == "filling") {
+    wish = string_member(*building, "swap");  // whoever began it: it is only watched
+  } else {
+    const auto answer = ask(context, client, path_of(action.name) + "/rebuild", body_of(action, action.revision, wish), "POST");
     std::int64_t revision = 0;
     code = finish(answer, false, [&](const Value& done) { revision = number(done, "revision"); });
     if (code != exit_good) return code;
@@ -270,7 +284,7 @@ int projections_rebuild(const Context& context, const ProjectionAction& action, 
     building = building_of(*status);
   }
   const auto generation = building ? number(*building, "generation") : number(part(*status, "last_comparison"), "generation");
-  return watch_build(context, client, action.name, generation, action.json);
+  return watch_build(context, client, action.name, generation, wish, action.json);
 }
 
 }  // namespace onboarding::app

@@ -354,7 +354,7 @@ class FakeLog final : public log::EventLog {
   result<std::vector<log::Record>> read_partition(std::uint32_t, std::uint64_t, std::size_t, std::size_t) override {
     return std::vector<log::Record>();
   }
-  std::uint64_t head(std::uint32_t) const override { return 0; }
+  std::uint64_t head(std::uint32_t) const override { return 100; }
   std::unique_ptr<log::Subscription> subscribe(std::function<void(std::uint32_t)>) override { return nullptr; }
   result<std::vector<log::OpenStream>> pending_turns(std::uint32_t, std::size_t) override {
     return std::vector<log::OpenStream>();

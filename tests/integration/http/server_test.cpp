@@ -494,6 +494,17 @@ TEST_F(HttpServerTest, a_profile_has_an_etag_and_reads_your_writes) {
   EXPECT_EQ(queries.last_selector.user_id, "a b");
   queries.fresh = false;
   EXPECT_EQ(ask(request("GET", "/api/users/ann/profile?min_position=7:9&wait_ms=10", {}, bearer(ann.token))).status, 202);
+  const auto beyond = [&](const char* position) {
+    const auto answer =
+        ask(request("GET", std::string("/api/users/ann/profile?min_position=") + position, {}, bearer(ann.token)));
+    EXPECT_EQ(answer.status, 422) << position;
+    return std::string(json(answer)["detail"].GetString());
+  };
+  EXPECT_EQ(beyond("7:1000000"), "min_position: the log's partition ends at 7:100.");
+  EXPECT_EQ(beyond("24:1"), "min_position: the log has 24 partitions.");
+  log.full = true;  // it does not know its end
+  EXPECT_EQ(ask(request("GET", "/api/users/ann/profile?min_position=7:1000000", {}, bearer(ann.token))).status, 202);
+  log.full = false;
   EXPECT_EQ(ask(request("GET", "/api/users/ann/profile?min_position=x", {}, bearer(ann.token))).status, 422);
   queries.down = true;
   const auto down = ask(request("GET", "/api/users/ann/profile", {}, bearer(ann.token)));
