@@ -130,6 +130,8 @@ class ReadModels(WithDatabase):
         self.assertEqual((ready["stalled"], ready["events_per_second"] >= 0), ([], True))
         scraped = self.server.request("GET", "/metrics", admin=True).body.decode()
         self.assertIn('onboarding_projection_events_per_second{partition="0",projection="sessions"}', scraped)
+        self.assertEqual(self.server.request("POST", "/api/admin/projections/usage/restart", admin=True).status, 202)
+        self.assertEqual(self.database.query("SELECT actor FROM projection_audit WHERE action = 'restart'"), "operator at 127.0.0.1")
         unknown = self.server.request("GET", "/api/events?types=UserErased&sesion=x", admin=True)
         self.assertEqual(unknown.status, 422)
         self.assertIn("types, sesion", unknown.json()["detail"])

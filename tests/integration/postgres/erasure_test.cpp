@@ -2,6 +2,7 @@
 // replayed tables, in those that were given up.
 #include <gtest/gtest.h>
 
+#include "projections/postgres/inspect.hpp"
 #include "projections/postgres/replay.hpp"
 #include "tests/integration/postgres/process.hpp"
 
@@ -160,7 +161,9 @@ TEST_F(Erased, with_tables_that_were_given_up_and_cannot_be_dropped) {
   ASSERT_TRUE(process->is_live("profile", 2));
   database.value("CREATE VIEW bound AS SELECT count(*) FROM projection_profile_1.users; SELECT 1");
   database.value("CREATE TABLE refers (user_key text REFERENCES projection_profile_1.users); SELECT 1");
+  EXPECT_EQ(projections::inspect_database(database.url())->left_schemas, Lines());
   ASSERT_TRUE(process->act("profile", "discard"));
+  EXPECT_EQ(projections::inspect_database(database.url())->left_schemas, Lines{"projection_profile_1"}) << "doctor tells of it";
   EXPECT_EQ(database.value("SELECT count FROM bound"), "0");
   EXPECT_EQ(
       database.value("SELECT detail FROM projection_generations WHERE projection = 'profile' AND generation = 1"),

@@ -3,11 +3,18 @@
 
 #include "projections/postgres/arrays.hpp"
 #include "projections/postgres/breaker.hpp"
+#include "projections/postgres/pipeline.hpp"
 
 namespace onboarding::projections {
 namespace {
 
 using std::chrono::milliseconds;
+
+TEST(Pipeline, tells_on_one_line_what_libpq_says_on_several) {
+  EXPECT_EQ(Pipeline::on_one_line("connection to server on socket \"/x\" failed: No such file\n\tIs the server running?\n"),
+            "connection to server on socket \"/x\" failed: No such file Is the server running?");
+  EXPECT_EQ(Pipeline::on_one_line(" \n"), "");
+}
 
 TEST(Breaker, opens_after_five_failures_in_a_row_and_lets_one_probe_through) {
   Breaker breaker;
