@@ -46,6 +46,7 @@ LeakGuard::LeakGuard(std::string_view canary) {
     }
   }
   for (const auto mark : instruction_marks()) never_.push_back(folded(mark));
+  std::erase_if(never_, [](const auto& never) { return never.empty(); });
 }
 
 bool LeakGuard::leaks(std::string_view text) const {

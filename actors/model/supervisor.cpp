@@ -171,6 +171,7 @@ class Supervisor : public caf::event_based_actor {
         },
         [this](share_answer_atom, const ShareAnswerPtr& answer) {
           holder_.take(answer->answer, answer->asked_at);
+          desk_.wants_were_answered();
           apply_shares();
           keep_slot(answer->asked_at);
         },
@@ -256,7 +257,8 @@ class Supervisor : public caf::event_based_actor {
 
   void apply_shares() {
     const auto now = clock().now();
-    desk_.share([this, now](const std::string& name, std::int64_t whole) { return holder_.allowed(name, whole, now); }, now);
+    desk_.share([this, now](const std::string& name, std::int64_t whole) { return holder_.allowed(name, whole, now); },
+                holder_.in_touch(now), now);
     advance();
   }
 

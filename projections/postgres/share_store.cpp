@@ -134,7 +134,8 @@ class PostgresShareStore final : public model::ShareStore {
       const auto claimed = claim_slot(tx, rules_, request.server_id, now);
       ShareAnswer granted{claimed.slot, {}};
       if (granted.slot)
-        for (const auto& [name, want] : request.wants) granted.shares[name] = renew_one(tx, rules_, name, want, claimed, now);
+        for (const auto& [name, want] : request.wants)
+          granted.shares[name] = renew_one(tx, rules_of(name, rules_), name, want, claimed, now);
       tx.commit();
       return granted;
     });

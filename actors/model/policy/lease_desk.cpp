@@ -12,6 +12,9 @@ namespace {
 constexpr std::chrono::minutes kSoon{5};
 constexpr std::chrono::milliseconds kFirstHold{1'000}, kLongestHold{60'000};
 constexpr std::chrono::seconds kKeptTogether{900};
+// Of a limit a day that is shared: what a server holds beyond what it used, at rest and while somebody waits; tokens of some calls at least.
+// It is held in whole steps, so that the day behind does not give it back drop by drop.
+constexpr std::int64_t kDaySteps = 100, kDayStepsInUse = 32, kDayTokens = 4'000;
 // So many calls that are overdue, and no answer meanwhile, make a provider suspected of hanging.
 constexpr std::size_t kSuspicious = 2;
 constexpr std::chrono::seconds kLeastOverdue{5};
@@ -223,7 +226,9 @@ std::size_t LeaseDesk::fitting(const FairQueue::ClassKey& key, const std::vector
 bool LeaseDesk::hopeless(const LeaseRequest& request, ProviderSet allowed, Instant now) {
   for (std::uint32_t p = 0; p < desks_.size(); ++p) {
     if (!((allowed >> p) & 1u)) continue;
-    const auto at = admits_at(lanes_[lane_of_[request.plan][p]], request, now);
+    auto& lane = lanes_[lane_of_[request.plan][p]];
+    if (lane.may_grow) return false;
+    const auto at = admits_at(lane, request, now);
     if (at <= request.deadline + kSoon || at == Instant::max()) return false;
   }
   return true;
@@ -236,8 +241,15 @@ bool LeaseDesk::serve(Ticket ticket, LaneSet& blocked, Instant now, Round& round
   const ProviderSet allowed = trusted(usable(now) & ~request.exclude);
   if (allowed == 0) return leave(ticket, LeaseStatus::no_provider, now), true;
   auto& plan = plans_[request.plan];
-  if (plan.tokens && !plan.tokens->admits(request.input_tokens + request.output_tokens, now))
-    return leave(ticket, LeaseStatus::plan_limit, now), true;
+  if (plan.tokens) {
+    const std::int64_t tokens = request.input_tokens + request.output_tokens;
+    // What is dearer than the whole is tried, what is dearer than a share would break the others'.
+    const bool beyond_share = allowed_ && (plan.starved || tokens > plan.tokens->limit());
+    if (beyond_share || !plan.tokens->admits(tokens, now)) {
+      if (allowed_ && (plan.starved || plan.may_grow)) return false;
+      return leave(ticket, LeaseStatus::plan_limit, now), true;
+    }
+  }
   ProviderSet with_budget = 0;
   for (std::uint32_t p = 0; p < desks_.size(); ++p) {
     const auto lane = lane_of_[request.plan][p];
@@ -558,26 +570,57 @@ std::map<std::string, LeaseDesk::Want> LeaseDesk::wants(Instant now) {
     for (const auto& use : lane.budget.use(now)) used[use.name] = use.used;
     each_limit(settings_[lane.provider], [&](std::string_view name, const auto& value) {
       const auto whole = static_cast<std::int64_t>(value);
-      if (name.find("per_day") != name.npos) return;
-      all[limit_name(settings_[lane.provider], lane.model, name)] = {
-          whole, waiting() > 0 ? whole : std::min(whole, used[name] * 3 / 2 + whole / 100)};
+      const auto full_name = limit_name(settings_[lane.provider], lane.model, name);
+      if (name.find("per_day") != name.npos) all[full_name] = want_of_day(full_name, whole, used[name]);
+      else all[full_name] = {whole, waiting() > 0 ? whole : std::min(whole, used[name] * 3 / 2 + whole / 100)};
     });
   }
+  for (auto& plan : plans_)
+    if (plan.tokens)
+      all[plan.limit_name()] =
+          want_of_day(plan.limit_name(), static_cast<std::int64_t>(plan.settings.tokens_per_day), plan.tokens->used(now));
   return all;
 }
 
-void LeaseDesk::share(AllowedOf allowed, Instant now) {
+LeaseDesk::Want LeaseDesk::want_of_day(const std::string& name, std::int64_t whole, std::int64_t used) {
+  const auto step = std::max<std::int64_t>(whole / kDaySteps, 1);
+  auto more = waiting() > 0 ? std::max(step, whole / kDayStepsInUse) : step;
+  if (waiting() > 0 && name.find("tokens") != name.npos) more = std::max(more, kDayTokens);
+  const auto wanted = used == 0 && waiting() == 0 ? 0 : std::min(whole, (used + more + step - 1) / step * step);
+  day_wanted_[name] = wanted;
+  return {whole, wanted};
+}
+
+// It has all that it asked for: if it asks for more, it may get that.
+bool LeaseDesk::may_grow(const std::string& name, std::int64_t whole, std::int64_t mine) const {
+  const auto asked = day_asked_.find(name);
+  return in_touch_ && mine < whole && (asked == day_asked_.end() || mine >= asked->second);
+}
+
+void LeaseDesk::share(AllowedOf allowed, bool in_touch, Instant now) {
   allowed_ = std::move(allowed);
+  in_touch_ = in_touch;
   for (auto& lane : lanes_) apply_limits(lane, now);
+  for (auto& plan : plans_) {
+    if (!plan.tokens) continue;
+    const auto whole = static_cast<std::int64_t>(plan.settings.tokens_per_day);
+    const auto mine = allowed_(plan.limit_name(), whole);
+    plan.starved = mine <= 0;
+    plan.may_grow = may_grow(plan.limit_name(), whole, mine);
+    plan.tokens->change(std::max<std::int64_t>(mine, 1), now);
+  }
 }
 
 void LeaseDesk::apply_limits(Lane& lane, Instant now) {
   auto s = settings_[lane.provider];
-  lane.starved = false;
+  lane.starved = lane.may_grow = false;
   if (allowed_)
     each_limit(s, [&](std::string_view name, auto& value) {
-      const auto mine = allowed_(limit_name(s, lane.model, name), static_cast<std::int64_t>(value));
+      const auto full_name = limit_name(s, lane.model, name);
+      const auto whole = static_cast<std::int64_t>(value);
+      const auto mine = allowed_(full_name, whole);
       lane.starved = lane.starved || mine <= 0;
+      if (name.find("per_day") != name.npos) lane.may_grow = lane.may_grow || may_grow(full_name, whole, mine);
       value = static_cast<std::decay_t<decltype(value)>>(std::max<std::int64_t>(mine, 1));
     });
   lane.budget.change(s, now);

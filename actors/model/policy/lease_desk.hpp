@@ -86,11 +86,15 @@ class LeaseDesk {
   struct Want {
     std::int64_t whole = 0, wanted = 0;
   };
-  /// The limits a minute and in flight by their names ("openai/gpt-6-luna/requests_per_minute"), and what this server has use for: all
-  /// of it while somebody waits, else half as much again as it used lately.
+  /// All limits by their names ("openai/gpt-6-luna/requests_per_minute", "plan/free/tokens_per_day"), and what this server has use for. Of one a
+  /// minute or in flight: all of it while somebody waits, else half as much again as it used lately. Of one a day: what it used of it
+  /// and a step more, a larger one while somebody waits.
   std::map<std::string, Want> wants(Instant now);
   /// From now on only what `allowed` says is used of each limit; again after each change of it. A lane with a share of 0 is not used.
-  void share(AllowedOf allowed, Instant now);
+  /// `in_touch`: whether more may be had for the asking; then who lacks a limit a day waits for the next answer.
+  void share(AllowedOf allowed, bool in_touch, Instant now);
+  /// What wants() told last was answered: what is not granted now is not there.
+  void wants_were_answered() { day_asked_ = day_wanted_; }
 
   /// Of 1,000 tokens, as they are now; for limits of spend and for choosing cheaper ones in a spike. Unknown: 0.
   void set_prices(std::uint32_t provider, std::string_view model, std::int64_t input_nanodollars,
@@ -142,6 +146,7 @@ class LeaseDesk {
     Moments input, output, latency_ms;               // of calls that succeeded
     std::int64_t input_price = 0, output_price = 0;  // nano-dollars of 1,000 tokens
     bool starved = false;                            // it has no share of one of its limits
+    bool may_grow = false;                           // its share of a limit a day
   };
   static constexpr std::int64_t kNoLimit = std::int64_t{1} << 62;
   struct PerProvider {
@@ -160,6 +165,8 @@ class LeaseDesk {
   struct PerPlan {
     PlanSettings settings;
     std::optional<RateLimit> tokens;
+    bool starved = false, may_grow = false;  // as of a lane
+    std::string limit_name() const { return "plan/" + settings.name + "/tokens_per_day"; }
   };
   struct Lease {
     std::uint32_t lane = 0;
@@ -178,6 +185,8 @@ class LeaseDesk {
 
   std::uint32_t add_lane(std::uint32_t provider, const std::string& model, Instant start);
   void apply_limits(Lane&, Instant now);
+  Want want_of_day(const std::string& name, std::int64_t whole, std::int64_t used);
+  bool may_grow(const std::string& name, std::int64_t whole, std::int64_t mine) const;
   ProviderSet usable(Instant now) const;
   void suspect(std::uint32_t provider, Instant now);
   /// Without those that are suspected of hanging, unless nobody else is left.
@@ -216,6 +225,8 @@ class LeaseDesk {
   std::size_t max_waiting_;
   double day_taken_ = 0;  // the greatest part of a limit a day, summed over calls
   AllowedOf allowed_;     // empty: every limit is this server's own
+  bool in_touch_ = false;
+  std::map<std::string, std::int64_t> day_wanted_, day_asked_;  // of limits a day: as told last, and as answered last
   Ticket next_ticket_ = 1;
   LeaseId next_lease_ = 1;
   std::map<LeaseId, Lease> leases_;

@@ -12,6 +12,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace onboarding::model {
@@ -27,6 +28,10 @@ struct ShareRules {
   std::chrono::milliseconds window{60'000};  // over which the provider counts
   std::chrono::milliseconds slot_lease{24 * 3'600'000};  // a server that was silent for so long has no floor any more
 };
+
+/// Of a limit a day ("…_per_day…") what a server holds is what it used of it, and a little more: it is lent for long, since lending it again
+/// has to wait for a day in any case.
+ShareRules rules_of(std::string_view limit_name, ShareRules);
 
 /// A server's floor of a limit.
 std::int64_t floor_of(std::int64_t limit, const ShareRules&);
@@ -85,7 +90,8 @@ class SlotBook {
   };
   SlotBook(ShareRules rules, std::vector<Slot> slots) : rules_(rules), slots_(std::move(slots)) {}
 
-  /// The server's slot, a free one, or one whose server was silent for `slot_lease` and a window; nullopt: all are taken.
+  /// The server's slot, a free one, or one whose server was silent for so long that neither floor nor share of it counts any more
+  /// (`slot_lease` and a window, or a day and the lease of its limits); nullopt: all are taken.
   std::optional<std::uint32_t> claim(const std::string& server_id, ArbiterTime now);
   const std::vector<Slot>& slots() const { return slots_; }
   /// Servers that were heard of within a share's lease.

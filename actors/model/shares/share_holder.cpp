@@ -9,17 +9,16 @@ void ShareHolder::restore(std::uint32_t slot, std::chrono::nanoseconds age, Inst
 }
 
 void ShareHolder::take(const ShareAnswer& answer, Instant asked_at) {
-  if (asked_at + rules_.lease < share_until_) return;  // overtaken by a newer answer
+  if (asked_at < asked_at_) return;  // overtaken by a newer answer
   slot_ = answer.slot;
   shares_ = answer.slot ? answer.shares : Shares{};
-  share_until_ = asked_at + rules_.lease;
+  asked_at_ = asked_at;
   floor_until_ = asked_at + rules_.slot_lease;
 }
 
 std::int64_t ShareHolder::allowed(const std::string& limit_name, std::int64_t limit, Instant now) const {
   if (!slot_ || now >= floor_until_) return 0;
-  if (limit_name.find("per_day") != std::string::npos) return limit / rules_.max_servers;
-  const auto found = now < share_until_ ? shares_.find(limit_name) : shares_.end();
+  const auto found = now < asked_at_ + rules_of(limit_name, rules_).lease ? shares_.find(limit_name) : shares_.end();
   return floor_of(limit, rules_) + (found == shares_.end() ? 0 : found->second);
 }
 

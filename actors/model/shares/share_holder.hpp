@@ -20,17 +20,16 @@ class ShareHolder {
   /// ends there.
   void take(const ShareAnswer& answer, Instant asked_at);
 
-  /// Of a whole limit, what this server may use now: its floor and, while it lasts, its share. Of a limit a day ("…_per_day…"), whose
-  /// window is too long to lend it, always the same part. 0: it has no slot.
+  /// Of a whole limit, what this server may use now: its floor and, while it lasts, its share. 0: it has no slot.
   std::int64_t allowed(const std::string& limit_name, std::int64_t limit, Instant now) const;
-  /// When allowed() falls by itself; nullopt: it stands at the floor.
-  std::optional<Instant> ends() const { return shares_.empty() ? std::nullopt : std::optional(share_until_); }
+  /// Whether the books were heard of lately.
+  bool in_touch(Instant now) const { return slot_ && now < asked_at_ + rules_.lease; }
   std::optional<std::uint32_t> slot() const { return slot_; }
 
  private:
   ShareRules rules_;
   std::optional<std::uint32_t> slot_;
-  Instant floor_until_{}, share_until_{};
+  Instant floor_until_{}, asked_at_{std::chrono::hours(-24 * 365)};  // never yet
   Shares shares_;
 };
 

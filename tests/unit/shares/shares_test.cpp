@@ -72,7 +72,8 @@ TEST(SlotBook, keeps_a_server_s_slot_over_restarts_and_has_no_more_than_it_has) 
   EXPECT_EQ(slots.alive(noon + 17s + 500ms), 1u);
   EXPECT_EQ(slots.claim("a", noon + 1h), 0u);
   EXPECT_EQ(slots.claim("c", noon + 2h), std::nullopt);
-  EXPECT_EQ(slots.claim("c", noon + 26h), 1u) << "b was silent for a day: it has no floor any more";
+  EXPECT_EQ(slots.claim("c", noon + 26h), std::nullopt) << "of a limit a day it may have used its share for two hours";
+  EXPECT_EQ(slots.claim("c", noon + 26h + 5s), 1u) << "b was silent for so long: it has no floor any more";
 }
 
 TEST(ShareHolder, falls_to_its_floor_when_it_cannot_renew_and_to_nothing_after_a_day) {
@@ -83,6 +84,9 @@ TEST(ShareHolder, falls_to_its_floor_when_it_cannot_renew_and_to_nothing_after_a
   EXPECT_EQ(holder.allowed("x", 1'000, start + 14s), 512);
   EXPECT_EQ(holder.allowed("y", 1'000, start + 14s), 12);
   EXPECT_EQ(holder.allowed("x", 1'000, start + 15s), 12);
+  holder.take({3, {{"x_per_day", 500}}}, start);
+  EXPECT_EQ(holder.allowed("x_per_day", 1'000, start + 1h), 512) << "an hour without the books stops nobody";
+  EXPECT_EQ(holder.allowed("x_per_day", 1'000, start + 2h), 12);
   EXPECT_EQ(holder.allowed("x", 1'000, start + 24h), 0);
   holder.take({std::nullopt, {}}, start + 1min);
   EXPECT_EQ(holder.allowed("x", 1'000, start + 1min), 0) << "more servers than slots";
@@ -96,7 +100,7 @@ TEST(ShareHolder, has_its_floor_after_a_restart_while_its_slot_is_certainly_stil
     return holder;
   };
   EXPECT_EQ(after(3, 1min).allowed("x", 1'000, start), 12);
-  EXPECT_EQ(after(3, 1min).allowed("requests_per_day", 1'000, start), 125);
+  EXPECT_EQ(after(3, 1min).allowed("requests_per_day", 1'000, start), 12);
   EXPECT_EQ(after(3, 1min).allowed("x", 1'000, start + 12h), 0) << "unless it hears from the books";
   EXPECT_EQ(after(3, 12h).allowed("x", 1'000, start), 0) << "clocks may be off by hours";
   EXPECT_EQ(after(3, -1s).allowed("x", 1'000, start), 0) << "the clock was set back: nobody knows how far";

@@ -45,8 +45,9 @@ struct Arbiter {
     const ArbiterTime time(1'800'000'000'000 + now.count());
     ShareAnswer answer{slots.claim(server, time), {}};
     for (const auto& [name, want] : wants) {
-      auto& book = books.try_emplace(name, want.whole, rules).first->second;
-      answer.shares[name] = book.renew(*answer.slot, want.wanted - floor_of(want.whole, rules), time, slots.alive(time));
+      auto& book = books.try_emplace(name, want.whole, rules_of(name, rules)).first->second;
+      answer.shares[name] =
+          book.renew(*answer.slot, std::max<std::int64_t>(0, want.wanted - floor_of(want.whole, rules)), time, slots.alive(time));
     }
     return answer;
   }
@@ -57,29 +58,38 @@ struct Server {
   ShareHolder holder{ShareRules{}};
   std::optional<LeaseDesk> desk = {};
   bool cut_off = false, busy = true;
-  std::size_t calls = 0;
+  std::size_t calls = 0, denied = 0;
+  std::size_t crowd = 20;  // who waits at any time, while it is busy
+  ProviderSettings limits = settings();
+  std::vector<PlanSettings> plans = {};
 
   void start(std::chrono::milliseconds now) {
     const auto slot = holder.slot();
     holder = ShareHolder(ShareRules{});
     if (slot) holder.restore(*slot, 1s, Instant(now));
-    desk.emplace(std::vector<ProviderSettings>{settings()}, std::vector<std::string>{}, Instant(now));
+    desk.emplace(std::vector<ProviderSettings>{limits}, std::vector<std::string>{}, Instant(now), LeaseDesk::kMaxWaiting, plans);
   }
   void step(std::chrono::milliseconds now, Arbiter& arbiter, Strict& strict) {
     if (!desk) return;
     const Instant time(now);
-    if (now.count() % 5'000 == 0 && !cut_off) holder.take(arbiter.renew(name, desk->wants(time), now), time);
+    if (now.count() % 5'000 == 0 && !cut_off) {
+      holder.take(arbiter.renew(name, desk->wants(time), now), time);
+      desk->wants_were_answered();
+    }
     if (now.count() % 1'000 == 0)
-      desk->share([&](const std::string& limit, std::int64_t whole) { return holder.allowed(limit, whole, time); }, time);
-    while (busy && desk->waiting() < 20) {
+      desk->share([&](const std::string& limit, std::int64_t whole) { return holder.allowed(limit, whole, time); },
+                  holder.in_touch(time), time);
+    while (busy && desk->waiting() < crowd) {
       LeaseRequest wanted;
       wanted.deadline = time + 10min;
       wanted.input_tokens = 10;
       wanted.output_tokens = 10;
       wanted.session = wanted.turn = ++turns;
+      wanted.plan = static_cast<std::uint32_t>(plans.size());
       desk->ask(wanted, time);
     }
     for (const auto& decision : desk->advance(time).decisions) {
+      denied += decision.grant.status != LeaseStatus::granted;
       if (decision.grant.status != LeaseStatus::granted) continue;
       strict.call(now);
       ++calls;
@@ -194,6 +204,47 @@ TEST(TwoServers, that_restart_cut_off_from_the_books_have_their_floors_and_stay_
   }
   world.run(3min);
   EXPECT_EQ(world.strict.over, 0u);
+}
+
+/// One call a second each, of a provider without limits a minute.
+struct WorldOfADay : World {
+  explicit WorldOfADay(std::uint32_t requests_per_day, std::uint64_t plan_tokens = 0) {
+    for (auto* server : {&a, &b}) {
+      server->crowd = 1;
+      server->limits.requests_per_minute = 60;
+      server->limits.requests_per_day = requests_per_day;
+      if (plan_tokens > 0) server->plans = {{"free", 1, plan_tokens, {}}};
+      server->start(now);
+    }
+  }
+  std::size_t calls() const { return a.calls + b.calls; }
+};
+
+TEST(TwoServers, that_share_a_limit_a_day_give_it_to_who_has_use_for_it_and_never_use_more) {
+  WorldOfADay world(1'000);
+  world.b.busy = false;
+  world.run(11min);
+  EXPECT_GT(world.a.calls, 500u) << "an eighth would be 125";
+  EXPECT_EQ(world.a.denied, 0u) << "nobody is sent away while more can be had";
+  world.b.busy = true;
+  world.run(30min);
+  EXPECT_GT(world.b.calls, 100u);
+  EXPECT_GT(world.a.denied, 0u) << "used up: told at once, not at the deadline";
+  EXPECT_GE(world.calls(), 1'000u * 85 / 100);
+  EXPECT_LE(world.calls(), 1'000u);
+  world.a.cut_off = true;
+  world.a.start(world.now);
+  world.run(10min);
+  EXPECT_LE(world.calls(), 1'000u + 12) << "what a forgetful restart may use again is its floor";
+}
+
+TEST(TwoServers, share_the_tokens_of_a_plans_day) {
+  WorldOfADay world(0, 20'000);  // 20 a call
+  world.run(6min);
+  EXPECT_EQ(world.a.denied + world.b.denied, 0u);
+  world.run(1h);
+  EXPECT_GE(world.calls(), 1'000u * 80 / 100);
+  EXPECT_LE(world.calls(), 1'000u);
 }
 
 TEST(TwoServers, an_idle_one_lends_almost_everything) {
