@@ -63,12 +63,13 @@ struct Attached {
 Attached attached_to(pqxx::transaction_base& transaction, const std::string& tables, const std::string& incoming_schema) {
   // Partitions, too: each has what is its own. The search path is pg_catalog: all names are whole.
   const std::string of_tables =
-      "WITH t AS (SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name, c.relrowsecurity, c.relforcerowsecurity FROM "
-      "pg_class c JOIN pg_namespace n ON n.oid = "
-      "c.relnamespace WHERE (c.oid IN (" +
-      tables + ") OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent IN (" + tables +
-      "))) AND EXISTS (SELECT FROM pg_class i JOIN pg_namespace s ON s.oid = i.relnamespace WHERE s.nspname = " +
-      transaction.quote(incoming_schema) + " AND i.relname = c.relname)) ";
+      "WITH t AS (SELECT c.oid, i.oid AS other, format('%I.%I', n.nspname, c.relname) AS name, c.relrowsecurity, "
+      "c.relforcerowsecurity, i.relrowsecurity OR i.relforcerowsecurity AS other_secured FROM pg_class c JOIN pg_namespace n ON "
+      "n.oid = c.relnamespace JOIN pg_class i ON i.relname = c.relname JOIN pg_namespace s ON s.oid = i.relnamespace AND "
+      "s.nspname "
+      "= " +
+      transaction.quote(incoming_schema) + " WHERE c.oid IN (" + tables +
+      ") OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent IN (" + tables + "))) ";
   Attached attached;
   const auto add = [&](const char* gone_and_made) {
     for (const auto& row : transaction.exec(of_tables + gone_and_made)) {
@@ -76,12 +77,17 @@ Attached attached_to(pqxx::transaction_base& transaction, const std::string& tab
       if (!row[1].is_null()) attached.made.push_back(row[1].as<std::string>());
     }
   };
-  add("SELECT NULL, format('COMMENT ON TABLE %s IS %L', name, obj_description(t.oid, 'pg_class')) FROM t UNION ALL SELECT NULL, "
-      "format('COMMENT ON COLUMN %s.%I IS %L', name, attname, col_description(attrelid, attnum)) FROM t JOIN pg_attribute ON "
-      "attrelid = t.oid AND attnum > 0 AND NOT attisdropped");
+  // Only what differs: readers wait, and there may be a partition for each day.
+  add("SELECT NULL, format('COMMENT ON TABLE %s IS %L', name, obj_description(t.oid, 'pg_class')) FROM t WHERE "
+      "obj_description(t.oid, 'pg_class') IS DISTINCT FROM obj_description(other, 'pg_class') UNION ALL SELECT NULL, "
+      "format('COMMENT ON COLUMN %s.%I IS %L', name, a.attname, col_description(t.oid, a.attnum)) FROM t JOIN pg_attribute a ON "
+      "a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped JOIN pg_attribute o ON o.attrelid = other AND o.attname = "
+      "a.attname WHERE EXISTS (SELECT FROM pg_description WHERE objoid IN (t.oid, other) AND classoid = 'pg_class'::regclass AND "
+      "objsubid > 0) AND col_description(t.oid, a.attnum) IS DISTINCT FROM col_description(other, o.attnum)");
   add("SELECT CASE WHEN relforcerowsecurity THEN format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY', name) END, format('ALTER "
       "TABLE %s %s ROW LEVEL SECURITY, %s ROW LEVEL SECURITY', name, CASE WHEN relrowsecurity THEN 'ENABLE' ELSE 'DISABLE' END, "
-      "CASE WHEN relforcerowsecurity THEN 'FORCE' ELSE 'NO FORCE' END) FROM t");
+      "CASE WHEN relforcerowsecurity THEN 'FORCE' ELSE 'NO FORCE' END) FROM t WHERE relrowsecurity OR relforcerowsecurity OR "
+      "other_secured");
   add("SELECT format('DROP POLICY %I ON %s', polname, name), format('CREATE POLICY %I ON %s AS %s FOR %s TO %s', polname, name, "
       "CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END, CASE polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN "
       "'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END, (SELECT string_agg(CASE role WHEN 0 THEN 'PUBLIC' "

@@ -88,6 +88,12 @@ TEST_F(Swap, comments_and_triggers_go_with_the_name) {
   EXPECT_EQ(described(), "of the billing team's; what was bought");
   EXPECT_TRUE(goes_live(3));
   EXPECT_EQ(described(), "of the billing team's; what was bought");
+  run("COMMENT ON COLUMN onboarding_sessions.plan IS NULL");
+  EXPECT_TRUE(process.act("sessions", "rollback"));
+  EXPECT_TRUE(process.is_live("sessions", 2));
+  EXPECT_EQ(database.value("SELECT coalesce(col_description(attrelid, attnum), 'none') FROM pg_attribute WHERE attrelid = "
+                           "'onboarding_sessions'::regclass AND attname = 'plan'"),
+            "none");
   EXPECT_EQ(
       database.value("SELECT string_agg(tgname::text || tgenabled::text, ',' ORDER BY tgname) FROM pg_trigger WHERE tgrelid = "
                      "'onboarding_sessions'::regclass AND NOT tgisinternal"),
