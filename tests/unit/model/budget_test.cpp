@@ -277,6 +277,7 @@ TEST(Budget, headers_with_numbers_beyond_any_limit_are_harmless) {
 TEST(Budget, a_wrong_count_holds_a_provider_for_no_longer_than_its_window) {
   Budget budget(limits(0, 30'000), kStart);
   const auto now = kStart + 60s;
+  ASSERT_TRUE(budget.admits(cost(500), now));
   const auto r = budget.reserve(cost(500), now);
   budget.settle(r, spent(99'000'000, 9), now);
   EXPECT_LE(budget.admits_at(cost(500), now), now + 65s);

@@ -757,6 +757,7 @@ TEST_F(Supervisor, a_usage_that_cannot_be_is_not_believed) {
   EXPECT_LT(now->plans.at(1).tokens_today, 10'000);
   EXPECT_LT(now->providers[0].limits.at(0).used, 10'000);
   EXPECT_LT(now->providers[0].wait_ms, 60'000);
+  ASSERT_FALSE(now->recent.empty());
   EXPECT_EQ(now->recent.back().what, "usage_refused");
 }
 
