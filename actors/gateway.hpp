@@ -34,6 +34,7 @@ enum class GatewayErrc {
   draining,          // the server is shutting down; retry later
   not_writable,      // the log cannot be written (disk full …); retry later
   keys_unreachable,  // the key store cannot be reached; retry later
+  owned_elsewhere,   // nothing was done: another server owns the session's partition, which the detail names as a decimal number
   in_doubt           // the outcome could not be determined in time; repeat with the same Idempotency-Key
 };
 std::error_code make_error_code(GatewayErrc);

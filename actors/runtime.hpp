@@ -51,6 +51,7 @@ struct RuntimeOptions {
   SessionSettings sessions;
   model::SupervisorOptions model;       // clock, random and metrics are filled in by the runtime where they are null
   unsigned threads = 0;                 // of the scheduler; 0: one a core, at least 2
+  bool all_partitions = true;           // all are served from the start; else those that gain() names
   std::filesystem::path erasures = {};  // a folder: erasures that have begun, so that they are finished; empty: a memory log's
 };
 
@@ -75,6 +76,12 @@ class Runtime {
   Runtime& operator=(const Runtime&) = delete;
 
   Gateway& gateway();
+  /// From now on a partition is served here, or not any more: pending turns and timers are taken up as at a start; sessions leave without
+  /// another word in the log, and whoever waits is told where to go. The log owns it from before gain() until lose(). Any thread, at once.
+  void gain(std::uint32_t partition);
+  void lose(std::uint32_t partition);
+  /// A person was erased, perhaps by another server: nothing that they asked is kept in memory. Any thread, at once.
+  void forget(const std::string& user_key);
   RuntimeStatus status() const;
   /// To see and change the model supervisor while it runs.
   model::Control& model();

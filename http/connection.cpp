@@ -153,7 +153,7 @@ bool Connection::owes() const {
 
 bool Connection::may_ask() const {
   Lock lock(mutex_);
-  return fd_ >= 0 && !closing_ && !close_after_ && !peer_gone_;
+  return fd_ >= 0 && !closing_ && !close_after_ && !peer_gone_ && owner_.waits_for_peers();
 }
 
 void Connection::cut(std::string_view reason) {

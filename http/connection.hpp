@@ -31,6 +31,8 @@ class ConnectionOwner {
   virtual std::string timed_out() = 0;
   virtual void on_cut(std::string_view reason) = 0;  // bytes that were owed are dropped
   virtual void on_closed() = 0;                      // once a connection
+  /// Whoever is connected is waited for when the server ends, since it may ask once more.
+  virtual bool waits_for_peers() const { return true; }
 };
 
 class Connection final : public Channel, public std::enable_shared_from_this<Connection> {

@@ -3,6 +3,11 @@
 #include <prometheus/counter.h>
 #include <prometheus/registry.h>
 
+#include <charconv>
+
+#include "actors/gateway.hpp"
+#include "events/privacy/secrets.hpp"
+#include "http/forwarder.hpp"
 #include "http/openapi.hpp"
 #include "http/routes/api.hpp"
 #include "http/routes/exports.hpp"
@@ -36,7 +41,9 @@ class OnboardingServer final : public HttpServer {
         throttled_(prometheus::BuildCounter()
                        .Name("http_throttled_total")
                        .Help("Requests refused because their client asked too often")
-                       .Register(ports.metrics)) {}
+                       .Register(ports.metrics)) {
+    if (ports.peers != nullptr) forwarder_ = std::make_unique<Forwarder>(*ports.peers, options.instance_key, ports.metrics);
+  }
   ~OnboardingServer() override { stop(); }
 
   result<void> start() {
@@ -61,13 +68,23 @@ class OnboardingServer final : public HttpServer {
       add_scrape_route(admin.router, api_);
       sites.push_back(std::move(admin));
     }
+    if (!options_.internal_listen.empty()) {
+      Site internal{"internal", options_.internal_listen, options_.threads, {}};
+      for (const Site& site : sites)  // all that a session's or a flow's owner answers for
+        for (const Route& route : site.router.routes())
+          if (&site == &sites[0] || route.path.starts_with("/api/admin/flows")) internal.router.add(for_servers(route));
+      sites.push_back(std::move(internal));
+    }
     openapi_json();  // built now, not by the first who asks
     ServerHooks hooks;
     hooks.admit = [this](const Responder& responder) { return admit(responder); };
+    if (forwarder_)
+      hooks.pass_on = [this](const Responder& responder, const Failure& failure) { return pass_on(responder, failure); };
     if (!options_.cors_origins.empty())
       hooks.decorate = [this](const Request& request, Response& response) { allow_origin(request, response); };
-    if (!trusted_.empty())
+    if (!trusted_.empty() || forwarder_)
       hooks.client_of = [this](const std::string& peer, const RawRequest& request) {
+        if (is_passed_on(request)) return std::string(request.header("x-forwarded-for").value_or(peer));
         return client_behind(trusted_, peer, request.header("x-forwarded-for").value_or(""));
       };
     auto started =
@@ -79,7 +96,10 @@ class OnboardingServer final : public HttpServer {
   }
 
   std::uint16_t port() const override { return server_->port(0); }
-  std::uint16_t admin_port() const override { return server_->port(1); }
+  std::uint16_t admin_port() const override { return options_.admin_listen.empty() ? 0 : server_->port(1); }
+  std::uint16_t internal_port() const override {
+    return options_.internal_listen.empty() ? 0 : server_->port(options_.admin_listen.empty() ? 1 : 2);
+  }
   void begin_drain() override {
     server_->begin_drain();
     exports_.stop();
@@ -89,10 +109,36 @@ class OnboardingServer final : public HttpServer {
   }
   void stop() override {
     exports_.stop();
+    if (forwarder_) forwarder_->stop();
     if (server_) server_->stop();
   }
 
  private:
+  /// Whether another server has passed this request on: it was throttled there, and goes no further.
+  bool is_passed_on(const RawRequest& request) const {
+    const auto shown = request.header(Forwarder::credential_header);
+    return shown && !options_.instance_key.empty() && privacy::equal_secret(*shown, options_.instance_key);
+  }
+
+  /// A public route, for other servers alone.
+  Route for_servers(Route route) const {
+    route.charge = Charge::none;
+    route.handler = [this, handler = std::move(route.handler)](const Responder& responder) {
+      if (!is_passed_on(responder->request().raw))
+        return responder->fail(Errc::bad_credential, "This listener is for other servers.");
+      handler(responder);
+    };
+    return route;
+  }
+
+  bool pass_on(const Responder& responder, const Failure& failure) {
+    if (failure.code != make_error_code(GatewayErrc::owned_elsewhere) || is_passed_on(responder->request().raw)) return false;
+    std::uint32_t partition = 0;
+    std::from_chars(failure.detail.data(), failure.detail.data() + failure.detail.size(), partition);
+    forwarder_->forward(responder, partition);
+    return true;
+  }
+
   bool admit(const Responder& responder) {
     const auto& request = responder->request();
     const auto& route = *request.route;
@@ -143,6 +189,7 @@ class OnboardingServer final : public HttpServer {
   Throttle starts_, messages_;
   prometheus::Family<prometheus::Counter>& throttled_;
   Exports exports_;
+  std::unique_ptr<Forwarder> forwarder_;
   std::unique_ptr<Server> server_;
 };
 

@@ -74,10 +74,26 @@ struct HttpLimits {
   std::size_t max_in_flight = 4'096;                      // requests not answered yet; beyond it 503
 };
 
+/// The other servers of the same log, and which of them answers for what. Any thread; must not block.
+class Peers {
+ public:
+  struct Place {
+    bool here = false;
+    std::string address;  // host:port of its internal listener; empty: not known at the moment
+  };
+  virtual ~Peers() = default;
+  virtual Place place_of(std::uint32_t partition) const = 0;
+  virtual std::uint32_t owned() const = 0;  // partitions that are served here
+  /// Empty: requests are welcome. Else why not, for /readyz: "joining", "leaving".
+  virtual std::string not_ready() const = 0;
+};
+
 struct HttpOptions {
   std::string listen = "127.0.0.1:8080";        // port 0: any free one
   std::string admin_listen = "127.0.0.1:8081";  // empty: no admin listener
-  std::uint32_t threads = 2;                    // workers of the public listener; the admin one has one
+  std::string internal_listen;                  // where other servers pass requests on to; empty: there are none
+  std::string instance_key;                     // what they must show there
+  std::uint32_t threads = 2;                    // workers of the public and of the internal listener; the admin one has one
   std::string operator_key;                     // of the admin listener, and of client applications
   ThrottleOptions throttle;
   std::vector<std::string> cors_origins;  // exact origins ("https://app.example.org"); none: no CORS
@@ -121,6 +137,7 @@ struct HttpPorts {
   model::Control* model = nullptr;              // may be null: /api/admin/llm is not there
   projections::Control* projections = nullptr;  // may be null: no action on projections is there
   Flows* flows = nullptr;                       // may be null: /api/admin/flows is not there
+  const Peers* peers = nullptr;                 // may be null: this is the only server
 };
 
 class HttpServer {
@@ -128,7 +145,8 @@ class HttpServer {
   virtual ~HttpServer() = default;  // as stop()
 
   virtual std::uint16_t port() const = 0;
-  virtual std::uint16_t admin_port() const = 0;  // 0: none
+  virtual std::uint16_t admin_port() const = 0;     // 0: none
+  virtual std::uint16_t internal_port() const = 0;  // 0: none
 
   /// From now on: /readyz says 503, new connections are not accepted, new requests are answered 503 with Retry-After and
   /// Connection: close. Requests in flight go on. Returns at once. Call it before Gateway::drain.

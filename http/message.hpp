@@ -89,10 +89,17 @@ class Exchange {
   virtual std::shared_ptr<BodyStream> begin_stream(Response head, std::string_view idle_piece, std::chrono::milliseconds idle,
                                                    std::chrono::milliseconds most = std::chrono::milliseconds(0)) = 0;
   void fail(const Problem&);
-  void fail(const Failure& failure) { fail(problem_of(failure)); }
+  /// What another server answers for is passed on to it.
+  void fail(const Failure& failure) {
+    if (!passed_on(failure)) fail(problem_of(failure));
+  }
   void fail(Errc code, std::string detail = {}) { fail(problem_of(code, std::move(detail))); }
 
+  /// Until when it is tried to pass this request on; set by whoever does (forwarder.hpp).
+  std::chrono::steady_clock::time_point pass_on_until{};
+
  protected:
+  virtual bool passed_on(const Failure&) { return false; }
   Request request_;
   std::string session_id_, turn_id_;
 };

@@ -54,6 +54,8 @@ ProblemKind kind_of(GatewayErrc code) {
     case GatewayErrc::draining: return {503, "draining", "The server is shutting down", 1};
     case GatewayErrc::not_writable: return {503, "not-writable", "This cannot be read or stored at the moment", 5, false};
     case GatewayErrc::keys_unreachable: return {503, "keys-unreachable", "Keys cannot be reached at the moment", 2, false};
+    case GatewayErrc::owned_elsewhere:
+      return {503, "owner-unreachable", "The server that answers for this cannot be reached at the moment", 1, false};
     case GatewayErrc::in_doubt:
       return {503, "in-doubt", "It is not known whether this was carried out; repeat it with the same Idempotency-Key", 1, false};
   }

@@ -246,6 +246,7 @@ struct ListeningSite final : ConnectionOwner, std::enable_shared_from_this<Liste
 
   result<void> listen(const std::string& address, std::uint32_t threads);
   void on_connected(const std::shared_ptr<Pistache::Tcp::Peer>&);
+  bool waits_for_peers() const override { return name != "internal"; }  // other servers know where else to go
 
   RouteMetrics& metrics_of(const Route* route) {
     if (route == nullptr) return *site_metrics.unmatched;
@@ -382,6 +383,9 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
   Request& mutable_request() { return request_; }
 
   void send(Response response) override { send(std::move(response), false); }
+  bool passed_on(const Failure& failure) override {
+    return core_->hooks.pass_on && core_->hooks.pass_on(shared_from_this(), failure);
+  }
 
   /// `of_stream`: only a stream's head is wanted; its body has no length that could be told.
   void send(Response response, bool of_stream) {
@@ -658,7 +662,7 @@ result<void> ListeningSite::listen(const std::string& address, std::uint32_t thr
   } catch (const std::exception& error) {
     endpoint.reset();
     const std::string_view why = error.what();
-    const auto key = name == "public" ? "http.listen" : "http.admin_listen";
+    const auto key = name == "public" ? "http.listen" : name == "admin" ? "http.admin_listen" : "cluster.listen";
     if (why.find("already in use") != why.npos)
       return failure(std::make_error_code(std::errc::address_in_use),
                      address + " (" + key + "): another program listens there; stop it, or choose another port");

@@ -27,6 +27,8 @@ struct ServerHooks {
   std::function<bool(const Responder&)> admit;
   /// Adds header fields to every answer to a request. May be empty.
   std::function<void(const Request&, Response&)> decorate;
+  /// A request that ended in this failure is answered by somebody else. May be empty.
+  std::function<bool(const Responder&, const Failure&)> pass_on;
   /// Who the client is, from the peer's address and the request. Empty: the peer.
   std::function<std::string(const std::string& peer, const RawRequest&)> client_of;
 };

@@ -24,6 +24,7 @@ class GatewayCategory final : public std::error_category {
       case GatewayErrc::draining: return "The server is shutting down.";
       case GatewayErrc::not_writable: return "The event log cannot be written now.";
       case GatewayErrc::keys_unreachable: return "The key store cannot be reached now.";
+      case GatewayErrc::owned_elsewhere: return "Another server serves this session.";
       case GatewayErrc::in_doubt:
         return "Whether the request was carried out is not known; repeat it with the same Idempotency-Key.";
     }

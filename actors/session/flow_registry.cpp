@@ -52,8 +52,7 @@ result<std::unique_ptr<FlowRegistry>> FlowRegistry::open(log::EventLog& log, pri
                                                          RandomSource& random, const std::vector<domain::Flow>& flows) {
   std::unique_ptr<FlowRegistry> registry(new FlowRegistry(log, keys, clock, random));
   if (const auto read = registry->read_on(); !read) return tl::make_unexpected(read.error());
-  for (const domain::Flow& flow : flows)
-    if (const auto published = registry->publish(flow, true); !published) return tl::make_unexpected(published.error());
+  if (const auto published = registry->publish_new(flows); !published) return tl::make_unexpected(published.error());
   return registry;
 }
 
@@ -68,6 +67,12 @@ std::shared_ptr<const domain::Flow> FlowRegistry::newest(std::string_view name) 
   const SnapshotPtr now = snapshot();
   const auto found = now->flows.find(name);
   return found == now->flows.end() ? nullptr : found->second.back().flow;
+}
+
+result<void> FlowRegistry::publish_new(const std::vector<domain::Flow>& flows) {
+  for (const domain::Flow& flow : flows)
+    if (const auto published = publish(flow, true); !published) return tl::make_unexpected(published.error());
+  return {};
 }
 
 result<std::uint32_t> FlowRegistry::publish(domain::Flow flow) { return publish(std::move(flow), false); }
@@ -94,12 +99,18 @@ result<std::uint32_t> FlowRegistry::publish(domain::Flow flow, bool any_version_
     const log::AppendOutcome outcome = append_and_wait(log_, std::move(*record));
     (void)after_publish.hit();
     if (const auto* refused = std::get_if<log::Refused>(&outcome)) return tl::make_unexpected(refused->error);
-    if (std::holds_alternative<log::Fenced>(outcome)) return failure(make_error_code(log::Errc::locked));
+    if (std::holds_alternative<log::Fenced>(outcome))
+      return failure(make_error_code(GatewayErrc::owned_elsewhere), std::to_string(flow_partition));
     if (const auto* in_doubt = std::get_if<log::InDoubt>(&outcome)) last = in_doubt->error;
     // Durable, in conflict or in doubt: what the log has is what counts, and the next round finds it there.
     if (const auto read = read_on(); !read) return tl::make_unexpected(read.error());
   }
   return tl::make_unexpected(last);
+}
+
+result<void> FlowRegistry::refresh() {
+  const std::lock_guard lock(publishing_);
+  return read_on();
 }
 
 result<log::Append> FlowRegistry::record_of(const domain::FlowPublished& event, const Snapshot& now) const {

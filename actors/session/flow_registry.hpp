@@ -32,6 +32,11 @@ class FlowRegistry final : public domain::FlowCatalog {
   std::shared_ptr<const domain::Flow> find(std::string_view name, std::uint32_t version) const override;
   std::shared_ptr<const domain::Flow> newest(std::string_view name) const override;
 
+  /// Reads what other servers have published since. May block on the log, as publish().
+  result<void> refresh();
+
+  /// Of these, those whose content none of their versions has.
+  result<void> publish_new(const std::vector<domain::Flow>& flows);
   /// The flow's version: a new one, durable, or the newest one when its content is the same. `flow.version` is ignored.
   result<std::uint32_t> publish(domain::Flow flow);
 

@@ -1,6 +1,8 @@
 #include "actors/session/gateway.hpp"
 
 #include <caf/all.hpp>
+#include <mutex>
+#include <shared_mutex>
 
 #include "actors/model/supervisor.hpp"
 #include "actors/session/environment.hpp"
@@ -31,17 +33,32 @@ std::string blinded_fingerprint(const privacy::Secrets& secrets, const std::opti
 class HostedGateway final : public SessionGateway {
  public:
   HostedGateway(caf::actor_system& system, GatewayOptions options)
-      : environment_(std::make_shared<Environment>(std::move(options))) {
-    const std::uint32_t partitions = environment_->options.log->partitions();
-    hosts_.reserve(partitions);
-    for (std::uint32_t partition = 0; partition < partitions; ++partition)
-      hosts_.push_back(spawn_host(system, environment_, partition));
-    for (Person& person : erasures_begun(environment_->options.erasures)) {
-      if (person.partition < partitions) erase({}, std::move(person), [](const result<std::uint32_t>&) {});
-    }
+      : system_(system), environment_(std::make_shared<Environment>(std::move(options))) {
+    hosts_.resize(environment_->options.log->partitions());
+    if (environment_->options.all_partitions)
+      for (std::uint32_t partition = 0; partition < hosts_.size(); ++partition) gain(partition);
   }
 
   ~HostedGateway() override { stop(); }
+
+  void gain(std::uint32_t partition) override {
+    {
+      const std::lock_guard lock(hosts_mutex_);
+      if (environment_->stopping.load() || hosts_.at(partition)) return;
+      hosts_[partition] = spawn_host(system_, environment_, partition);
+    }
+    for (Person& person : erasures_begun(environment_->options.erasures))
+      if (person.partition == partition) erase({}, std::move(person), [](const result<std::uint32_t>&) {});
+  }
+
+  void lose(std::uint32_t partition) override {
+    caf::actor host;
+    {
+      const std::lock_guard lock(hosts_mutex_);
+      host = std::exchange(hosts_.at(partition), nullptr);
+    }
+    if (host) caf::anon_send(host, lost_atom::value);
+  }
 
   void start_session(StartRequest request, Done<SessionStartedAnswer> done) override {
     auto admitted = admit(std::move(done));
@@ -55,7 +72,7 @@ class HostedGateway final : public SessionGateway {
     const std::string& key = request.idempotency_key ? *request.idempotency_key : std::string();
     std::string user_id = request.user_id           ? *request.user_id
                           : request.idempotency_key ? "usr_" + hex(secrets.derived16("user", key))
-                                                    : make_id("usr", *environment_->options.clock, *environment_->options.random);
+                                                    : id_of_somebody_here();
     StartJob start{{}, {}, secrets.blinded_user_id(user_id), {}, nullptr, std::move(reply)};
 
     auto job = std::make_shared<Job>(
@@ -78,20 +95,22 @@ class HostedGateway final : public SessionGateway {
                         request.vouched,
                         request.idempotency_key ? secrets.key_hash(key) : std::string(),
                         blinded_fingerprint(secrets, request.idempotency_key, request.fingerprint)};
+    caf::actor host = host_of(job->partition);
+    if (!host) return job->refuse(GatewayErrc::owned_elsewhere);
     environment_->callbacks.begin();
     // The key is durable before the first event that is sealed with it.
-    environment_->options.keys->obtain(starting.user_key, [job, environment = environment_, host = hosts_[job->partition]](
-                                                              result<privacy::SealingKeyPtr> key) mutable {
-      if (key) {
-        std::get<StartJob>(job->what).key = std::move(*key);
-        caf::anon_send(host, job_atom::value, job);
-      } else {
-        job->refuse(GatewayErrc::keys_unreachable);
-      }
-      host = nullptr;
-      job.reset();
-      environment->callbacks.end();
-    });
+    environment_->options.keys->obtain(
+        starting.user_key, [job, environment = environment_, host = std::move(host)](result<privacy::SealingKeyPtr> key) mutable {
+          if (key) {
+            std::get<StartJob>(job->what).key = std::move(*key);
+            caf::anon_send(host, job_atom::value, job);
+          } else {
+            job->refuse(GatewayErrc::keys_unreachable);
+          }
+          host = nullptr;
+          job.reset();
+          environment->callbacks.end();
+        });
   }
 
   void post_message(MessageRequest request, Done<TurnAnswer> done) override {
@@ -113,18 +132,20 @@ class HostedGateway final : public SessionGateway {
 
   void get_session(std::string session_id, std::optional<std::uint32_t> token_generation, Done<SessionSnapshot> done) override {
     if (auto reply = admit(std::move(done)))
-      dispatch({std::move(session_id), 0, {}, token_generation, false, {}, ReadJob{std::move(*reply)}});
+      dispatch({std::move(session_id), 0, {}, token_generation, false, {}, ReadJob{std::move(*reply)}}, true);
   }
 
   void get_turn(std::string session_id, std::uint32_t token_generation, std::string turn_id, Done<TurnAnswer> done) override {
     if (auto reply = admit(std::move(done)))
-      dispatch({std::move(session_id), 0, {}, token_generation, false, {}, ReadTurnJob{std::move(turn_id), std::move(*reply)}});
+      dispatch({std::move(session_id), 0, {}, token_generation, false, {}, ReadTurnJob{std::move(turn_id), std::move(*reply)}},
+               true);
   }
 
   void watch(std::string session_id, std::uint32_t token_generation, std::shared_ptr<SessionWatcher> watcher,
              Done<SessionSnapshot> done) override {
     if (auto reply = admit(std::move(done)))
-      dispatch({std::move(session_id), 0, {}, token_generation, false, {}, WatchJob{std::move(watcher), std::move(*reply)}});
+      dispatch({std::move(session_id), 0, {}, token_generation, false, {}, WatchJob{std::move(watcher), std::move(*reply)}},
+               true);
   }
 
   void resume(RequestContext context, std::string session_id, std::optional<std::uint32_t> token_generation,
@@ -136,18 +157,23 @@ class HostedGateway final : public SessionGateway {
   void sessions_of(PersonSelector who, Done<std::vector<std::string>> done) override {
     auto admitted = admit(std::move(done));
     if (!admitted) return;
+    const Person person = person_of(who);
+    if (!host_of(person.partition)) return (*admitted)(owned_elsewhere(person.partition));
     if (environment_->searches.fetch_add(1) >= most_searches) {
       --environment_->searches;
       return (*admitted)(failure(make_error_code(GatewayErrc::overloaded)));
     }
     const std::shared_ptr<void> counted(nullptr, [environment = environment_](void*) { --environment->searches; });
-    find_streams(environment_, person_of(who),
-                 [counted, reply = std::make_shared<Reply<std::vector<std::string>>>(std::move(*admitted))](auto found) {
-                   if (!found) return (*reply)(failure(make_error_code(GatewayErrc::not_writable)));
-                   std::vector<std::string> sessions;
-                   for (PersonStream& stream : *found) sessions.push_back(std::move(stream.id));
-                   (*reply)(std::move(sessions));
-                 });
+    auto reply = std::make_shared<Reply<std::vector<std::string>>>(std::move(*admitted));
+    after_barrier(person.partition, [environment = environment_, person, counted, reply](const result<void>& read) {
+      if (!read) return (*reply)(tl::unexpected(read.error()));
+      find_streams(environment, person, [counted, reply](auto found) {
+        if (!found) return (*reply)(failure(make_error_code(GatewayErrc::not_writable)));
+        std::vector<std::string> sessions;
+        for (PersonStream& stream : *found) sessions.push_back(std::move(stream.id));
+        (*reply)(std::move(sessions));
+      });
+    });
   }
 
   void erase_person(RequestContext context, PersonSelector who, Done<std::uint32_t> done) override {
@@ -172,7 +198,9 @@ class HostedGateway final : public SessionGateway {
   void stop() override {
     if (environment_->stopping.exchange(true)) return;
     environment_->admission->close([] {});
-    for (const caf::actor& host : hosts_) caf::anon_send_exit(host, caf::exit_reason::user_shutdown);
+    const std::lock_guard lock(hosts_mutex_);
+    for (const caf::actor& host : hosts_)
+      if (host) caf::anon_send_exit(host, caf::exit_reason::user_shutdown);
   }
 
   std::size_t callbacks_under_way() const override { return environment_->callbacks.count(); }
@@ -186,8 +214,44 @@ class HostedGateway final : public SessionGateway {
   }
 
   void erase(RequestContext context, Person person, Done<std::uint32_t> done) {
-    if (auto reply = admit(std::move(done)))
-      begin_erasure(environment_, hosts_[person.partition], std::move(context), std::move(person), std::move(*reply));
+    auto reply = admit(std::move(done));
+    if (!reply) return;
+    const caf::actor host = host_of(person.partition);
+    if (!host) return (*reply)(owned_elsewhere(person.partition));
+    begin_erasure(environment_, host, std::move(context), std::move(person), std::move(*reply));
+  }
+
+  caf::actor host_of(std::uint32_t partition) const {
+    const std::shared_lock lock(hosts_mutex_);
+    return hosts_.at(partition);
+  }
+
+  static tl::unexpected<Failure> owned_elsewhere(std::uint32_t partition) {
+    return failure(make_error_code(GatewayErrc::owned_elsewhere), std::to_string(partition));
+  }
+
+  /// Nobody has named this person: one of those whose sessions are served here, so that nobody else has to be asked.
+  std::string id_of_somebody_here() {
+    constexpr int attempts_each = 16;
+    std::string user_id;
+    for (std::size_t attempt = 0; attempt < attempts_each * hosts_.size(); ++attempt) {
+      user_id = make_id("usr", *environment_->options.clock, *environment_->options.random);
+      if (environment_->options.all_partitions || host_of(person_of({user_id, {}}).partition)) break;
+    }
+    return user_id;
+  }
+
+  /// Everything that anybody was told before is in the partition's sessions when `then` is called with success.
+  void after_barrier(std::uint32_t partition, std::function<void(result<void>)> then) {
+    environment_->callbacks.begin();
+    environment_->options.log->barrier(
+        partition, [environment = environment_, partition, then = std::move(then)](const result<void>& read) mutable {
+          if (read) then({});
+          else if (read.error().code == make_error_code(log::Errc::locked)) then(owned_elsewhere(partition));
+          else then(failure(make_error_code(GatewayErrc::not_writable), read.error().detail));
+          then = nullptr;
+          environment->callbacks.end();
+        });
   }
 
   /// The way back to a caller who was let in; the others were told why not.
@@ -200,12 +264,18 @@ class HostedGateway final : public SessionGateway {
     return Reply<T>(std::move(done), environment_->admission);
   }
 
-  void dispatch(Job given) {
+  void dispatch(Job given, bool reads = false) {
     auto job = std::make_shared<Job>(std::move(given));
     const auto partition = partition_of_session(job->session_id);
     if (!partition || *partition >= hosts_.size()) return job->refuse(GatewayErrc::unknown_session);
     job->partition = *partition;
-    caf::anon_send(hosts_[*partition], job_atom::value, job);
+    caf::actor host = host_of(*partition);
+    if (!host) return job->refuse(GatewayErrc::owned_elsewhere);
+    if (!reads) return caf::anon_send(host, job_atom::value, job);
+    after_barrier(*partition, [job, host](const result<void>& read) {
+      if (read) caf::anon_send(host, job_atom::value, job);
+      else std::visit([&](auto& what) { what.reply(tl::unexpected(read.error())); }, job->what);
+    });
   }
 
   std::string random16() {
@@ -214,8 +284,10 @@ class HostedGateway final : public SessionGateway {
     return bytes;
   }
 
+  caf::actor_system& system_;
   const EnvironmentPtr environment_;
-  std::vector<caf::actor> hosts_;  // by partition
+  mutable std::shared_mutex hosts_mutex_;
+  std::vector<caf::actor> hosts_;  // by partition; null: served elsewhere
 };
 
 }  // namespace

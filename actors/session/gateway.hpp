@@ -32,12 +32,16 @@ struct GatewayOptions {
   std::shared_ptr<const model::QueueBoard> queue = {};  // may be null: nobody is queued but by wish or by slowness
   std::filesystem::path erasures = {};   // where erasures that have begun are noted, so that they are finished; empty: nowhere
   model::InstantExtractor instant = {};  // empty: every turn asks the supervisor
+  bool all_partitions = true;            // as RuntimeOptions
 };
 
 /// A gateway with its partition hosts. Destroying it ends the hosts and their sessions.
 class SessionGateway : public Gateway {
  public:
   virtual RuntimeStatus status() const = 0;
+  /// As Runtime's.
+  virtual void gain(std::uint32_t partition) = 0;
+  virtual void lose(std::uint32_t partition) = 0;
   /// Tells hosts and sessions to end. Callbacks that come later from the log or the key store find nobody.
   virtual void stop() = 0;
   /// Callbacks of the log and the key store that are still to come. The actor system may only go when there is none.

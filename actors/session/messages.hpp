@@ -65,7 +65,8 @@ struct Job {
   std::variant<StartJob, MessageJob, ReadJob, ReadTurnJob, WatchJob, ResumeJob, EraseJob> what;
 
   void refuse(GatewayErrc why) {
-    std::visit([&](auto& job) { job.reply(failure(make_error_code(why))); }, what);
+    const std::string detail = why == GatewayErrc::owned_elsewhere ? std::to_string(partition) : std::string();
+    std::visit([&](auto& job) { job.reply(failure(make_error_code(why), detail)); }, what);
   }
 };
 using JobPtr = std::shared_ptr<Job>;
@@ -110,6 +111,7 @@ using retry_atom = caf::atom_constant<caf::atom("retry")>;
 using reread_atom = caf::atom_constant<caf::atom("reread")>;
 using due_atom = caf::atom_constant<caf::atom("due")>;
 using stop_atom = caf::atom_constant<caf::atom("stop")>;
+using lost_atom = caf::atom_constant<caf::atom("lost")>;  // the partition is another's: to a host, too
 // to a host
 using ready_atom = caf::atom_constant<caf::atom("ready")>;            // the session was read
 using unreadable_atom = caf::atom_constant<caf::atom("unreadable")>;  // it could not be read, and ends

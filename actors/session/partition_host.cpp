@@ -73,6 +73,7 @@ class PartitionHost : public caf::event_based_actor {
           for (const ForgettingPtr& forgetting : std::exchange(failed_, {})) begin_forgetting(*forgetting, sessions_);
         },
         [this](forgotten_atom, const ForgettingPtr& forgetting) { std::erase(forgetting_, forgetting); },
+        [this](lost_atom) { lose_all(); },
         [this](poll_atom) { look_at_index(); },
         [this](found_atom, const IndexFindingsPtr& found) { take_findings(*found); },
     };
@@ -241,6 +242,16 @@ class PartitionHost : public caf::event_based_actor {
       break;
     }
     use_permits();
+  }
+
+  /// The partition is another server's: what was not begun is for that one.
+  void lose_all() {
+    for (auto& [id, entry] : sessions_) {
+      for (const JobPtr& job : entry.stash) job->refuse(GatewayErrc::owned_elsewhere);
+      if (entry.actor) send(entry.actor, lost_atom::value);
+    }
+    sessions_.clear();  // they end by themselves
+    quit();
   }
 
   // ---- the log's index

@@ -145,7 +145,7 @@ struct Runtime::Parts {
         gateway(session::make_gateway(
             system, {options.log, options.keys, options.secrets, options.clock, options.random, options.flows, options.metrics,
                      options.sessions, supervisor, [this](std::function<void()> work) { clerk(std::move(work)); },
-                     model_options.board, options.erasures, instant})) {}
+                     model_options.board, options.erasures, instant, options.all_partitions})) {}
 
   ~Parts() {
     gateway->stop();
@@ -173,6 +173,9 @@ Runtime::Runtime(RuntimeOptions options) : parts_(std::make_unique<Parts>(option
 Runtime::~Runtime() = default;
 
 Gateway& Runtime::gateway() { return *parts_->gateway; }
+void Runtime::gain(std::uint32_t partition) { parts_->gateway->gain(partition); }
+void Runtime::lose(std::uint32_t partition) { parts_->gateway->lose(partition); }
+void Runtime::forget(const std::string& user_key) { caf::anon_send(parts_->supervisor, model::forget_atom::value, user_key); }
 model::Control& Runtime::model() { return parts_->control; }
 RuntimeStatus Runtime::status() const { return parts_->gateway->status(); }
 

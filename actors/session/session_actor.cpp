@@ -171,6 +171,13 @@ class SessionActor : public caf::event_based_actor {
           enqueue({Step::Kind::abandon, nullptr, {}, ""});
         },
         [this](stop_atom) { stop_or_stay(); },
+        [this](lost_atom) {
+          // Whose append's end is not known is not told that nothing was done.
+          if (writing_ && writing_->step.job) writing_->step.job->refuse(GatewayErrc::in_doubt);
+          writing_.reset();
+          stop_serving();
+          quit();
+        },
     };
   }
 
@@ -290,7 +297,7 @@ class SessionActor : public caf::event_based_actor {
       if (const auto* erase = std::get_if<EraseJob>(&step.job->what);
           erase && !erase->person.is(meta_.user, meta_.blinded_user_id))
         return step.job->refuse(GatewayErrc::unknown_session);
-      if (const auto refusal = may_not(*step.job); refusal && !starts) return step.job->refuse(*refusal);
+      if (const auto refusal = may_not(*step.job); refusal && !starts) return refuse_by_state(step.job, *refusal);
     }
     auto command = command_of(step);
     if (!command) return settled(step, false);
@@ -364,9 +371,28 @@ class SessionActor : public caf::event_based_actor {
 
   void rejected(const Step& step, domain::Rejection why) {
     // Commands of our own are only rejected when the session was erased in between.
-    if (step.job) return step.job->refuse(refusal_of(why));
+    if (step.job) return refuse_by_state(step.job, refusal_of(why));
     ask_.reset();
     work_queued_ = false;
+  }
+
+  void refuse_by_state(const JobPtr& job, GatewayErrc why) {
+    once_current(job, [job, why] { job->refuse(why); });
+  }
+
+  /// For an answer from memory, without a record of its own: given once it is known that nobody has taken the partition meanwhile.
+  void once_current(const JobPtr& job, std::function<void()> answer) {
+    if (environment_->options.all_partitions) return answer();
+    environment_->callbacks.begin();
+    environment_->options.log->barrier(
+        partition_, [environment = environment_, job = job, answer = std::move(answer)](const result<void>& read) mutable {
+          const bool moved = !read && read.error().code == make_error_code(log::Errc::locked);
+          if (read) answer();
+          else job->refuse(moved ? GatewayErrc::owned_elsewhere : GatewayErrc::not_writable);
+          answer = nullptr;
+          job.reset();
+          environment->callbacks.end();
+        });
   }
 
   // ---- writing
@@ -551,18 +577,21 @@ class SessionActor : public caf::event_based_actor {
     pump();
   }
 
+  /// Nothing that is under way was written, and nothing more will be.
   void stop_serving() {
     phase_ = Phase::ended;
-    unable_ = GatewayErrc::not_writable;
-    environment_->fenced.store(true);
-    spdlog::error(R"({{"event":"partition_fenced","partition":{}}})", partition_);
-    if (writing_ && writing_->step.job) writing_->step.job->refuse(GatewayErrc::not_writable);
+    const bool moved = !environment_->options.all_partitions;  // another server serves it now; else this one must go
+    const GatewayErrc why = moved ? GatewayErrc::owned_elsewhere : GatewayErrc::not_writable;
+    unable_ = why;
+    if (!moved && !environment_->fenced.exchange(true))
+      spdlog::error(R"({{"event":"partition_fenced","partition":{}}})", partition_);
+    if (writing_ && writing_->step.job) writing_->step.job->refuse(why);
     writing_.reset();
     ask_.reset();
     for (const Step& step : todo_)
-      if (step.job) step.job->refuse(GatewayErrc::not_writable);
+      if (step.job) step.job->refuse(why);
     todo_.clear();
-    for (const JobPtr& job : stash_) job->refuse(GatewayErrc::not_writable);
+    for (const JobPtr& job : stash_) job->refuse(why);
     stash_.clear();
     while (!waiters_.empty()) answer(take_waiter(0), true);
   }
@@ -651,7 +680,10 @@ class SessionActor : public caf::event_based_actor {
   void settled(const JobPtr& job, bool written) {
     // A start that is repeated after the token was replaced is told the one that counts.
     const auto token = [this] { return environment_->options.secrets->session_token(session_id_, state_->token_generation); };
-    if (auto* start = std::get_if<StartJob>(&job->what)) return start->reply(SessionStartedAnswer{snapshot(), token(), !written});
+    if (auto* start = std::get_if<StartJob>(&job->what)) {
+      if (written) return start->reply(SessionStartedAnswer{snapshot(), token(), false});
+      return once_current(job, [start, repeated = SessionStartedAnswer{snapshot(), token(), true}] { start->reply(repeated); });
+    }
     if (auto* resume = std::get_if<ResumeJob>(&job->what)) return resume->reply(ResumeAnswer{snapshot(), token()});
     if (auto* erase = std::get_if<EraseJob>(&job->what)) {
       // Whoever still waits has nobody to be answered for.

@@ -136,6 +136,10 @@ class EventLog {
   virtual result<std::vector<OpenStream>> due(std::uint32_t partition, domain::Timestamp due_before, std::size_t limit) = 0;
   /// Open (active) streams of all partitions: the gauge.
   virtual result<std::uint64_t> open_count() = 0;
+
+  /// `done` when everything that anybody was told of the partition before this call can be read here; locked when it belongs to another
+  /// process now. Only a log that several servers write has to ask for it.
+  virtual void barrier(std::uint32_t /*partition*/, std::function<void(result<void>)> done) { done({}); }
 };
 
 }  // namespace onboarding::log

@@ -43,11 +43,13 @@ void alive(const Responder& responder) {
 void ready(Api& api, const Responder& responder, bool details) {
   const bool draining = api.server.load()->draining();
   const auto writable = api.ports.log.writable();
-  const bool is_ready = writable && !draining;
+  const Peers* const peers = api.ports.peers;
+  const std::string not_ready = draining ? "draining" : peers != nullptr ? peers->not_ready() : "";
+  const bool is_ready = writable && not_ready.empty();
   if (responder->request().query_value("verbose") == nullptr) {
     Response response;
     response.status = is_ready ? 200 : 503;
-    response.body = is_ready ? "ready\n" : draining ? "draining\n" : "the log cannot be written\n";
+    response.body = is_ready ? "ready\n" : not_ready.empty() ? "the log cannot be written\n" : not_ready + "\n";
     response.content_type = media::text;
     if (!is_ready) response.with("Retry-After", "1");
     return responder->send(std::move(response));
@@ -56,6 +58,10 @@ void ready(Api& api, const Responder& responder, bool details) {
   auto response = json_response(is_ready ? 200 : 503, [&](JsonWriter& w) {
     write_member(w, "ready", is_ready);
     write_member(w, "draining", draining);
+    if (peers != nullptr) {
+      write_member(w, "partitions", api.ports.log.partitions());
+      write_member(w, "partitions_owned", peers->owned());
+    }
     write_member(w, "event_log", writable ? "ok" : "not_writable");
     write_member(w, "database", database.reachable ? "ok" : "down");
     write_standings(w, api.ports.queries.projections(), details || api.authority.is_operator(responder->request()));

@@ -428,7 +428,9 @@ void resume(Api& api, const Responder& responder) {
   };
   if (credential->operator_key) return carry_out(std::nullopt);
   if (credential->token->session_id == session_id) return carry_out(credential->token->generation);
-  // The token of another session: good when both belong to one user.
+  // The token of another session: good when both belong to one user, whose sessions all lie in one partition.
+  if (partition_of_session(credential->token->session_id) != partition_of_session(session_id))
+    return responder->fail(Errc::not_found);
   api.ports.gateway.get_session(credential->token->session_id, credential->token->generation,
                                 [&api, responder, session_id, carry_out](result<SessionSnapshot> own) {
                                   if (!own) return responder->fail(own.error());

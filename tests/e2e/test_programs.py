@@ -404,10 +404,10 @@ class Scripts(unittest.TestCase):
             self.assertEqual(ended.returncode, 0, ended.stderr)
         self.assertFalse((self.folder / "data" / "onboardd.pid").exists())
 
-    def test_run_says_what_is_not_in_this_version_and_when_a_port_is_taken(self):
+    def test_run_says_what_several_servers_need_and_when_a_port_is_taken(self):
         done = self.script("run", "--instances", "3")
         self.assertEqual(done.returncode, 2)
-        self.assertIn("not in this version", done.stderr)
+        self.assertIn("infra/run --kafka --instances 3", done.stderr)
         with Server() as other:
             self.environment["ONBOARD_HTTP_LISTEN"] = other.settings["http.listen"]
             done = self.script("run", "--detach")

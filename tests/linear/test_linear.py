@@ -7,6 +7,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -14,10 +15,11 @@ import time
 import unittest
 import uuid
 
-from harness import ROOT, Server
+from harness import ROOT, Server, wait_until
 
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(ROOT / "tests/chaos"), str(ROOT / "tests/integration/kafka")]
+from test_cluster import Cluster  # noqa: E402
 from test_kafka_server import Broker  # noqa: E402
 from test_kill import Gone, request  # noqa: E402
 
@@ -187,9 +189,31 @@ class Linear(unittest.TestCase):
     def test_one_server_on_kafka_that_is_killed_again_and_again(self):
         broker = Broker()
         self.addCleanup(broker.close)
-        server = Server(settings={"log.kind": "kafka", "log.brokers": broker.brokers, "log.partitions": 4, "sessions.passivate_after_seconds": 1})
+        server = Server(settings={"log.kind": "kafka", "log.brokers": broker.brokers, "log.partitions": 4, "sessions.passivate_after_seconds": 1, "log.session_timeout_seconds": 1.5})
         self.addCleanup(server.close)
         self.look([server.start()], self.kills([server]))
+
+    def test_three_servers_on_kafka_of_which_one_after_the_other_is_killed_or_frozen(self):
+        broker = Broker()
+        self.addCleanup(broker.close)
+        cluster = Cluster(broker, "linear")
+        self.addCleanup(cluster.close)
+        dice, pause = random.Random(SEED + 1), threading.Event()
+
+        def meddle() -> None:
+            until = time.monotonic() + SECONDS
+            while time.monotonic() < until:
+                server = dice.choice(cluster.servers)
+                pause.wait(dice.uniform(0.5, 2))
+                if dice.random() < 0.5:
+                    server.kill()
+                    server.start()
+                    continue
+                others = [each for each in cluster.servers if each is not server]
+                server.process.send_signal(signal.SIGSTOP)
+                wait_until(lambda: cluster.all_owned_by(others), "the others have its partitions")
+                server.process.send_signal(signal.SIGCONT)
+        self.look(cluster.start().servers, meddle)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ KNOWN_BY = {
     "caf": ("actors",),
     "pistache": ("http",),
     "sqlite3.h": ("events/log/sqlite", "events/privacy"),
-    "curl": ("actors/model/providers", "infra/app/ctl"),
+    "curl": ("actors/model/providers", "http", "infra/app/ctl"),
     "toml++": ("infra/app/config",),
     "CLI": ("infra/app",),
     "sodium.h": ("events",),

@@ -126,10 +126,11 @@ Failure LastWords::explain(std::string doing, const std::string& brokers) const 
 
 // ---- handles
 
-result<std::unique_ptr<Client>> Client::make(Side side, const Settings& settings, Wake wake) {
+result<std::unique_ptr<Client>> Client::make(Side side, const Settings& settings, Wake wake, Rebalanced rebalanced) {
   std::unique_ptr<Client> client(new Client);
   client->side_ = side;
   client->wake_ = std::move(wake);
+  client->rebalanced_ = std::move(rebalanced);
   rd_kafka_conf_t* conf = rd_kafka_conf_new();
   char text[512];
   for (const auto& [name, value] : settings) {
@@ -154,6 +155,13 @@ result<std::unique_ptr<Client>> Client::make(Side side, const Settings& settings
       if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR && client.undelivered)
         client.undelivered(static_cast<std::uint32_t>(message->partition), to_message(*message), message->err);
     });
+  if (client->rebalanced_)
+    rd_kafka_conf_set_rebalance_cb(
+        conf, [](rd_kafka_t*, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t* proposed, void* self) {
+          std::vector<std::uint32_t> partitions;
+          for (int i = 0; i < proposed->cnt; ++i) partitions.push_back(static_cast<std::uint32_t>(proposed->elems[i].partition));
+          static_cast<Client*>(self)->rebalanced_(code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS ? &partitions : nullptr);
+        });
   client->handle_ = rd_kafka_new(side == Side::producer ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER, conf, text, sizeof text);
   if (client->handle_ == nullptr) {
     rd_kafka_conf_destroy(conf);
@@ -368,6 +376,14 @@ result<void> assign(const Client& client, const std::string& topic,
     rd_kafka_topic_partition_list_add(list.get(), topic.c_str(), static_cast<std::int32_t>(partition))->offset = offset;
   const auto code = rd_kafka_assign(client.handle(), from.empty() ? nullptr : list.get());
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return failure(Errc::unreadable, std::string("assign: ") + rd_kafka_err2str(code));
+  return {};
+}
+
+result<void> subscribe(const Client& client, const std::string& topic) {
+  const Partitions list(rd_kafka_topic_partition_list_new(1));
+  rd_kafka_topic_partition_list_add(list.get(), topic.c_str(), RD_KAFKA_PARTITION_UA);
+  const auto code = rd_kafka_subscribe(client.handle(), list.get());
+  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return failure(Errc::unreadable, std::string("subscribe: ") + rd_kafka_err2str(code));
   return {};
 }
 

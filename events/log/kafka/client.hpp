@@ -43,8 +43,11 @@ class LastWords {
 class Client {
  public:
   enum class Side { producer, consumer };
+  /// Called from poll() of a consumer that has joined a group: these partitions are proposed to it; or, with nullptr, none any more.
+  /// Whoever is called must assign() whatever it wants to read, or nothing.
+  using Rebalanced = std::function<void(const std::vector<std::uint32_t>* proposed)>;
   /// `settings`: librdkafka's own names. Errc::wrong_layout names one that it does not take.
-  static result<std::unique_ptr<Client>> make(Side, const Settings& settings, Wake wake);
+  static result<std::unique_ptr<Client>> make(Side, const Settings& settings, Wake wake, Rebalanced rebalanced = {});
   ~Client();
   rd_kafka_t* handle() const { return handle_; }
   const LastWords& last_words() const { return last_words_; }
@@ -60,6 +63,7 @@ class Client {
   rd_kafka_queue_t* queue_ = nullptr;
   Side side_ = Side::producer;
   Wake wake_;
+  Rebalanced rebalanced_;
   LastWords last_words_;
   std::atomic<bool> fatal_{false};
 };
@@ -103,8 +107,10 @@ struct FreeMessage {
 using Received = std::unique_ptr<rd_kafka_message_t, FreeMessage>;
 Message to_message(const rd_kafka_message_t&);
 
-/// Reads partitions from offsets on, without a group (manual assign).
+/// Reads partitions from offsets on (manual assign); RD_KAFKA_OFFSET_BEGINNING: from what is left of their beginning.
 result<void> assign(const Client&, const std::string& topic, const std::vector<std::pair<std::uint32_t, std::int64_t>>& from);
+/// Joins the client's group, to be dealt partitions of the topic.
+result<void> subscribe(const Client&, const std::string& topic);
 result<void> seek(const Client&, const std::string& topic, std::uint32_t partition, std::int64_t offset);
 
 /// Hands a message to librdkafka, which copies it. QUEUE_FULL: nothing was taken, poll and try again. `deletes`: without a value, which

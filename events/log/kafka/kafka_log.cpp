@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <filesystem>
 #include <future>
 #include <mutex>
 #include <thread>
@@ -64,7 +65,7 @@ class Log final : public KafkaLog {
         random_(options_.random != nullptr ? *options_.random : system_random()),
         published_heads_(options_.partitions),
         owned_(options_.partitions),
-        claimed_(options_.partitions),
+        standing_(options_.partitions),
         recent_(options_.partitions, options_.recent_bytes) {
     if (!options_.on_fatal) options_.on_fatal = say_and_end;
     if (!options_.on_note) options_.on_note = [](const std::string&) {};
@@ -103,8 +104,19 @@ class Log final : public KafkaLog {
   void claim(std::uint32_t partition, Done done) override;
   void hand_over(std::uint32_t partition, Done done) override;
   bool owns(std::uint32_t partition) const override { return owned_.at(partition); }
-  bool claimed(std::uint32_t partition) const override { return claimed_.at(partition); }
   bool replaced() const override { return replaced_; }
+  Standing standing(std::uint32_t partition) const override {
+    const std::uint64_t both = standing_.at(partition);
+    return {both >> 1, (both & 1) != 0};
+  }
+  void on_lost(std::function<void(std::uint32_t)> lost) override { lost_ = std::move(lost); }
+  Counts counts() const override {
+    const std::lock_guard lock(mutex_);
+    Counts counts = counts_;
+    counts.waiting = waiting_;
+    counts.waiting_bytes = waiting_bytes_;
+    return counts;
+  }
   void barrier(std::uint32_t partition, Done done) override;
 
  private:
@@ -141,11 +153,12 @@ class Log final : public KafkaLog {
   void look_after_start();
   void look_after_end();
   void chores();
+  void count();
   SteadyClock::time_point next_due(SteadyClock::time_point now) const;
   void give_up(const Failure&);
   void note(const std::string& what) { options_.on_note(what); }
   void wake();
-  void ask(std::function<void()>);
+  bool ask(std::function<void()>);
 
   KafkaOptions options_;
   RandomSource& random_;
@@ -167,11 +180,14 @@ class Log final : public KafkaLog {
   milliseconds back_off_ = least_back_off;
   std::vector<Record> counted_;  // in this round
   std::int64_t read_at_start_ = 0;
+  Counts counting_;
   bool more_ = false, handing_over_at_end_ = false;
   std::promise<result<void>>* started_ = nullptr;
 
   std::vector<std::atomic<std::uint64_t>> published_heads_;
-  std::vector<std::atomic<bool>> owned_, claimed_;
+  std::vector<std::atomic<bool>> owned_;
+  std::vector<std::atomic<std::uint64_t>> standing_;  // epoch × 2, and one when it is claimed
+  std::function<void(std::uint32_t)> lost_;
   std::atomic<bool> replaced_{false}, stalled_{false}, followed_{false};
   std::atomic<std::size_t> waiting_{0}, waiting_bytes_{0};
   Subscribers subscribers_;
@@ -181,7 +197,8 @@ class Log final : public KafkaLog {
   std::condition_variable wake_;
   std::vector<std::pair<Append, AppendDone>> asked_;
   std::vector<std::function<void()>> commands_;
-  bool signalled_ = false, closing_ = false;
+  bool signalled_ = false, closing_ = false, ended_ = false;
+  Counts counts_;
   std::optional<Failure> failed_;
   std::thread thread_;
 };
@@ -219,6 +236,7 @@ result<void> Log::make_producer() {
     auto entry = parse(partition, std::move(message));
     ONBOARDING_ASSERT(entry, "what this process sends is an entry");
     last_refusal_ = rd_kafka_err2str(why);
+    ++counting_.in_doubt;
     if (undelivered_.empty()) note("partition " + std::to_string(partition) + ": a message is in doubt: " + last_refusal_);
     undelivered_.push_back(std::move(*entry));
   };
@@ -301,12 +319,15 @@ void Log::wake() {
   wake_.notify_one();
 }
 
-void Log::ask(std::function<void()> command) {
+/// False: the log has ended, and nobody carries it out.
+bool Log::ask(std::function<void()> command) {
   {
     const std::lock_guard lock(mutex_);
+    if (ended_) return false;
     commands_.push_back(std::move(command));
   }
   wake_.notify_one();
+  return true;
 }
 
 result<void> Log::writable() const {
@@ -346,23 +367,33 @@ void Log::append(Append append, AppendDone done) {
 }
 
 void Log::claim(std::uint32_t partition, Done done) {
-  ask([this, partition, done = std::move(done)] {
+  const bool asked = ask([this, partition, done] {
+    if (phase_ == Phase::ended) return done(failure(Errc::not_writable, "the log is shutting down"));
     Partition& part = *parts_.at(partition);
     part.was_replaced = false;
     part.owner.claim();
     part.claiming.push_back(done);
   });
+  if (!asked) done(failure(Errc::not_writable, "the log is shutting down"));
 }
 
 void Log::hand_over(std::uint32_t partition, Done done) {
-  ask([this, partition, done = std::move(done)] {
+  const bool asked = ask([this, partition, done] {
     parts_.at(partition)->owner.hand_over();
     parts_.at(partition)->handing_over.push_back(done);
   });
+  if (!asked) done(failure(Errc::not_writable, "the log is shutting down"));
 }
 
 void Log::barrier(std::uint32_t partition, Done done) {
-  ask([this, partition, done = std::move(done)] { parts_.at(partition)->owner.barrier(done); });
+  if (const auto can = writable(); !can) return done(tl::unexpected(can.error()));
+  ++waiting_;  // a broker that is silent is noticed by those who read, too
+  const BarrierDone ended = [this, done](result<void> read) {
+    --waiting_;
+    done(std::move(read));
+  };
+  if (!ask([this, partition, ended] { parts_.at(partition)->owner.barrier(ended); }))
+    ended(failure(Errc::not_writable, "the log is shutting down"));
 }
 
 void Log::close() {
@@ -391,6 +422,12 @@ void Log::run() {
     round();
   }
   if (started_ != nullptr) std::exchange(started_, nullptr)->set_value(failure(Errc::not_writable, "the log is shutting down"));
+  {
+    const std::lock_guard lock(mutex_);
+    ended_ = true;
+  }
+  take_asked();  // nothing is owned any more: each hears so
+  tell();
   cache_->close();
   // What is still in librdkafka's queues was decided about: nobody waits for it.
   producer_topic_.reset();
@@ -474,11 +511,15 @@ void Log::handle(const rd_kafka_message_t& message) {
   }
   part.moved = true;
   part.tag = std::move(tag);
+  ++(verdict == Verdict::counted ? counting_.counted : counting_.voided);
   if (!entry) return;
+  if (verdict == Verdict::counted && part.owner.state() == Owner::State::owning) progress_at_ = SteadyClock::now();  // it is ours
   const bool counted = verdict == Verdict::counted && entry->kind == Kind::events;
   if (counted)
     if (auto added = cache_->add(entry->record); !added) return give_up(added.error());
   part.owner.read(*entry, verdict, part.ledger.at());
+  if (verdict == Verdict::counted && entry->kind == Kind::claim && part.owner.state() != Owner::State::following)
+    ++counting_.claims;
   if (counted) counted_.push_back(std::move(entry->record));
 }
 
@@ -543,7 +584,7 @@ void Log::commit() {
 
 /// Whatever has ended, once it can be read.
 void Log::tell() {
-  if (waiting_ == 0 && started_ == nullptr) progress_at_ = SteadyClock::now();
+  if (waiting_ == 0 && started_ == nullptr && !stalled_) progress_at_ = SteadyClock::now();
   for (std::uint32_t partition = 0; partition < parts_.size(); ++partition) {
     Partition& part = *parts_[partition];
     if (!part.owner.ended.empty()) {
@@ -557,11 +598,13 @@ void Log::tell() {
     }
     const auto state = part.owner.state();
     owned_[partition] = state == Owner::State::owning;
-    claimed_[partition] = static_cast<bool>(part.ledger.at().claim);
+    standing_[partition] = part.ledger.at().epoch << 1 | (part.ledger.at().claim ? 1 : 0);
     if (part.owner.replaced() && phase_ == Phase::serving && !std::exchange(part.was_replaced, true)) {
       if (part.claiming.empty()) {
         replaced_ = true;
-        note("partition " + std::to_string(partition) + " belongs to another server now");
+        ++counting_.lost;
+        if (lost_) lost_(partition);
+        else note("partition " + std::to_string(partition) + " belongs to another server now");
       }
     }
     if (!part.claiming.empty() && state != Owner::State::claiming)
@@ -605,14 +648,28 @@ void Log::look_after_start() {
 
 void Log::chores() {
   const auto now = SteadyClock::now();
-  const bool stalled = waiting_ > 0 && now - progress_at_ > options_.stalled_after;
+  const bool stalled = (waiting_ > 0 || stalled_) && now - progress_at_ > options_.stalled_after;
+  if (stalled)  // whoever reads is told; whoever writes waits for what becomes of it
+    for (auto& part : parts_) part->owner.give_up_barriers({make_error_code(Errc::not_writable), "Kafka does not answer"});
   if (stalled_.exchange(stalled) != stalled)
     note(stalled ? producer_->last_words().explain("appends are refused", options_.brokers).message() : "Kafka answers again");
   if (now < chores_at_) return;
   chores_at_ = now + chore_period;
   if (phase_ == Phase::ended) return;
+  count();
   if (auto back = cache_->put_back_if_gone(); !back) give_up(back.error());
   else if (*back) note("the cache was deleted: it was written again");
+}
+
+void Log::count() {
+  counting_.unsent = outbox_.size() + undelivered_.size() + static_cast<std::size_t>(rd_kafka_outq_len(producer_->handle()));
+  counting_.claims_again = 0;
+  for (const auto& part : parts_) counting_.claims_again += part->owner.claims_again();
+  std::error_code unknown;
+  const auto bytes = std::filesystem::file_size(options_.cache, unknown);
+  counting_.cache_bytes = unknown ? 0 : bytes;
+  const std::lock_guard lock(mutex_);
+  counts_ = counting_;
 }
 
 SteadyClock::time_point Log::next_due(SteadyClock::time_point now) const {

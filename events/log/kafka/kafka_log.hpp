@@ -59,12 +59,29 @@ class KafkaLog : public EventLog {
   /// Carries out what is under way and writes the release; appends meanwhile end as Fenced.
   virtual void hand_over(std::uint32_t partition, Done done) = 0;
   virtual bool owns(std::uint32_t partition) const = 0;
-  /// Somebody's claim stands: of a server that runs, or of one that ended without handing over.
-  virtual bool claimed(std::uint32_t partition) const = 0;
-  /// Another server has taken a partition that was owned here and not handed over.
+  /// The last counted claim, as far as the partition was read. Any thread.
+  struct Standing {
+    std::uint64_t epoch = 0;
+    bool claimed = false;  // and not released
+  };
+  virtual Standing standing(std::uint32_t partition) const = 0;
+  bool claimed(std::uint32_t partition) const { return standing(partition).claimed; }
+  /// `lost` on the log's thread when another server has taken a partition that was owned here and not handed over. Once, before claim().
+  virtual void on_lost(std::function<void(std::uint32_t partition)> lost) = 0;
+  /// The same, for whoever does not listen: of any partition.
   virtual bool replaced() const = 0;
-  /// `done` when everything that anybody was told before this call can be read here; locked when the partition is not owned here.
-  virtual void barrier(std::uint32_t partition, Done done) = 0;
+
+  /// For metrics: of at most a fifth of a second ago, what is counted since the start. Any thread.
+  struct Counts {
+    std::uint64_t waiting = 0, waiting_bytes = 0;  // appends and barriers that have not ended; payloads of the appends
+    std::uint64_t unsent = 0;                      // messages that Kafka has not confirmed, all queues together
+    std::uint64_t in_doubt = 0;                    // messages of which it is not known whether Kafka has them
+    std::uint64_t claims = 0, claims_again = 0;    // ours that counted; of these, made because something was in doubt
+    std::uint64_t lost = 0;                        // partitions that another server took
+    std::uint64_t counted = 0, voided = 0;         // messages read, by the voiding rule's verdict
+    std::uint64_t cache_bytes = 0;                 // of the file
+  };
+  virtual Counts counts() const = 0;
 };
 
 }  // namespace onboarding::log

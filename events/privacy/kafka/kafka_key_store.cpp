@@ -109,6 +109,12 @@ class Store final : public KafkaKeyStore {
   result<SealingKeyPtr> find(std::string_view user, std::string_view key_id) override;
   void erase(std::string user, std::function<void(result<void>)> done) override;
   void when_followed(std::uint32_t partition, std::uint64_t sequence, std::function<void()> done) override;
+  void on_erased(std::function<void(const std::string&)> erased) override {
+    (void)ask([this, erased = std::move(erased)] {
+      erased_ = erased;
+      --waiting_;
+    });
+  }
 
  private:
   struct Part {
@@ -209,6 +215,7 @@ class Store final : public KafkaKeyStore {
   std::vector<std::pair<Ended, result<void>>> ended_;  // told after the commit
   std::unordered_map<std::string, std::pair<SealingKeyPtr, std::vector<Obtained>>> making_;
   std::vector<std::string> removed_;
+  std::function<void(const std::string&)> erased_;
   std::vector<std::string> uncached_;  // users whose keys must not be served from memory after the commit
   std::map<std::pair<std::string, std::string>, SteadyClock::time_point> wanted_since_;
   bool writing_ = false, more_ = false;
@@ -842,6 +849,7 @@ result<void> Store::see_erasure(const log::Record& record) {
     if (auto marked = file_->mark_dead({seal->user, id, record.partition, wanted}); !marked) return marked;
   }
   uncached_.push_back(seal->user);
+  if (erased_) erased_(seal->user);
   return {};
 }
 

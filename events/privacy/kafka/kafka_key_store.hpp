@@ -55,6 +55,8 @@ class KafkaKeyStore : public KeyStore {
   /// `done` on the store's thread once every UserErased of the partition up to `sequence` is known here: from then on nobody is given a key
   /// that it made dead. To be awaited by who takes a partition over, before it serves.
   virtual void when_followed(std::uint32_t partition, std::uint64_t sequence, std::function<void()> done) = 0;
+  /// `erased` on the store's thread for each UserErased that is read in the log from now on, whoever wrote it; at least once.
+  virtual void on_erased(std::function<void(const std::string& user)> erased) = 0;
 };
 
 }  // namespace onboarding::privacy

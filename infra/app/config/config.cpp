@@ -438,6 +438,10 @@ std::filesystem::path data_folder(const std::string& flag) {
   return std::filesystem::absolute(chosen).lexically_normal();
 }
 
+std::filesystem::path secrets_folder(const Configuration& c, const std::filesystem::path& data) {
+  return c.is_set("secrets.path") ? std::filesystem::path(c.text("secrets.path")) : data;
+}
+
 std::filesystem::path log_file(const Configuration& c, const std::filesystem::path& data) {
   return (c.is_set("log.path") ? std::filesystem::path(c.text("log.path")) : data / "log") /
          (c.text("log.kind") == "kafka" ? "kafka-cache.db" : "events.db");

@@ -88,6 +88,8 @@ std::string example_file();
 std::filesystem::path data_folder(const std::string& flag);
 /// The embedded log's database, or what was read from Kafka: events.db or kafka-cache.db in log.path, or in the data folder's log/.
 std::filesystem::path log_file(const Configuration&, const std::filesystem::path& data);
+/// Where master.key and operator.key lie: secrets.path, or the data folder.
+std::filesystem::path secrets_folder(const Configuration&, const std::filesystem::path& data);
 /// --config, else ONBOARD_CONFIG, else onboard.toml in the data folder, else in the working folder; nullopt: none of these.
 std::optional<std::filesystem::path> configuration_file(const std::string& flag, const std::filesystem::path& data);
 /// Everything together, for both programs: `flags` are the --set KEY=VALUE of the command line.

@@ -16,10 +16,10 @@ result<Listener> listener_of(const Context& context, const char* which) {
   if (!running) return failure(Errc::not_running, "no server runs in " + context.data().string());
   const auto& address = running->configuration.text(which);
   if (address.empty()) return failure(Errc::not_running, std::string("the server has no such listener (") + which + ")");
-  std::ifstream file(context.data() / "operator.key");
+  const auto key_file = secrets_folder(running->configuration, context.data()) / "operator.key";
+  std::ifstream file(key_file);
   std::string key;
-  if (!std::getline(file, key))
-    return failure(Errc::bad_data_folder, (context.data() / "operator.key").string() + " cannot be read");
+  if (!std::getline(file, key)) return failure(Errc::bad_data_folder, key_file.string() + " cannot be read");
   return Listener{"http://" + address, "Authorization: Bearer " + key};
 }
 

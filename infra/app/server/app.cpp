@@ -27,6 +27,7 @@
 #include "events/privacy/sqlite_key_store.hpp"
 #include "http/http_server.hpp"
 #include "infra/app/config/kafka_settings.hpp"
+#include "infra/app/server/cluster.hpp"
 #include "infra/app/server/day_use_file.hpp"
 #include "infra/app/server/logging.hpp"
 #include "infra/app/server/model_changes.hpp"
@@ -75,6 +76,15 @@ result<std::vector<domain::Flow>> read_flows(const Configuration& c) {
     else *same = std::move(*flow);
   }
   return flows;
+}
+
+std::string to_hex(std::string_view bytes) {
+  std::string hex;
+  for (const char c : bytes) {
+    hex += "0123456789abcdef"[static_cast<unsigned char>(c) >> 4];
+    hex += "0123456789abcdef"[static_cast<unsigned char>(c) & 15];
+  }
+  return hex;
 }
 
 std::string with_port(const std::string& address, std::uint16_t port) {
@@ -138,6 +148,8 @@ struct App::Parts {
   std::unique_ptr<log::EventLog> log;
   log::KafkaLog* kafka = nullptr;  // the log, when it is that one
   std::unique_ptr<privacy::KeyStore> keys;
+  privacy::KafkaKeyStore* kafka_keys = nullptr;  // the keys, when they are those
+  std::vector<domain::Flow> configured_flows;
   std::unique_ptr<session::FlowRegistry> flows;
   std::unique_ptr<session::FlowDesk> flow_desk;
   NoReadModels no_read_models;
@@ -147,6 +159,7 @@ struct App::Parts {
   std::unique_ptr<ModelChanges> model_changes;
   std::unique_ptr<DayUseFile> day_use;
   std::unique_ptr<Runtime> runtime;
+  std::unique_ptr<Cluster> cluster;  // with Kafka
   std::unique_ptr<http::AccessLog> access_log;
   std::unique_ptr<http::HttpServer> http;
   std::string listen, admin_listen;
@@ -165,6 +178,7 @@ struct App::Parts {
   result<void> start_read_models();
   result<void> start_runtime();
   result<void> start_http();
+  result<void> join_cluster();
   http::HealthReport health() const;
 };
 
@@ -182,12 +196,13 @@ result<void> App::Parts::check_keys() const {
   bool has_events = false;
   if (c().text("log.kind") != "memory")
     for (std::uint32_t p = 0; p < log->partitions() && !has_events; ++p) has_events = log->head(p) > 0;
-  if (kafka != nullptr && !there("master.key") && has_events)
+  const bool has_master_key = std::filesystem::exists(secrets_folder(c(), options.data) / "master.key");
+  if (kafka != nullptr && !has_master_key && has_events)
     return failure(Errc::bad_data_folder,
-                   (options.data / "master.key").string() +
+                   (secrets_folder(c(), options.data) / "master.key").string() +
                        " is missing, and the event log in Kafka cannot be read without it: copy master.key and "
                        "operator.key of a server that uses this log, or from the back-up");
-  if (!there("master.key") && (has_events || there("keys.db")))
+  if (!has_master_key && (has_events || there("keys.db")))
     return lost("master.key", there("keys.db") ? "keys.db" : "the event log");
   if (kafka == nullptr && !there("keys.db") && has_events) return lost("keys.db", "the event log");
   return {};
@@ -235,10 +250,10 @@ void App::Parts::look_for_lost_keys() const {
 }
 
 result<void> App::Parts::open_secrets() {
-  auto loaded = privacy::Secrets::load_or_create(options.data);
+  auto loaded = privacy::Secrets::load_or_create(secrets_folder(c(), options.data));
   if (!loaded) return tl::unexpected(loaded.error());
   secrets.emplace(std::move(*loaded));
-  auto key = privacy::Secrets::load_or_create_operator_key(options.data);
+  auto key = privacy::Secrets::load_or_create_operator_key(secrets_folder(c(), options.data));
   if (!key) return tl::unexpected(key.error());
   operator_key = std::move(*key);
   if (c().text("log.kind") == "memory") {
@@ -254,6 +269,7 @@ result<void> App::Parts::open_secrets() {
     auto store = privacy::KafkaKeyStore::open(std::move(of_keys), secrets->wrapping_key(), *log,
                                               [this](std::uint32_t partition) { return kafka->owns(partition); });
     if (!store) return tl::unexpected(store.error());
+    kafka_keys = store->get();
     keys = std::move(*store);
     return {};
   }
@@ -283,6 +299,7 @@ result<void> App::Parts::open_log() {
     auto settings = kafka_settings(c(), file);
     if (!settings) return tl::unexpected(settings.error());
     settings->on_note = kafka_note();
+    settings->own_everything = false;  // the cluster says what is owned here
     auto opened = log::KafkaLog::open(std::move(*settings));
     if (!opened) return tl::unexpected(opened.error());
     kafka = opened->get();
@@ -321,7 +338,10 @@ result<void> App::Parts::start_read_models() {
 result<void> App::Parts::start_runtime() {
   auto read = read_flows(c());
   if (!read) return tl::unexpected(read.error());
-  auto opened = session::FlowRegistry::open(*log, *keys, system_clock(), system_random(), *read);
+  configured_flows = std::move(*read);
+  // With several servers, whoever has their partition publishes them.
+  auto opened = session::FlowRegistry::open(*log, *keys, system_clock(), system_random(),
+                                            kafka != nullptr ? std::vector<domain::Flow>() : configured_flows);
   if (!opened) return tl::unexpected(opened.error());
   flows = std::move(*opened);
   flow_desk = std::make_unique<session::FlowDesk>(*flows);
@@ -343,7 +363,9 @@ result<void> App::Parts::start_runtime() {
   runtime_options.flows = flows.get();
   runtime_options.metrics = metrics.get();
   runtime_options.sessions = session_settings(c());
-  if (c().text("log.kind") != "memory") runtime_options.erasures = options.data / "erasures";
+  // A note that lies on one server's disk would begin an erasure again when others have finished it long ago.
+  if (c().text("log.kind") == "sqlite") runtime_options.erasures = options.data / "erasures";
+  runtime_options.all_partitions = kafka == nullptr;
   runtime_options.model.offline_enabled = c().flag("model.offline.enabled");
   runtime_options.model.fallback_order = c().list("model.fallback_order");
   runtime_options.model.plans = std::move(*plans);
@@ -398,6 +420,8 @@ result<void> App::Parts::start_runtime() {
   }
   runtime = std::make_unique<Runtime>(std::move(runtime_options));
   model_changes->attach(runtime->model());
+  if (kafka != nullptr)
+    cluster = std::make_unique<Cluster>(*kafka, *kafka_keys, *flows, configured_flows, *runtime, *metrics, server_log);
   return {};
 }
 
@@ -415,13 +439,34 @@ result<void> App::Parts::start_http() {
                         access_log.get(),
                         model_changes.get(),
                         read_models ? &read_models->control() : nullptr,
-                        flow_desk.get()};
-  auto started = http::start_http(http_options(c(), operator_key), ports);
+                        flow_desk.get(),
+                        cluster.get()};
+  auto http_settings = http_options(c(), operator_key);
+  if (cluster) {
+    http_settings.internal_listen = c().text("cluster.listen");
+    http_settings.instance_key = to_hex(secrets->derived16("instance", ""));
+  }
+  auto started = http::start_http(http_settings, ports);
   if (!started) return tl::unexpected(started.error());
   http = std::move(*started);
   listen = with_port(c().text("http.listen"), http->port());
   if (c().is_set("http.admin_listen")) admin_listen = with_port(c().text("http.admin_listen"), http->admin_port());
   return {};
+}
+
+/// Once this server answers: others pass requests on to it as soon as it has partitions.
+result<void> App::Parts::join_cluster() {
+  if (!cluster) return {};
+  auto settings = kafka_settings(c(), {});
+  if (!settings) return tl::unexpected(settings.error());
+  log::MembershipOptions membership;
+  membership.kafka = std::move(*settings);
+  membership.kafka.on_note = kafka_note();
+  membership.address =
+      c().is_set("cluster.address") ? c().text("cluster.address") : with_port(c().text("cluster.listen"), http->internal_port());
+  membership.instance = c().is_set("cluster.instance") ? c().text("cluster.instance") : membership.address;
+  membership.session_timeout = from_seconds(c().number("log.session_timeout_seconds"));
+  return cluster->join(std::move(membership));
 }
 
 http::HealthReport App::Parts::health() const {
@@ -451,7 +496,7 @@ result<std::set<Role>> parse_roles(std::string_view text) {
   if (roles.empty()) return failure(Errc::bad_configuration, "--roles names none");
   if (roles.contains(Role::api) != roles.contains(Role::sessions))
     return failure(Errc::not_in_this_version,
-                   "--roles: api and sessions go together: requests are not forwarded to another server in this version");
+                   "--roles: api and sessions go together: a server that answers also has partitions of its own");
   return roles;
 }
 
@@ -479,6 +524,7 @@ result<std::unique_ptr<App>> App::start(AppOptions options) {
   }
   if (p.has(Role::api)) {
     if (auto done = p.start_http(); !done) return tl::unexpected(done.error());
+    if (auto done = p.join_cluster(); !done) return tl::unexpected(done.error());
   }
   // Beside it another process may serve: the file is the server's.
   if (auto written =
@@ -493,7 +539,9 @@ result<std::unique_ptr<App>> App::start(AppOptions options) {
 
 App::~App() {
   Parts& p = *parts_;
+  if (p.cluster) p.cluster->leave();
   if (p.http) p.http->stop();
+  p.cluster.reset();
   p.runtime.reset();
   if (p.read_models) p.read_models->stop();
   if (p.has(Role::api)) remove_running(p.options.data);
@@ -502,14 +550,16 @@ App::~App() {
 
 const std::string& App::listen() const { return parts_->listen; }
 const std::string& App::admin_listen() const { return parts_->admin_listen; }
-bool App::fenced() const {
-  return (parts_->kafka != nullptr && parts_->kafka->replaced()) || (parts_->runtime && parts_->runtime->status().fenced);
-}
+bool App::fenced() const { return parts_->runtime && parts_->runtime->status().fenced; }
 
 bool App::drain(milliseconds patience, const std::function<bool()>& hurry) {
   Parts& p = *parts_;
   if (!p.runtime) return true;
   const auto deadline = std::chrono::steady_clock::now() + patience;
+  if (p.cluster) {
+    p.server_log->info("leaving: others take what is served here");
+    p.cluster->leave();
+  }
   p.server_log->info("draining: answering what was accepted");
   if (p.http) p.http->begin_drain();
 

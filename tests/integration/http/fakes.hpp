@@ -26,7 +26,7 @@ class OneFlow final : public domain::FlowCatalog {
   }
 };
 
-class FakeGateway final : public Gateway {
+class FakeGateway : public Gateway {
  public:
   explicit FakeGateway(const privacy::Secrets& secrets) : secrets_(secrets) {}
   ~FakeGateway() override { release(); }

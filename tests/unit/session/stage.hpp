@@ -49,7 +49,8 @@ struct Heard {
 class Stage {
  public:
   explicit Stage(std::shared_ptr<log::MemoryStore> on = log::make_memory_store(1), SessionSettings with = {},
-                 std::filesystem::path noted = {}, model::InstantExtractor instant = {}, std::chrono::seconds started_late = {})
+                 std::filesystem::path noted = {}, model::InstantExtractor instant = {}, std::chrono::seconds started_late = {},
+                 bool all_partitions = true)
       : store(std::move(on)),
         settings(with),
         erasures(std::move(noted)),
@@ -74,7 +75,7 @@ class Stage {
     clock.time += started_late;
     gateway = make_gateway(system, {&log, &keys, &secrets, &clock, &system_random(), &flows, &registry, settings, model,
                                     [this](std::function<void()> work) { lookups.push_back(std::move(work)); }, board, erasures,
-                                    std::move(instant)});
+                                    std::move(instant), all_partitions});
     run();
   }
   ~Stage() {

@@ -50,14 +50,18 @@ void Owner::barrier(BarrierDone done) {
   pump();
 }
 
-void Owner::give_up(const Failure& why) {
-  for (UnderWay& each : under_way_)
-    ended.emplace_back(std::move(each.waiting.done), each.sent ? AppendOutcome(InDoubt{why}) : AppendOutcome(Refused{why}));
-  for (Waiting& each : waiting_) ended.emplace_back(std::move(each.done), Refused{why});
+void Owner::give_up_barriers(const Failure& why) {
   for (auto* all : {&barriers_sent_, &barriers_}) {
     for (BarrierDone& done : *all) barriers_ended.emplace_back(std::move(done), tl::unexpected(why));
     all->clear();
   }
+}
+
+void Owner::give_up(const Failure& why) {
+  for (UnderWay& each : under_way_)
+    ended.emplace_back(std::move(each.waiting.done), each.sent ? AppendOutcome(InDoubt{why}) : AppendOutcome(Refused{why}));
+  for (Waiting& each : waiting_) ended.emplace_back(std::move(each.done), Refused{why});
+  give_up_barriers(why);
   under_way_.clear();
   waiting_.clear();
   ahead_.clear();
@@ -118,6 +122,8 @@ void Owner::failed(const Entry& entry) {
     barriers_.insert(barriers_.begin(), std::make_move_iterator(barriers_sent_.begin()),
                      std::make_move_iterator(barriers_sent_.end()));
     barriers_sent_.clear();
+    // Nobody waits any more: that it can be read again is still worth knowing.
+    if (barriers_.empty()) send(Kind::barrier, barrier_id_);
     pump();
   }
 }
@@ -161,10 +167,7 @@ void Owner::lose() {
   state_ = State::following;
   for (UnderWay& each : under_way_) ended.emplace_back(std::move(each.waiting.done), Fenced{});
   for (Waiting& each : waiting_) ended.emplace_back(std::move(each.done), Fenced{});
-  for (auto* all : {&barriers_sent_, &barriers_}) {
-    for (BarrierDone& done : *all) barriers_ended.emplace_back(std::move(done), tl::unexpected(replaced_failure()));
-    all->clear();
-  }
+  give_up_barriers(replaced_failure());
   under_way_.clear();
   waiting_.clear();
   ahead_.clear();

@@ -46,6 +46,7 @@ class Owner {
   /// The append must be in bounds (append_rules).
   void append(Append, AppendDone);
   void barrier(BarrierDone);
+  void give_up_barriers(const Failure& why);
   /// Everything that waits ends: what was sent as InDoubt, the rest as Refused.
   void give_up(const Failure& why);
 
