@@ -217,8 +217,9 @@ Said::Line Said::read(std::string_view text) {
           b = e + 1;
         }
       }
-      std::string grouped = plain;  // 1 200 000
-      for (auto k = i + 1; k < words.size() && words[k].size() == 3 && digit(words[k][0]); ++k)
+      std::string grouped =
+          plain;  // 1 200 000; no number has more groups, and who writes them without end shall not keep us busy
+      for (auto k = i + 1; k < words.size() && k <= i + 5 && words[k].size() == 3 && digit(words[k][0]); ++k)
         line.numbers.push_back(number_of(grouped += words[k]));
       ++i;
       continue;

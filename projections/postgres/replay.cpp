@@ -1,5 +1,6 @@
 #include "projections/postgres/replay.hpp"
 
+#include <algorithm>
 #include <thread>
 
 #include "projections/models/models.hpp"
@@ -75,14 +76,21 @@ result<Replayed> replay(const PostgresOptions& postgres, log::EventLog& log, pri
   std::uint64_t of = 0;
   for (std::uint32_t partition = 0; partition < log.partitions(); ++partition) of += log.head(partition);
   Replayed replayed;
-  const auto count = [&]() -> result<void> {
+  std::vector<std::uint64_t> ends(log.partitions());
+  const auto count = [&](bool idle) -> result<void> {
     auto counted = guarded([&] {
       pqxx::nontransaction session((*lease)->db);
-      replayed.events =
-          session
-              .exec_params1("SELECT sum(sequence)::bigint FROM projection_checkpoints WHERE projection = $1 AND generation = $2",
-                            begun->projection, begun->number)[0]
-              .as<std::uint64_t>();
+      replayed.events = 0;
+      auto missing = ends;
+      for (const auto& row :
+           session.exec_params("SELECT partition, sequence FROM projection_checkpoints WHERE projection = $1 AND generation = $2",
+                               begun->projection, begun->number)) {
+        const auto sequence = row[1].as<std::uint64_t>();
+        auto& end = missing.at(row[0].as<std::size_t>());
+        replayed.events += sequence;
+        end -= std::min(end, sequence);
+      }
+      replayed.complete = idle || std::all_of(missing.begin(), missing.end(), [](std::uint64_t left) { return left == 0; });
       replayed.parked = session
                             .exec_params1("SELECT count(*) FROM projection_parked_keys WHERE projection = $1 AND generation = $2",
                                           begun->projection, begun->number)[0]
@@ -91,6 +99,8 @@ result<Replayed> replay(const PostgresOptions& postgres, log::EventLog& log, pri
     return counted;
   };
   for (int failures = 0;;) {
+    // What is appended meanwhile to partitions that were read already is no part of it, nor does it make up for one that was not.
+    for (std::uint32_t partition = 0; partition < ends.size(); ++partition) ends[partition] = log.head(partition);
     const Runner::Step step = runner.step();
     if (step.kind == Runner::Step::Kind::failed || step.retry_after.count() > 0) {
       if (++failures == most_failures) return failure(Errc::unavailable, step.why);
@@ -98,8 +108,7 @@ result<Replayed> replay(const PostgresOptions& postgres, log::EventLog& log, pri
       continue;
     }
     failures = 0;
-    if (auto counted = count(); !counted) return tl::unexpected(counted.error());
-    replayed.complete = step.kind == Runner::Step::Kind::idle || replayed.events >= of;
+    if (auto counted = count(step.kind == Runner::Step::Kind::idle); !counted) return tl::unexpected(counted.error());
     const bool goes_on = !options.progress || options.progress(replayed.events, std::max(of, replayed.events));
     if (!replayed.complete && goes_on) continue;
     auto told = guarded([&] {

@@ -227,7 +227,8 @@ bool LeaseDesk::hopeless(const LeaseRequest& request, ProviderSet allowed, Insta
   for (std::uint32_t p = 0; p < desks_.size(); ++p) {
     if (!((allowed >> p) & 1u)) continue;
     auto& lane = lanes_[lane_of_[request.plan][p]];
-    if (lane.may_grow) return false;
+    // A larger share mends no pause.
+    if (lane.may_grow && lane.budget.held_until() <= request.deadline + kSoon) return false;
     const auto at = admits_at(lane, request, now);
     if (at <= request.deadline + kSoon || at == Instant::max()) return false;
   }
@@ -246,7 +247,10 @@ bool LeaseDesk::serve(Ticket ticket, LaneSet& blocked, Instant now, Round& round
     // What is dearer than the whole is tried, what is dearer than a share would break the others'.
     const bool beyond_share = allowed_ && (plan.starved || tokens > plan.tokens->limit());
     if (beyond_share || !plan.tokens->admits(tokens, now)) {
-      if (allowed_ && (plan.starved || plan.may_grow)) return false;
+      if (allowed_ && (plan.starved || plan.may_grow)) {
+        plan.lacks = std::max(plan.lacks, tokens);
+        return false;
+      }
       return leave(ticket, LeaseStatus::plan_limit, now), true;
     }
   }
@@ -458,7 +462,7 @@ void LeaseDesk::judge(std::uint32_t p, const Lease& lease, const Settlement& s, 
     case CallError::invalid_answer:
       // May be the work of what one person wrote: of each session one counts, so that nobody closes it for all, and whoever answers
       // everybody so is noticed.
-      if (lease.session != 0 && !desk.blamed.insert(lease.session).second) {
+      if (lease.session != 0 && !desk.blamed.insert(lease.session).second && !lease.probe) {
         desk.breaker.undecided(lease.probe);
         return;
       }
@@ -487,7 +491,9 @@ void LeaseDesk::hold(std::uint32_t p, const Lease& lease, const Settlement& s, I
   const auto hint =
       std::min<std::chrono::milliseconds>(s.retry_after, s.day_limit ? std::chrono::seconds(kLongestDayHint) : kLongestHint);
   budget.hold_until(now + hint);
-  if (s.error == CallError::slow_down || hint < s.retry_after) desk.breaker.ramp_from(budget.held_until());
+  // The pause of a plan's own model is nothing to those who use the provider's.
+  const bool asks_too_much = hint < s.retry_after && lanes_[lease.lane].model == settings_[p].model;
+  if (s.error == CallError::slow_down || asks_too_much) desk.breaker.ramp_from(budget.held_until());
   if (budget.held_until() > std::max(before, now))
     tell("held", p,
          std::string(to_string(s.error)) + " for " + seconds(budget.held_until() - now) +
@@ -577,15 +583,16 @@ std::map<std::string, LeaseDesk::Want> LeaseDesk::wants(Instant now) {
   }
   for (auto& plan : plans_)
     if (plan.tokens)
-      all[plan.limit_name()] =
-          want_of_day(plan.limit_name(), static_cast<std::int64_t>(plan.settings.tokens_per_day), plan.tokens->used(now));
+      all[plan.limit_name()] = want_of_day(plan.limit_name(), static_cast<std::int64_t>(plan.settings.tokens_per_day),
+                                           plan.tokens->used(now), std::exchange(plan.lacks, 0));
   return all;
 }
 
-LeaseDesk::Want LeaseDesk::want_of_day(const std::string& name, std::int64_t whole, std::int64_t used) {
+LeaseDesk::Want LeaseDesk::want_of_day(const std::string& name, std::int64_t whole, std::int64_t used, std::int64_t lacks) {
   const auto step = std::max<std::int64_t>(whole / kDaySteps, 1);
   auto more = waiting() > 0 ? std::max(step, whole / kDayStepsInUse) : step;
   if (waiting() > 0 && name.find("tokens") != name.npos) more = std::max(more, kDayTokens);
+  more = std::max(more, lacks);
   const auto wanted = used == 0 && waiting() == 0 ? 0 : std::min(whole, (used + more + step - 1) / step * step);
   day_wanted_[name] = wanted;
   return {whole, wanted};

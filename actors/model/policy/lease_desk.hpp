@@ -166,6 +166,7 @@ class LeaseDesk {
     PlanSettings settings;
     std::optional<RateLimit> tokens;
     bool starved = false, may_grow = false;  // as of a lane
+    std::int64_t lacks = 0;                  // what the dearest call that waits for a larger share needs; since wants() last told
     std::string limit_name() const { return "plan/" + settings.name + "/tokens_per_day"; }
   };
   struct Lease {
@@ -185,7 +186,7 @@ class LeaseDesk {
 
   std::uint32_t add_lane(std::uint32_t provider, const std::string& model, Instant start);
   void apply_limits(Lane&, Instant now);
-  Want want_of_day(const std::string& name, std::int64_t whole, std::int64_t used);
+  Want want_of_day(const std::string& name, std::int64_t whole, std::int64_t used, std::int64_t lacks = 0);
   bool may_grow(const std::string& name, std::int64_t whole, std::int64_t mine) const;
   ProviderSet usable(Instant now) const;
   void suspect(std::uint32_t provider, Instant now);

@@ -266,10 +266,9 @@ int projections_rebuild(const Context& context, const ProjectionAction& action, 
   auto status = status_of(context, client, action.name, code);
   if (!status) return code;
   const Value* building = building_of(*status);
-  std::string wish = compare_only ? "compare_only" : no_swap ? "never" : action.yes ? "always" : "if_equal";
-  if (building && wish == "if_equal" && !action.revision && string_member(*building, "phase") == "filling") {
-    wish = string_member(*building, "swap");  // whoever began it: it is only watched
-  } else {
+  const std::string wish = compare_only ? "compare_only" : no_swap ? "never" : action.yes ? "always" : "if_equal";
+  // One that somebody began already is only watched; whether it does what is wanted here, its end tells.
+  if (!building || wish != "if_equal" || action.revision || string_member(*building, "phase") != "filling") {
     const auto answer = ask(context, client, path_of(action.name) + "/rebuild", body_of(action, action.revision, wish), "POST");
     std::int64_t revision = 0;
     code = finish(answer, false, [&](const Value& done) { revision = number(done, "revision"); });

@@ -190,6 +190,14 @@ ExtractionRequest said(const std::string& message, std::vector<HistoryLine> hist
   return request;
 }
 
+// With work that grows with the cube of its length this takes hours and gigabytes.
+TEST(DropUnsaid, reads_a_message_of_nothing_but_groups_of_digits) {
+  std::string message = "I'm Bob";
+  while (message.size() < 16'380) message += " 123";
+  domain::ModelAnswer answer{"Thanks.", {{"full_name", "Bob"}}, {}};
+  EXPECT_EQ(drop_unsaid(answer, said(message)), 0u);
+}
+
 TEST(DropUnsaid, takes_out_what_no_word_of_was_said_and_asks_for_it) {
   domain::ModelAnswer answer{
       "Nice to meet you.", {{"full_name", "Ann"}, {"company", "Invented Inc"}, {"role", "chief dreamer"}}, {}};

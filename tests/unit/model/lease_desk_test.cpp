@@ -316,6 +316,18 @@ TEST(LeaseDesk, a_days_limit_pauses_for_as_long_as_it_says) {
   EXPECT_EQ(desk.status(kStart).providers[0].held_ms, 5 * 3'600'000);
 }
 
+TEST(LeaseDesk, nobody_waits_for_a_larger_share_of_a_day_that_the_provider_says_is_over) {
+  auto limits = provider("a", 1);
+  limits.requests_per_day = 1'000;
+  LeaseDesk desk({limits}, {}, kStart);
+  desk.share([](const std::string&, std::int64_t whole) { return whole / 2; }, true, kStart);
+  auto s = ended(CallError::rate_limited);
+  s.retry_after = 5h;
+  s.day_limit = true;
+  desk.settle(ask_now(desk, wanted()).id, s, kStart);
+  EXPECT_EQ(ask_now(desk, wanted()).status, LeaseStatus::deadline) << "told at once";
+}
+
 TEST(LeaseDesk, a_limit_that_a_header_told_goes_with_an_operators_change) {
   LeaseDesk desk({provider("a", 1, 600)}, {}, kStart);
   auto s = ended();

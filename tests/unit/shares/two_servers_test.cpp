@@ -247,6 +247,23 @@ TEST(TwoServers, share_the_tokens_of_a_plans_day) {
   EXPECT_LE(world.calls(), 1'000u);
 }
 
+TEST(TwoServers, share_a_plans_day_with_one_call_that_is_dearer_than_a_step_of_it) {
+  WorldOfADay world(0, 200'000);
+  world.run(6min);
+  world.a.busy = world.b.busy = false;
+  world.run(1min);
+  const auto before = world.calls();
+  LeaseRequest dear;
+  dear.deadline = Instant(world.now) + 10min;
+  dear.input_tokens = 20'000;
+  dear.output_tokens = 10;
+  dear.session = dear.turn = 1'000'000;
+  dear.plan = 1;
+  world.a.desk->ask(dear, Instant(world.now));
+  world.run(20s);
+  EXPECT_EQ(world.calls(), before + 1) << "it waits for ever, and all of its plan behind it";
+}
+
 TEST(TwoServers, an_idle_one_lends_almost_everything) {
   World world;
   world.a.busy = false;
