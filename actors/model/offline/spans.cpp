@@ -543,10 +543,17 @@ std::size_t goal_cue(const Text& t, std::size_t i) {
       if (is_one_of(at(t, b - 1), {"don't", "dont", "not", "never", "didn't"})) return i;
     return k;
   };
+  // "I'm head of design and want to …": who it was that the sentence began with.
+  const auto and_we = [&] {
+    if (!is_one_of(at(t, i - 1), {"and", "but"})) return false;
+    for (std::size_t b = i - 1; b > 0 && !is_one_of(at(t, b - 1), {".", "!", "?", "\n", ";", "they", "he", "she", "you"}); --b)
+      if (is_one_of(at(t, b - 1), {"i", "i'm", "im", "we", "we're"})) return true;
+    return false;
+  };
   const bool wants = is_one_of(w, {"want", "wanna", "need", "hope", "plan", "aim", "intend", "wish", "like"});
   if (wants && at(t, i + 1) == "to" && i > 0 &&
-      is_one_of(at(t, i - 1), {"i", "we", "i'd", "we'd", "id", "would", "really", "just", "mainly", "mostly", "also", "primarily",
-                               "basically", "both"})) {
+      (and_we() || is_one_of(at(t, i - 1), {"i", "we", "i'd", "we'd", "id", "would", "really", "just", "mainly", "mostly", "also",
+                                            "primarily", "basically", "both"}))) {
     const bool of_work =
         is_one_of(at(t, i - 1), {"we", "we'd"}) &&
         is_one_of(at(t, i + 2), {"stop", "start", "know", "see", "share", "set", "hear", "be", "go", "give", "answer"});

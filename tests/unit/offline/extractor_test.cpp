@@ -51,6 +51,12 @@ TEST(OfflineExtractor, reads_the_bare_answer_to_the_question_asked) {
   EXPECT_EQ(read("automate our invoicing", five), (Values{{"goal", "automate our invoicing"}}));
 }
 
+TEST(OfflineExtractor, reads_a_goal_whose_subject_began_the_sentence) {
+  EXPECT_EQ(read("I'm head of design and want to automate invoices", {{"full_name", "Zoë"}, {"email", "z@a.io"}})["goal"],
+            "automate invoices");
+  EXPECT_FALSE(read("they came by and want to automate invoices", {{"full_name", "Zoë"}, {"email", "z@a.io"}}).contains("goal"));
+}
+
 TEST(OfflineExtractor, corrects_a_letter_of_what_it_knows) {
   EXPECT_EQ(read("sorry, it's Ann without an e", anne), (Values{{"full_name", "Ann Meyer"}}));
   EXPECT_EQ(read("it's acme.com not acme.io", five), (Values{{"email", "zoe@acme.com"}}));
