@@ -159,16 +159,17 @@ void Doctor::log() {
 void Doctor::keys() {
   std::error_code error;
   const bool has_events = end_ && end_->records > 0;
-  for (const char* name : {"master.key", "keys.db"})
-    if (!fs::exists(data_ / name, error)) {
+  const auto folder = configuration_ ? secrets_folder(*configuration_, data_) : data_;
+  for (const auto& file : {folder / "master.key", data_ / "keys.db"})
+    if (!fs::exists(file, error)) {
       if (has_events)
         found("keys", Level::fail,
-              std::string(name) + " is missing: what is sealed in the log cannot be read, and the server will not start",
+              file.filename().string() + " is missing: what is sealed in the log cannot be read, and the server will not start",
               "restore it from the back-up");
       else found("keys", Level::ok, "none yet: the first start makes them");
       return;
     }
-  const auto secrets = privacy::Secrets::load_or_create(data_);
+  const auto secrets = privacy::Secrets::load_or_create(folder);
   if (!secrets) return found("keys", Level::fail, secrets.error().message(), "restore master.key, mode 0600");
   const auto store = privacy::SqliteKeyStore::open_read_only(data_ / "keys.db", secrets->wrapping_key());
   if (!store) return found("keys", Level::fail, store.error().message(), "restore master.key and keys.db of one installation");
