@@ -120,7 +120,7 @@ void Pool::close() {
 
 result<Pool::Lease> Pool::acquire() {
   const auto began = Clock::now(), deadline = began + options_.pool_timeout;
-  bool impatient = options_.pool_size == 0;
+  bool impatient = false;
   std::unique_lock lock(mutex_);
   for (;;) {
     if (closed_) return failure(Errc::unavailable, "shutting down");
@@ -151,7 +151,8 @@ result<Pool::Lease> Pool::acquire() {
       const bool timed_out = returned_.wait_until(lock, until) == std::cv_status::timeout;
       --waiting_;
       show();
-      if (!timed_out || std::exchange(impatient, true) == false) continue;
+      if (!timed_out) continue;
+      if (!std::exchange(impatient, true)) continue;
       if (metrics_.timeouts != nullptr) metrics_.timeouts->Increment();
       return failure(Errc::unavailable, "all connections were in use for too long");
     }
