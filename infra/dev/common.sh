@@ -15,15 +15,15 @@ data_folder() {
 }
 
 # The pid of the onboardd that this data folder's pid file names, if it is alive and really that server: after a reboot the
-# number may be that of another folder's.
+# number may be that of another folder's. One that was killed and is not yet reaped has no command line.
 server_pid() {
-  local pid
+  local pid argument command=()
   pid=$(cat "$1/onboardd.pid" 2>/dev/null) || return 1
-  [[ $pid =~ ^[0-9]+$ && $(cat "/proc/$pid/comm" 2>/dev/null) == onboardd ]] || return 1
-  tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qxF -- "$1" || return 1
-  # Killed and not yet reaped is not alive.
-  ! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null || return 1
-  printf '%s' "$pid"
+  [[ $pid =~ ^[0-9]+$ && -r /proc/$pid/cmdline ]] || return 1
+  mapfile -d '' -t command 2>/dev/null <"/proc/$pid/cmdline" || return 1
+  [[ ${command[0]:-} == */onboardd ]] || return 1
+  for argument in "${command[@]}"; do [[ $argument != "$1" ]] || { printf '%s' "$pid"; return 0; }; done
+  return 1
 }
 
 # configure_and_build BUILD_FOLDER [cmake option …] -- TARGET …
