@@ -96,7 +96,7 @@ bool CallActors::rest(caf::actor call) {
 }
 
 OutcomePtr offline_outcome(const CallContext& context, const ExtractionRequest& request, std::string failure,
-                           std::vector<domain::LlmCall> calls) {
+                           std::string fallback_reason, std::vector<domain::LlmCall> calls) {
   auto outcome = std::make_shared<ExtractionOutcome>();
   outcome->calls = std::move(calls);
   if (context.offline_enabled) {
@@ -105,8 +105,12 @@ OutcomePtr offline_outcome(const CallContext& context, const ExtractionRequest& 
     } catch (const std::exception& e) { spdlog::error("offline extractor: turn {}: {}", request.turn_id, e.what()); }
     context.metrics->extracted_offline(outcome->answer.has_value());
   }
-  if (outcome->answer) outcome->source = "offline";
-  else outcome->failure = std::move(failure);
+  if (outcome->answer) {
+    outcome->source = "offline";
+    outcome->fallback_reason = std::move(fallback_reason);
+  } else {
+    outcome->failure = std::move(failure);
+  }
   return outcome;
 }
 
@@ -130,7 +134,7 @@ OutcomePtr faq_outcome(const CallContext& context, const ExtractionRequest& requ
 
 OutcomePtr outcome_without_network(const CallContext& context, const ExtractionRequest& request) {
   if (auto known = faq_outcome(context, request)) return known;
-  return offline_outcome(context, request, "no_provider");
+  return offline_outcome(context, request, "no_provider", context.providers.empty() ? "" : "no_provider");
 }
 
 caf::behavior offline_worker(caf::event_based_actor* self, std::shared_ptr<const CallContext> context) {
@@ -409,7 +413,7 @@ void CallActor::conclude_offline(const char* failure, std::string_view why) {
   if (why.empty()) why = failure;
   spdlog::info("model turn answered offline: turn {} reason {} attempts {}", request_->turn_id, why, attempts_);
   if (supervisor_) send(supervisor_, answered_offline_atom::value, std::string(why));
-  conclude(offline_outcome(*context_, *request_, failure, std::move(calls_)));
+  conclude(offline_outcome(*context_, *request_, failure, std::string(why), std::move(calls_)));
 }
 
 // Ended from outside, with the supervisor: whoever waits is told that there is no outcome, so that the turn stays open.

@@ -73,8 +73,8 @@ struct CallContext {
   }
 };
 
-/// The extractor's answer, or none with `failure` as the reason.
-OutcomePtr offline_outcome(const CallContext&, const ExtractionRequest&, std::string failure,
+/// The extractor's answer, with why no provider gave one, or none with `failure` as the reason.
+OutcomePtr offline_outcome(const CallContext&, const ExtractionRequest&, std::string failure, std::string fallback_reason,
                            std::vector<domain::LlmCall> calls = {});
 
 /// What the flow's FAQ says to the message; null: it must be read.

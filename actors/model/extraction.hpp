@@ -55,6 +55,7 @@ struct ExtractionOutcome {
   std::string source = "none";  // provider that answered, or "offline"
   std::string failure;          // "no_provider", "deadline", "queue_full", "plan_limit"; empty when there is an answer
   std::vector<domain::LlmCall> calls;
+  std::string fallback_reason = {};  // of an offline answer: why no provider gave one; empty where none is configured
 };
 
 /// The offline extractor: pure, no network, no key, thread-safe, microseconds. nullopt when it is not sure.

@@ -366,7 +366,7 @@ class SessionActor : public caf::event_based_actor {
 
   static domain::ConcludeTurn conclusion_of(const std::string& turn_id, std::uint32_t activation,
                                             const model::ExtractionOutcome& outcome) {
-    return {turn_id, activation, outcome.answer, outcome.source, outcome.failure, outcome.calls};
+    return {turn_id, activation, outcome.answer, outcome.source, outcome.failure, outcome.calls, outcome.fallback_reason};
   }
 
   void rejected(const Step& step, domain::Rejection why) {

@@ -147,6 +147,7 @@ void members(A& a, Is<domain::AssistantReplied> auto& e) {
   a.optional("asks", e.asks);
   a.required("source", e.source);
   a.optional("error", e.error);
+  a.optional("fallback_reason", e.fallback_reason);
 }
 
 template <class A>

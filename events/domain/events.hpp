@@ -156,8 +156,9 @@ struct AssistantReplied {
   std::string turn_id;
   Personal text;
   std::vector<std::string> asks;  // the fields that this reply asks for
-  std::string source;             // provider, or "offline", or "none" when every one was down
+  std::string source;             // provider, "cache", "offline", or "none" when every one was down
   bool error = false;
+  std::string fallback_reason = {};  // why no provider wrote it though one is configured, e.g. "plan_limit"; else empty
   bool operator==(const AssistantReplied&) const = default;
 };
 

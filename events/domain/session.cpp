@@ -262,7 +262,8 @@ void answer_turn(const State& state, const ConcludeTurn& command, Events& events
     if (asked != fields.end() && asked->second.times_asked > 0)
       events.push_back(FieldReasked{command.turn_id, field, asked->second.times_asked + 1});
   }
-  events.push_back(AssistantReplied{command.turn_id, std::move(reply.text), std::move(reply.asks), command.source, false});
+  events.push_back(AssistantReplied{command.turn_id, std::move(reply.text), std::move(reply.asks), command.source, false,
+                                    command.fallback_reason});
   if (outcome.completes) events.push_back(SessionCompleted{command.turn_id});
   start_next(state, events);
 }

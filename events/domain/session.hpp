@@ -179,6 +179,7 @@ struct ConcludeTurn {
   std::string source;                 // who answered: provider or "offline"; "none"
   std::string failure;                // when there is no answer: TurnFailed::reason
   std::vector<LlmCall> calls;
+  std::string fallback_reason = {};  // AssistantReplied::fallback_reason
 };
 
 /// Abandons the session when max(last activity, ready_since) + limit has come and no turn is pending.

@@ -80,6 +80,8 @@ const std::vector<std::pair<std::string, Event>> golden = {
     {"FieldDeclined.1", domain::FieldDeclined{"trn_1", "goal"}},
     {"FieldReasked.1", domain::FieldReasked{"trn_1", "email", 3}},
     {"AssistantReplied.1", domain::AssistantReplied{"trn_1", "And your e-mail?", {"email"}, "offline", false}},
+    {"AssistantReplied.1.fallback",
+     domain::AssistantReplied{"trn_1", "And your e-mail?", {"email"}, "offline", false, "timeout"}},
     {"AssistantReplied.1.error",
      domain::AssistantReplied{"trn_1", "We're experiencing technical difficulties.", {}, "none", true}},
     {"TurnFailed.1", domain::TurnFailed{"trn_1", "no_provider"}},

@@ -220,12 +220,13 @@ TEST(ConcludeTurn, records_calls_and_values_then_the_reply) {
   ConcludeTurn command = conclude("t1", says("Thanks Zoe! What's your e-mail address?", {{"full_name", "Zoe"}}, {"email"}));
   command.calls = {{1, "openai", "m", "p1", "c1", {}, noon, 12, "timeout", "provider", ""},
                    {2, "offline", "rules", "p1", "c1", {}, noon, 1, "", "", "{}"}};
+  command.fallback_reason = "timeout";
   const auto scenario = given(running_turn()).when(command);
   scenario.then_types(
       {"LlmCallStarted", "LlmCallFailed", "LlmCallStarted", "LlmCallSucceeded", "FieldExtracted", "AssistantReplied"});
   EXPECT_EQ(scenario.only<FieldExtracted>(), (FieldExtracted{"t1", "full_name", {FieldType::person_name, "Zoe"}, true}));
   EXPECT_EQ(scenario.only<AssistantReplied>(),
-            (AssistantReplied{"t1", "Thanks Zoe! What's your e-mail address?", {"email"}, "offline", false}));
+            (AssistantReplied{"t1", "Thanks Zoe! What's your e-mail address?", {"email"}, "offline", false, "timeout"}));
   const State after = scenario.after();
   EXPECT_EQ(names_of(*after.flow, find_turn(after, "t1")->missing),
             (std::vector<std::string>{"email", "company", "role", "team_size", "goal"}));

@@ -272,6 +272,7 @@ TEST_F(Supervisor, with_no_provider_the_offline_extractor_answers) {
   ASSERT_TRUE(a->outcome);
   EXPECT_EQ(a->outcome->source, "offline");
   EXPECT_EQ(a->outcome->answer->reply, "offline reply");
+  EXPECT_EQ(a->outcome->fallback_reason, "") << "as configured";
   EXPECT_TRUE(a->outcome->calls.empty());
 }
 
@@ -700,7 +701,11 @@ TEST_F(Supervisor, a_plan_that_had_its_tokens_of_the_day_is_answered_offline_at_
   a.script = [](int) { return good(); };
   start();
   int offline = 0;
-  for (int i = 0; i < 8; ++i) offline += extract("sure")->outcome->source == "offline";
+  for (int i = 0; i < 8; ++i) {
+    const auto outcome = extract("sure")->outcome;
+    offline += outcome->source == "offline";
+    EXPECT_EQ(outcome->fallback_reason, outcome->source == "offline" ? "plan_limit" : "");
+  }
   EXPECT_GT(offline, 0);
   EXPECT_LT(offline, 8);
   EXPECT_EQ(extract("hm")->outcome->failure, "plan_limit");
@@ -728,7 +733,9 @@ TEST_F(Supervisor, what_is_refused_is_tried_once_elsewhere_and_then_answered_off
   a.script = b.script = c.script = [](int) { return bad(CallError::refused); };
   start();
   for (int i = 1; i <= 6; ++i) {
-    EXPECT_EQ(extract("sure")->outcome->source, "offline");
+    const auto outcome = extract("sure")->outcome;
+    EXPECT_EQ(outcome->source, "offline");
+    EXPECT_EQ(outcome->fallback_reason, "refused");
     EXPECT_EQ(a.calls() + b.calls() + c.calls(), 2 * i);
   }
   const auto now = status();
