@@ -235,7 +235,7 @@ std::int64_t Budget::amount(Dimension d, const Cost& c, const Spent& s) const {
   auto real = c;
   if (s.input_tokens >= 0) real.input_tokens = s.input_tokens - (counting_.cached_input_counts ? 0 : s.cached_input_tokens);
   if (s.output_tokens >= 0) real.output_tokens = s.output_tokens;
-  if (s.nanodollars >= 0) real.nanodollars = s.nanodollars;
+  if (s.nanodollars >= 0 || s.refused) real.nanodollars = std::max<std::int64_t>(s.nanodollars, 0);  // nobody bills a refusal
   return amount(d, real);
 }
 

@@ -385,6 +385,7 @@ void LeaseDesk::settle(LeaseId id, const Settlement& s, Instant now) {
   if (auto& tokens = plans_[lease.plan].tokens) {
     const auto real = !s.was_sent           ? 0
                       : s.input_tokens >= 0 ? s.input_tokens + std::max<std::int64_t>(s.output_tokens, 0)
+                      : refused             ? 0
                                             : lease.plan_tokens;
     tokens->give_back(lease.plan_tokens - real, lease.reservation.taken_at, now);
   }

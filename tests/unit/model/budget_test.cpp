@@ -224,6 +224,20 @@ TEST(Budget, spend_is_reserved_by_estimate_and_settled_with_the_price) {
   EXPECT_FALSE(budget.admits({1, 1, 1, 901}, kStart));
 }
 
+TEST(Budget, a_call_that_the_provider_refused_costs_no_money_though_it_counts_as_a_request) {
+  ProviderSettings s;
+  s.requests_per_day = 2;
+  s.spend_per_day_nanodollars = 1'000;
+  s.counting.failed_calls_count = true;
+  Budget budget(s, kStart);
+  auto real = spent(-1, -1);
+  real.refused = true;
+  budget.settle(budget.reserve({1, 1, 1, 900}, kStart), real, kStart);
+  EXPECT_TRUE(budget.admits({1, 1, 1, 1'000}, kStart));
+  budget.settle(budget.reserve({1, 1, 1, 900}, kStart), real, kStart);
+  EXPECT_FALSE(budget.admits({1, 1, 1, 1}, kStart));
+}
+
 TEST(Budget, the_providers_remaining_lowers_and_never_raises_what_is_left) {
   Budget budget(limits(60), kStart);
   const auto now = kStart + 60s;

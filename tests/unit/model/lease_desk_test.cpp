@@ -723,6 +723,17 @@ class OverARestart : public testing::Test {
   }
 };
 
+TEST_F(OverARestart, a_call_that_the_provider_refused_takes_nothing_of_a_plans_day) {
+  auto before = desk(kStart);
+  auto r = wanted();
+  r.plan = 1;
+  Settlement refused;
+  refused.error = CallError::rate_limited;
+  refused.was_sent = true;
+  before.settle(ask_now(before, r).id, refused, kStart);
+  EXPECT_EQ(before.status(kStart).plans[1].tokens_today, 0);
+}
+
 TEST_F(OverARestart, what_the_day_has_used_is_known_and_leaves_the_window_as_it_came) {
   auto before = desk(kStart);
   use(before, 100, kStart);
