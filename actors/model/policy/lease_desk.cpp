@@ -15,6 +15,8 @@ constexpr std::chrono::seconds kKeptTogether{900};
 // Of a limit a day that is shared: what a server holds beyond what it used, at rest and while somebody waits; tokens of some calls at least.
 // It is held in whole steps, so that the day behind does not give it back drop by drop.
 constexpr std::int64_t kDaySteps = 100, kDayStepsInUse = 32, kDayTokens = 4'000;
+// Sessions in a row whose answers ended at their cap: an alert.
+constexpr std::size_t kCutOffsToTell = 5;
 // So many calls that are overdue, and no answer meanwhile, make a provider suspected of hanging.
 constexpr std::size_t kSuspicious = 2;
 constexpr std::chrono::seconds kLeastOverdue{5};
@@ -423,6 +425,7 @@ void LeaseDesk::judge(std::uint32_t p, const Lease& lease, const Settlement& s, 
       desk.hold = {};
       desk.answered_at = now;
       desk.blamed.clear();
+      desk.cut_off.clear();
       if (desk.breaker.succeeded(now, lease.probe)) tell("breaker_closed", p, "the probe succeeded: ramping up");
       return;
     case CallError::rate_limited:
@@ -432,10 +435,15 @@ void LeaseDesk::judge(std::uint32_t p, const Lease& lease, const Settlement& s, 
       desk.breaker.undecided(lease.probe);
       hold(p, lease, s, now);
       return;
+    case CallError::cut_off:
+      if (desk.cut_off.size() < kCutOffsToTell && desk.cut_off.insert(lease.session).second &&
+          desk.cut_off.size() == kCutOffsToTell)
+        tell("cut_off", p, "the answers to " + std::to_string(kCutOffsToTell) + " sessions in a row were longer than their cap",
+             true);
+      [[fallthrough]];
     case CallError::cancelled:
     case CallError::too_large:
     case CallError::refused:
-    case CallError::cut_off:
     case CallError::context_too_long:  // tells about the request, not about the provider
       desk.breaker.undecided(lease.probe);
       return;

@@ -157,8 +157,9 @@ class LeaseDesk {
     Instant answered_at{};                              // the newest sign of life
     bool suspected = false;                             // of hanging
     std::string last_error;
-    std::set<std::uint64_t> blamed;  // sessions whose bad answers counted as the provider's failure since the last good one
-    bool usage_refused = false;      // of the newest answer with a usage
+    std::set<std::uint64_t> blamed;   // sessions whose bad answers counted as the provider's failure since the last good one
+    std::set<std::uint64_t> cut_off;  // sessions whose answers ended at their cap since then
+    bool usage_refused = false;       // of the newest answer with a usage
     std::int64_t calls = 0, failures = 0, rate_limited = 0, held_back = 0, in_flight = 0;
     RateLimit spent{kNoLimit, std::chrono::hours(24), 0, Instant{}};  // the last 24 hours, whatever the limit
   };

@@ -250,6 +250,24 @@ TEST(LeaseDesk, what_one_person_writes_closes_a_provider_for_nobody) {
   }
 }
 
+TEST(LeaseDesk, a_model_that_writes_too_much_to_everybody_is_an_alert_once) {
+  LeaseDesk desk({provider("a", 1)}, {}, kStart);
+  const auto cut_off = [&desk](std::uint64_t session) {
+    auto r = wanted();
+    r.session = session;
+    desk.settle(ask_now(desk, r).id, ended(CallError::cut_off), kStart);
+    return desk.advance(kStart).news;
+  };
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(cut_off(1).empty()) << "one person alone";
+  for (std::uint64_t i = 2; i < 5; ++i) EXPECT_TRUE(cut_off(i).empty());
+  const auto news = cut_off(5);
+  ASSERT_EQ(news.size(), 1u);
+  EXPECT_TRUE(news[0].alert);
+  EXPECT_TRUE(cut_off(6).empty());
+  desk.settle(ask_now(desk, wanted()).id, ended(), kStart);
+  for (std::uint64_t i = 1; i < 5; ++i) EXPECT_TRUE(cut_off(i).empty()) << "an answer that was whole comes between";
+}
+
 TEST(LeaseDesk, a_refused_probe_is_no_verdict_and_another_may_go) {
   LeaseDesk desk({provider("a", 1)}, {}, kStart);
   for (int i = 0; i < 5; ++i) desk.settle(ask_now(desk, wanted()).id, ended(CallError::unavailable), kStart);
