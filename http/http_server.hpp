@@ -103,6 +103,7 @@ struct HttpOptions {
 
 /// What health shows beside what the server can ask by itself. Called on an HTTP thread: must be cheap and not block.
 struct HealthReport {
+  std::string not_ready;  // why this server cannot store anything, for /readyz; empty: it can, as far as the log can
   struct Provider {
     std::string name, model;
     bool enabled = false, healthy = true;

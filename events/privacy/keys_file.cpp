@@ -420,6 +420,11 @@ void KeysFile::roll_back() {
   if (sqlite3_get_autocommit(write_db_.get()) == 0) run(write_db_.get(), "ROLLBACK");
 }
 
+result<void> KeysFile::touch() {
+  if (!run(write_db_.get(), "UPDATE meta SET value = value WHERE name = 'check'")) return unreachable(write_db_.get());
+  return {};
+}
+
 result<std::vector<SealingKeyPtr>> KeysFile::usable_keys(std::string_view user) {
   return load(select_usable_, write_db_.get(), user);
 }

@@ -75,6 +75,8 @@ class KeysFile {
   /// `broken()` afterwards when nobody knows any more what the disk holds.
   result<void> commit();
   void roll_back();
+  /// Writes what is there once more: whether the disk takes it, the commit says.
+  result<void> touch();
   bool broken() const { return broken_; }
   /// Oldest first, without those that are dead.
   result<std::vector<SealingKeyPtr>> usable_keys(std::string_view user);

@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "events/privacy/keys_file.hpp"
@@ -17,6 +18,7 @@ namespace {
 
 // Commits follow one another no faster than this, so that those who come meanwhile share the next one.
 constexpr auto between_commits = std::chrono::milliseconds(5);
+constexpr auto between_probes = std::chrono::seconds(1);  // while the file cannot be written
 
 struct Request {
   std::string user;
@@ -63,27 +65,35 @@ struct SqliteKeyStore::Impl {
       std::vector<Request> batch;
       {
         std::unique_lock lock(queue_mutex);
-        queue_changed.wait(lock, [&] { return stopping || !queue.empty(); });
-        if (queue.empty()) return;
+        const auto wanted = [&] { return stopping || !queue.empty(); };
+        if (unwritable) queue_changed.wait_for(lock, between_probes, wanted);
+        else queue_changed.wait(lock, wanted);
+        if (queue.empty() && stopping) return;
         queue_changed.wait_until(lock, next_commit, [&] { return stopping; });
         while (!queue.empty() && batch.size() < options.max_batch) {
           batch.push_back(std::move(queue.front()));
           queue.pop_front();
         }
       }
-      carry_out(batch);
+      const auto committed = carry_out(batch);
+      const std::lock_guard lock(queue_mutex);
+      unwritable = committed ? std::nullopt : std::optional(committed.error());
       next_commit = std::chrono::steady_clock::now() + between_commits;
     }
   }
 
-  void carry_out(std::vector<Request>& batch) {
+  /// Whether it was committed.
+  result<void> carry_out(std::vector<Request>& batch) {
     std::vector<SealingKeyPtr> keys(batch.size());
     std::vector<std::string> removed;  // wrapped keys that must not be found in the file any more
     auto committed = file->begin();
     if (committed) {
-      if (committed = write(batch, keys, removed); committed) committed = file->commit();
+      if (unwritable) committed = file->touch();
+      if (committed) committed = write(batch, keys, removed);
+      if (committed) committed = file->commit();
       else file->roll_back();
     }
+    const auto outcome = committed;
     // In the batch's order. An erased user leaves the cache even when the outcome is unknown.
     for (std::size_t i = 0; i < batch.size(); ++i) {
       if (batch[i].erased) file->forget_cached(batch[i].user);
@@ -91,10 +101,11 @@ struct SqliteKeyStore::Impl {
     }
     for (std::size_t i = 0; i < batch.size(); ++i)
       if (batch[i].obtained) batch[i].obtained(committed ? result<SealingKeyPtr>(keys[i]) : tl::unexpected(committed.error()));
-    if (std::none_of(batch.begin(), batch.end(), [](const Request& r) { return r.erased != nullptr; })) return;
+    if (std::none_of(batch.begin(), batch.end(), [](const Request& r) { return r.erased != nullptr; })) return outcome;
     if (committed && file->scrub_owed()) committed = file->scrub(removed);
     for (auto& request : batch)
       if (request.erased) request.erased(committed);
+    return outcome;
   }
 
   result<void> write(const std::vector<Request>& batch, std::vector<SealingKeyPtr>& keys, std::vector<std::string>& removed) {
@@ -125,6 +136,7 @@ struct SqliteKeyStore::Impl {
   std::condition_variable queue_changed;
   std::deque<Request> queue;
   bool stopping = false;
+  std::optional<Failure> unwritable;  // changed by the writer alone
   std::thread writer;
 };
 
@@ -158,6 +170,12 @@ void SqliteKeyStore::obtain(std::string user, Obtained done) {
 
 result<SealingKeyPtr> SqliteKeyStore::find(std::string_view user, std::string_view key_id) {
   return impl_->file->find(user, key_id);
+}
+
+result<void> SqliteKeyStore::writable() const {
+  const std::lock_guard lock(impl_->queue_mutex);
+  if (impl_->unwritable) return tl::unexpected(*impl_->unwritable);
+  return {};
 }
 
 void SqliteKeyStore::erase(std::string user, std::function<void(result<void>)> done) {

@@ -42,6 +42,8 @@ class SqliteKeyStore final : public KeyStore {
   void obtain(std::string user, Obtained done) override;
   result<SealingKeyPtr> find(std::string_view user, std::string_view key_id) override;
   void erase(std::string user, std::function<void(result<void>)> done) override;
+  /// Why the last commit failed: Errc::unreachable. It is tried again every second until one succeeds. Any thread.
+  result<void> writable() const;
 
  private:
   struct Impl;

@@ -39,7 +39,7 @@ void health(Api& api, const Responder& responder, bool details) {
       std::all_of(projections.begin(), projections.end(), [](const auto& p) { return p.state == "running" && p.parked == 0; });
   const auto disk = disk_status(report);
   const bool can_answer = any_provider || report.offline_extractor;
-  const bool healthy = writable && !draining && can_answer;
+  const bool healthy = writable && report.not_ready.empty() && !draining && can_answer;
   const bool whole = database.reachable && !database.breaker_open && all_providers && projecting && disk != "critical" &&
                      (!database.replica.configured || database.replica.in_use);
 
@@ -48,6 +48,7 @@ void health(Api& api, const Responder& responder, bool details) {
     write_member(w, "timestamp", codec::format_time(api.ports.clock.now()));
     write_member(w, "version", api.version);
     write_member(w, "draining", draining);
+    if (!report.not_ready.empty()) write_member(w, "because", report.not_ready);
     write_key(w, "database");
     w.StartObject();
     write_member(w, "status", database.reachable ? "ok" : "down");

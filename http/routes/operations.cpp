@@ -39,12 +39,13 @@ void alive(const Responder& responder) {
   responder->send(std::move(response));
 }
 
-/// Ready: the log can be written and we are not draining. PostgreSQL does not count.
+/// Ready: the log and the keys can be written and we are not draining. PostgreSQL does not count.
 void ready(Api& api, const Responder& responder, bool details) {
   const bool draining = api.server.load()->draining();
   const auto writable = api.ports.log.writable();
   const Peers* const peers = api.ports.peers;
-  const std::string not_ready = draining ? "draining" : peers != nullptr ? peers->not_ready() : "";
+  std::string not_ready = draining ? "draining" : peers != nullptr ? peers->not_ready() : "";
+  if (not_ready.empty() && api.ports.health) not_ready = api.ports.health().not_ready;
   const bool is_ready = writable && not_ready.empty();
   if (responder->request().query_value("verbose") == nullptr) {
     Response response;
@@ -63,6 +64,7 @@ void ready(Api& api, const Responder& responder, bool details) {
       write_member(w, "partitions_owned", peers->owned());
     }
     write_member(w, "event_log", writable ? "ok" : "not_writable");
+    if (!not_ready.empty()) write_member(w, "because", not_ready);
     write_member(w, "database", database.reachable ? "ok" : "down");
     write_standings(w, api.ports.queries.projections(), details || api.authority.is_operator(responder->request()));
   });

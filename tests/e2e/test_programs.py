@@ -288,6 +288,15 @@ class Onboardctl(unittest.TestCase):
         self.assertEqual(second.state()["fields"], {"full_name": "Bob Stone"})
         self.server.ctl("events", "verify")
 
+    def test_a_server_that_cannot_write_keys_is_not_ready(self):
+        self.server.terminate()
+        self.server.start({"ONBOARD_FAULT": "keys.before_commit=error"})
+        self.assertEqual(self.server.request("POST", "/api/onboarding/sessions", {"user_id": "ann"}).status, 503)
+        not_ready = wait_until(lambda: (answer := self.server.request("GET", "/readyz")).status == 503 and answer, "it is not ready")
+        self.assertEqual(not_ready.body, b"keys.db cannot be written\n")
+        health = self.server.request("GET", "/api/metrics/health")
+        self.assertEqual((health.status, health.json()["status"]), (503, "unhealthy"))
+
     def test_a_log_that_vanished_does_not_begin_anew(self):
         session = self.server.begin()
         self.server.terminate()

@@ -149,6 +149,7 @@ struct App::Parts {
   log::KafkaLog* kafka = nullptr;  // the log, when it is that one
   std::unique_ptr<privacy::KeyStore> keys;
   privacy::KafkaKeyStore* kafka_keys = nullptr;  // the keys, when they are those
+  privacy::SqliteKeyStore* keys_db = nullptr;    // or these
   std::vector<domain::Flow> configured_flows;
   std::unique_ptr<session::FlowRegistry> flows;
   std::unique_ptr<session::FlowDesk> flow_desk;
@@ -276,6 +277,7 @@ result<void> App::Parts::open_secrets() {
   auto store = has(Role::sessions) ? privacy::SqliteKeyStore::open(file, secrets->wrapping_key())
                                    : privacy::SqliteKeyStore::open_read_only(file, secrets->wrapping_key());
   if (!store) return tl::unexpected(store.error());
+  keys_db = store->get();
   keys = std::move(*store);
   return {};
 }
@@ -475,6 +477,7 @@ http::HealthReport App::Parts::health() const {
   for (const model::ProviderStatus& p : status->providers) report.providers.push_back({p.name, p.model, p.enabled, p.healthy});
   report.offline_extractor = status->offline_enabled;
   report.calls_waiting = status->waiting;
+  if (keys_db != nullptr && !keys_db->writable()) report.not_ready = "keys.db cannot be written";
   struct statvfs disk {};
   if (::statvfs(options.data.c_str(), &disk) == 0) {
     report.disk_total_bytes = static_cast<std::uint64_t>(disk.f_blocks) * disk.f_frsize;

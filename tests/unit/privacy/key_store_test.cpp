@@ -151,6 +151,25 @@ TEST_F(KeysDb, has_one_writer) {
   EXPECT_TRUE(SqliteKeyStore::open(file, wrapping));
 }
 
+TEST_F(KeysDb, tells_while_it_cannot_be_written_and_finds_out_by_itself_when_it_can_again) {
+  const auto store = open();
+  EXPECT_TRUE(store->writable());
+  FaultPoint::arm("keys.before_commit=error");
+  EXPECT_FALSE(obtain(*store, "zoe"));
+  const auto is = [&](bool writable) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (store->writable().has_value() != writable && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return store->writable().has_value() == writable;
+  };
+  EXPECT_TRUE(is(false));
+  EXPECT_FALSE(obtain(*store, "ann"));
+  EXPECT_FALSE(store->writable());
+  FaultPoint::arm("");
+  EXPECT_TRUE(is(true)) << "nobody asked for a key meanwhile";
+  EXPECT_TRUE(obtain(*store, "zoe"));
+}
+
 TEST_F(KeysDb, is_unreachable_when_it_is_no_database_or_missing) {
   EXPECT_EQ(SqliteKeyStore::open_read_only(file, wrapping).error().code, Errc::unreachable);
   EXPECT_EQ(SqliteKeyStore::open(folder.path / "missing" / "keys.db", wrapping).error().code, Errc::unreachable);
