@@ -80,6 +80,58 @@ result<DatabaseReport> inspect_database(const std::string& url) {
   });
 }
 
+result<std::string> read_decisions(const std::string& url, const std::string& log_id, std::span<const std::uint64_t> heads) {
+  const auto address = connection_string(url);
+  if (!address) return tl::unexpected(address.error());
+  auto read = guarded([&]() -> result<std::string> {
+    Connection connection(*address);
+    pqxx::transaction<pqxx::repeatable_read, pqxx::readwrite_policy::read_only> snapshot(connection.db);
+    if (!has_table(snapshot, "projection_skipped_events")) return std::string();
+    const auto owner = snapshot.exec("SELECT log_id FROM projection_log");
+    if (owner.empty()) return std::string();
+    if (owner[0][0].as<std::string>() != log_id) return failure(Errc::foreign_log, "its log is " + owner[0][0].as<std::string>());
+    std::string ends;
+    for (const std::uint64_t head : heads) ends += (ends.empty() ? "{" : ",") + std::to_string(head);
+    return snapshot
+        .exec_params1(
+            "SELECT jsonb_build_object('skipped', (SELECT coalesce(jsonb_agg(to_jsonb(s)), '[]') FROM projection_skipped_events "
+            "s JOIN unnest($1::bigint[]) WITH ORDINALITY AS h (head, n) ON s.partition = n - 1 AND s.sequence <= head), "
+            "'paused', (SELECT coalesce(jsonb_agg(to_jsonb(c)), '[]') FROM projection_controls c WHERE paused), 'record', "
+            "(SELECT coalesce(jsonb_agg(to_jsonb(a) ORDER BY id), '[]') FROM projection_audit a))::text",
+            ends + "}")[0]
+        .as<std::string>();
+  });
+  return read ? *read : tl::unexpected(read.error());
+}
+
+result<std::vector<std::string>> write_decisions(const std::string& url, const std::string& decisions) {
+  const auto address = connection_string(url);
+  if (!address) return tl::unexpected(address.error());
+  auto written = guarded([&]() -> result<std::vector<std::string>> {
+    Connection connection(*address);
+    if (auto migrated = migrate(connection.db, embedded_migrations()); !migrated) return tl::unexpected(migrated.error());
+    pqxx::work transaction(connection.db);
+    transaction.exec_params0(
+        "INSERT INTO projection_skipped_events (projection, partition, sequence) SELECT projection, partition, sequence FROM "
+        "jsonb_populate_recordset(NULL::projection_skipped_events, $1::jsonb -> 'skipped') ON CONFLICT DO NOTHING",
+        decisions);
+    transaction.exec_params0(
+        "INSERT INTO projection_audit (at, projection, version, action, actor, reason, detail) SELECT at, projection, version, "
+        "action, actor, reason, detail FROM jsonb_populate_recordset(NULL::projection_audit, $1::jsonb -> 'record') ORDER BY id",
+        decisions);
+    std::vector<std::string> paused;
+    for (const auto& row : transaction.exec_params(
+             "INSERT INTO projection_controls (projection, paused, because) SELECT projection, true, because FROM "
+             "jsonb_populate_recordset(NULL::projection_controls, $1::jsonb -> 'paused') ON CONFLICT (projection) DO UPDATE SET "
+             "paused = true, because = EXCLUDED.because RETURNING projection",
+             decisions))
+      paused.push_back(row[0].as<std::string>());
+    transaction.commit();
+    return paused;
+  });
+  return written ? *written : tl::unexpected(written.error());
+}
+
 result<void> empty_database(const std::string& url) {
   const auto address = connection_string(url);
   if (!address) return tl::unexpected(address.error());

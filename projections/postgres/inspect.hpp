@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,13 @@ struct DatabaseReport {
 
 /// Blocking, at most a few seconds; changes nothing. Errc::unavailable when it cannot be reached.
 result<DatabaseReport> inspect_database(const std::string& url);
+
+/// What operators decided, which the log does not tell: skipped events (of the log `log_id`, up to its `heads`), what is paused, and
+/// the record of all that was done. A JSON object; empty: the database is nobody's. Errc::foreign_log, unavailable.
+result<std::string> read_decisions(const std::string& url, const std::string& log_id, std::span<const std::uint64_t> heads);
+/// Puts them into a database that has no read models yet, and makes the tables for it. What is paused now, by name. Errc::unavailable,
+/// bad_migration.
+result<std::vector<std::string>> write_decisions(const std::string& url, const std::string& decisions);
 
 /// Drops every schema that is not PostgreSQL's own, with all that is in it, and makes an empty `public`: the read models are made
 /// again from the log. In one transaction, which waits at most 10 s for whoever holds a lock.

@@ -83,6 +83,29 @@ class BackupAndRestore(WithDatabase):
         self.assertNotIn(json.loads((self.backup / "manifest.json").read_text())["log_id"], ids.pop())
         self.assertEqual(new.ctl("doctor", check=False).returncode, 0)
 
+    def test_what_was_skipped_stays_skipped_what_was_paused_stays_paused_and_the_record_goes_on(self):
+        fold.assert_follows(self.server, self.database.url)
+        self.database.query("ALTER TABLE onboarding_sessions ADD CONSTRAINT poison CHECK (user_id <> 'poison@example.com')")
+        self.server.begin(user_id="poison@example.com")
+        fold.assert_follows(self.server, self.database.url)
+        key, position = self.database.query("SELECT parked_key, partition || ':' || sequence FROM projection_parked_keys").split("|")
+        self.server.ctl("projections", "skip", "sessions", key, position, "--reason", "a test")
+        self.server.ctl("projections", "pause", "usage", "--reason", "a test")
+        self.database.query("INSERT INTO projection_skipped_events VALUES ('sessions', 0, 1000000)")  # later than the back-up
+        self.server.ctl("backup", str(self.backup))
+        record = "SELECT string_agg(concat_ws(' ', at, projection, action, actor, reason, detail), ',' ORDER BY id) FROM projection_audit"
+        before = self.database.query(record)
+        self.assertIn("skip", before)
+        self.server.kill()
+        new = self.restored("--reset-read-models")
+        new.start()
+        wait_until(lambda: "paused by" in new.ctl("projections", "list").stdout, "it is paused, as it was")
+        self.assertEqual(self.database.query(record), before)
+        self.assertEqual(self.database.query("SELECT partition || ':' || sequence FROM projection_skipped_events"), position)
+        new.ctl("projections", "resume", "usage")
+        fold.assert_follows(new, self.database.url)
+        self.assertEqual(self.database.query("SELECT count(*) FROM onboarding_sessions WHERE user_id IS NOT NULL"), "0")
+
     def test_a_move_to_another_machine_keeps_log_cursors_and_read_models(self):
         session = onboard(self.server, 1, 3)
         fold.assert_follows(self.server, self.database.url)

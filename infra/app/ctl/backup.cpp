@@ -1,5 +1,5 @@
 // backup, restore: an installation's log, keys and settings in a folder of checksummed files, and back. Read models are not in it:
-// they hold in clear what the log holds sealed, and are made again from it (ADR 0804).
+// they hold in clear what the log holds sealed, and are made again from it (ADR 0804); only what operators decided on them is.
 #include "infra/app/ctl/backup.hpp"
 
 #include <fcntl.h>
@@ -17,6 +17,7 @@
 #include "events/privacy/copy_keys.hpp"
 #include "events/privacy/secrets.hpp"
 #include "events/privacy/sqlite_key_store.hpp"
+#include "infra/app/ctl/json_text.hpp"
 #include "infra/app/ctl/progress.hpp"
 #include "projections/postgres/inspect.hpp"
 
@@ -26,6 +27,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* sums_file = "SHA256SUMS";  // written last: a folder without it is no whole back-up
+constexpr const char* decisions_file = "projections.json";
 constexpr int format = 1;
 
 result<void> sync_path(const fs::path& path) {
@@ -97,15 +99,11 @@ bool is_empty_or_absent(const fs::path& folder) {
 std::string manifest_of(const log::CopiedLog& copy, const privacy::Secrets& secrets, bool with_secrets, bool running) {
   rapidjson::StringBuffer buffer;
   codec::JsonWriter w(buffer);
-  const auto text = [&](std::string_view key, std::string_view value) {
-    codec::write_key(w, key);
-    codec::write_string(w, value);
-  };
   w.StartObject();
   codec::write_key(w, "format");
   w.Int(format);
-  text("made_at", codec::format_time(system_clock().now()));
-  text("log_id", copy.log_id);
+  write_text(w, "made_at", codec::format_time(system_clock().now()));
+  write_text(w, "log_id", copy.log_id);
   codec::write_key(w, "records");
   w.Uint64(copy.records);
   codec::write_key(w, "events");
@@ -114,7 +112,7 @@ std::string manifest_of(const log::CopiedLog& copy, const privacy::Secrets& secr
   w.StartArray();
   for (const auto head : copy.heads) w.Uint64(head);
   w.EndArray();
-  text("master_key_mark", hex(mark_of(secrets)));
+  write_text(w, "master_key_mark", hex(mark_of(secrets)));
   codec::write_key(w, "with_secrets");
   w.Bool(with_secrets);
   codec::write_key(w, "server_was_running");
@@ -157,6 +155,15 @@ result<void> copy_settings(const Context& context, const Configuration& configur
   return write_file(part / "settings-in-force.toml", configuration.print());
 }
 
+/// Without PostgreSQL the back-up is as good, but for these.
+result<void> copy_decisions(const Configuration& configuration, const log::CopiedLog& copy, const fs::path& part) {
+  if (!configuration.is_set("postgres.url")) return {};
+  const auto decisions = projections::read_decisions(configuration.text("postgres.url"), copy.log_id, copy.heads);
+  if (decisions) return decisions->empty() ? result<void>() : write_file(part / decisions_file, *decisions + "\n");
+  note("What operators skipped and paused, and their record, is not in this back-up: " + decisions.error().message());
+  return {};
+}
+
 result<log::CopiedLog> make_backup(const Context& context, const fs::path& part, bool with_secrets) {
   const auto path = embedded_log_path(context);
   if (!path) return tl::unexpected(path.error());
@@ -178,6 +185,7 @@ result<log::CopiedLog> make_backup(const Context& context, const fs::path& part,
   if (auto copied = privacy::copy_keys(context.data() / "keys.db", part / "keys.db"); !copied)
     return tl::unexpected(copied.error());
   if (auto copied = copy_settings(context, *configuration, part, with_secrets); !copied) return tl::unexpected(copied.error());
+  if (auto copied = copy_decisions(*configuration, *copy, part); !copied) return tl::unexpected(copied.error());
 
   Progress records("records", 0);
   const auto report = log::verify_sqlite(part / "events.db", shown(records));
@@ -246,9 +254,15 @@ result<fs::path> find_secrets(const fs::path& backup, const std::string& flag, c
   return folder;
 }
 
+/// What becomes of the database that postgres.url names.
+struct DatabasePlan {
+  bool empties = false;
+  bool begins = false;  // it is empty, or will be
+};
+
 /// A database that has more than the back-up, or something else, would be refused by the server, or worse: be taken for its own.
 result<void> check_database(const Configuration& configuration, const Manifest& manifest, const fs::path& backup_log,
-                            const RestoreOptions& options, std::string& to_empty) {
+                            const RestoreOptions& options, DatabasePlan& plan) {
   if (!configuration.is_set("postgres.url")) {
     note("postgres.url is not set: point it at an empty database, the server makes the read models again from the log");
     return {};
@@ -258,11 +272,9 @@ result<void> check_database(const Configuration& configuration, const Manifest& 
     note("PostgreSQL cannot be reached (" + database.error().detail + "): its database must be empty when the server starts");
     return {};
   }
-  if (database->empty) return {};
-  if (options.reset_read_models) {
-    to_empty = configuration.text("postgres.url");
-    return {};
-  }
+  plan.begins = database->empty || options.reset_read_models;
+  plan.empties = !database->empty && options.reset_read_models;
+  if (plan.begins) return {};
   if (options.same_log && database->log_id == manifest.log_id) {
     const auto end = log::open_sqlite_reader(backup_log);
     if (!end) return tl::unexpected(end.error());
@@ -317,6 +329,16 @@ result<std::string> restore_log(const fs::path& backup, const fs::path& part, co
   if (!check) return tl::unexpected(check.error());
   if (check->damaged > 0) return failure(Errc::damaged, check->damage.front());
   return log_id;
+}
+
+/// What was skipped stays skipped, what was paused is paused.
+void tell_decisions(const Configuration& configuration, const DatabasePlan& plan, const fs::path& file) {
+  const std::string what = "what operators skipped and paused, and their record (" + file.string() + ")";
+  if (!plan.begins) return note("PostgreSQL was not there, and does not know " + what);
+  const auto paused = projections::write_decisions(configuration.text("postgres.url"), read_file(file));
+  if (!paused) return note("PostgreSQL does not know " + what + ": " + paused.error().message());
+  for (const std::string& name : *paused)
+    note(name + " is paused, as it was: its tables are empty until onboardctl projections resume " + name);
 }
 
 /// The log first: with it and without keys a server refuses to start; the other way round it would begin an empty log.
@@ -392,8 +414,8 @@ int restore(const Context& context, const RestoreOptions& options) {
     if (fs::exists(file, error))
       return complain(
           {Errc::wrong_use, file.string() + " is there: a restore overwrites nothing; --data-dir names another data folder"});
-  std::string to_empty;
-  if (auto good = check_database(*configuration, *manifest, backup / "events.db", options, to_empty); !good)
+  DatabasePlan plan;
+  if (auto good = check_database(*configuration, *manifest, backup / "events.db", options, plan); !good)
     return complain(good.error());
 
   if (fs::create_directories(data, error)) ::chmod(data.c_str(), 0711);
@@ -412,8 +434,9 @@ int restore(const Context& context, const RestoreOptions& options) {
       return complain(copied.error());
   if (!fs::exists(data / "flows", error) && fs::exists(backup / "flows", error))
     fs::copy(backup / "flows", part / "flows", fs::copy_options::recursive, error);
-  if (!to_empty.empty())
-    if (auto emptied = projections::empty_database(to_empty); !emptied) return complain(emptied.error());
+  if (plan.empties)
+    if (auto emptied = projections::empty_database(configuration->text("postgres.url")); !emptied)
+      return complain(emptied.error());
   if (auto moved = move_into_place(part, data, log_file); !moved) return complain(moved.error());
 
   std::cout << data.string() << ": " << manifest->events << " events as of " << manifest->made_at << ", verified; log " << *log_id
@@ -426,6 +449,8 @@ int restore(const Context& context, const RestoreOptions& options) {
     note("Flow files lie in " + (data / "flows").string() + "; flows.path is " +
          (configuration->is_set("flows.path") ? configuration->text("flows.path") : "not set") +
          ". Published versions are in the log in any case.");
+  if (fs::exists(backup / decisions_file, error) && (plan.begins || !options.same_log))
+    tell_decisions(*configuration, plan, backup / decisions_file);
   note("Start it: infra/run, or onboardd --data-dir " + data.string() +
        ". The read models are made again from the log meanwhile.");
   return exit_good;

@@ -18,6 +18,7 @@
 #include "infra/app/ctl/admin_client.hpp"
 #include "infra/app/ctl/commands.hpp"
 #include "infra/app/ctl/http_client.hpp"
+#include "infra/app/ctl/json_text.hpp"
 #include "projections/postgres/inspect.hpp"
 
 namespace onboarding::app {
@@ -333,20 +334,16 @@ int doctor(const Context& context, bool json) {
   if (json) {
     rapidjson::StringBuffer buffer;
     codec::JsonWriter w(buffer);
-    const auto text = [&](std::string_view key, std::string_view value) {
-      codec::write_key(w, key);
-      codec::write_string(w, value);
-    };
     w.StartObject();
-    text("status", words[static_cast<int>(worst)]);
+    write_text(w, "status", words[static_cast<int>(worst)]);
     codec::write_key(w, "checks");
     w.StartArray();
     for (const auto& finding : findings) {
       w.StartObject();
-      text("part", finding.part);
-      text("status", words[static_cast<int>(finding.level)]);
-      text("says", finding.says);
-      if (!finding.to_do.empty()) text("to_do", finding.to_do);
+      write_text(w, "part", finding.part);
+      write_text(w, "status", words[static_cast<int>(finding.level)]);
+      write_text(w, "says", finding.says);
+      if (!finding.to_do.empty()) write_text(w, "to_do", finding.to_do);
       w.EndObject();
     }
     w.EndArray();

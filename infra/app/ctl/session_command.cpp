@@ -8,6 +8,7 @@
 #include "events/codec/codec.hpp"
 #include "events/codec/json.hpp"
 #include "infra/app/ctl/commands.hpp"
+#include "infra/app/ctl/json_text.hpp"
 
 namespace onboarding::app {
 namespace {
@@ -48,25 +49,21 @@ std::string shown(const domain::FieldValue& value, bool open) {
 void print_json(const std::string& id, const domain::State& state, const SessionShowOptions& options) {
   rapidjson::StringBuffer buffer;
   codec::JsonWriter w(buffer);
-  const auto text = [&](std::string_view key, std::string_view value) {
-    codec::write_key(w, key);
-    codec::write_string(w, value);
-  };
   w.StartObject();
-  text("session_id", id);
-  text("user_id", shown(state.user_id, options.open));
-  text("status", domain::to_string(state.status));
-  text("flow", state.flow ? state.flow->name : "");
+  write_text(w, "session_id", id);
+  write_text(w, "user_id", shown(state.user_id, options.open));
+  write_text(w, "status", domain::to_string(state.status));
+  write_text(w, "flow", state.flow ? state.flow->name : "");
   codec::write_key(w, "version");
   w.Uint64(state.version);
-  if (!options.as_of.empty()) text("as_of", options.as_of);
-  text("created_at", codec::format_time(state.created_at));
-  text("updated_at", codec::format_time(state.updated_at));
-  if (state.completed_at) text("completed_at", codec::format_time(*state.completed_at));
+  if (!options.as_of.empty()) write_text(w, "as_of", options.as_of);
+  write_text(w, "created_at", codec::format_time(state.created_at));
+  write_text(w, "updated_at", codec::format_time(state.updated_at));
+  if (state.completed_at) write_text(w, "completed_at", codec::format_time(*state.completed_at));
   codec::write_key(w, "fields");
   w.StartObject();
   for (const auto& [name, field] : state.fields)
-    if (field.value) text(name, shown(*field.value, options.open));
+    if (field.value) write_text(w, name, shown(*field.value, options.open));
   w.EndObject();
   codec::write_key(w, "missing");
   w.StartArray();
@@ -78,9 +75,9 @@ void print_json(const std::string& id, const domain::State& state, const Session
   w.StartArray();
   const auto line = [&](const char* role, const domain::Personal& said, domain::Timestamp time) {
     w.StartObject();
-    text("role", role);
-    text("text", shown(said, options.open));
-    text("time", codec::format_time(time));
+    write_text(w, "role", role);
+    write_text(w, "text", shown(said, options.open));
+    write_text(w, "time", codec::format_time(time));
     w.EndObject();
   };
   line("assistant", state.greeting, state.created_at);
