@@ -36,10 +36,10 @@ struct Action {
 
 struct Outcome {
   std::uint64_t revision = 0;
+  std::uint32_t generation = 0;  // that was begun or changed by a rebuild, reset, cancel, discard or rollback; 0: none
   std::uint64_t released_events = 0, released_keys = 0, still_parked = 0;  // of retry and skip
   bool complete = true;  // false: the deadline ended it; a retry of the same with `after` goes on
   std::string after;
-  std::string detail;
 };
 
 struct ParkedRow {

@@ -136,6 +136,7 @@ void post_action(Api& api, const Responder& responder, const char* verb) {
         if (!outcome->complete) write_member(w, "after", outcome->after);
       } else {
         write_member(w, "revision", outcome->revision);
+        if (outcome->generation > 0) write_member(w, "generation", outcome->generation);
       }
       write_member(w, "status_url", "/api/admin/projections/" + name);
     });

@@ -14,8 +14,9 @@ namespace onboarding::projections {
 
 namespace {
 
-constexpr std::size_t most_retried_at_once = 1000;  // events in one transaction
-constexpr int most_overtaken = 20;                  // by other changes, while a key is retried
+constexpr std::size_t most_retried_at_once = 1000;  // events in one transaction, unless the person was erased
+constexpr auto all_that_wait = std::size_t{1} << 62;
+constexpr int most_overtaken = 20;  // by other changes, while a key is retried
 
 bool too_late(const Action& action) { return action.deadline && std::chrono::steady_clock::now() >= *action.deadline; }
 
@@ -23,8 +24,6 @@ bool too_late(const Action& action) { return action.deadline && std::chrono::ste
 std::pair<std::string, std::uint32_t> behind_all_of(const std::string& key) {
   return {key, std::numeric_limits<std::uint32_t>::max()};
 }
-
-std::string generation_detail(const GenerationRow& row) { return "{\"generation\": " + std::to_string(row.number) + "}"; }
 
 /// Whose wish the build that is under way is.
 std::string began_by(pqxx::transaction_base& transaction, const std::string& projection) {
@@ -130,9 +129,9 @@ result<Outcome> PostgresControl::carry_out(const Action& action) {
   auto changed =
       books_.change(pool_, {action.projection, action.verb, action.actor, action.reason, action.revision, action.deadline},
                     [&](pqxx::transaction_base& transaction, std::string& detail) -> result<void> {
-                      if (auto done = change(transaction, action, detail); !done) return done;
+                      if (auto done = change(transaction, action, outcome.generation); !done) return done;
                       outcome.revision = books_.controls(transaction)[action.projection].revision + 1;
-                      outcome.detail = detail;
+                      if (outcome.generation > 0) detail = "{\"generation\": " + std::to_string(outcome.generation) + "}";
                       return {};
                     });
   if (!changed) return tl::unexpected(changed.error());
@@ -150,7 +149,7 @@ result<void> PostgresControl::leave_archived_of_previous(const std::string& proj
   return leave_archived(pool_, (*previous)->schema, books_.find(projection)->tables());
 }
 
-result<void> PostgresControl::change(pqxx::transaction_base& transaction, const Action& action, std::string& detail) {
+result<void> PostgresControl::change(pqxx::transaction_base& transaction, const Action& action, std::uint32_t& generation) {
   const std::string& name = action.projection;
   const auto live = books_.find(transaction, name, "live"), building = books_.find(transaction, name, "building"),
              previous = books_.find(transaction, name, "previous");
@@ -171,13 +170,13 @@ result<void> PostgresControl::change(pqxx::transaction_base& transaction, const 
   }
   if (action.verb == "reset") {
     books_.reset(transaction, *live);
-    detail = generation_detail(*live);
+    generation = live->number;
     return {};
   }
   if (action.verb == "rebuild") {
     if (controls.paused) return not_possible(name + " is paused: resume it first");
     if (!building) {
-      detail = generation_detail(books_.begin(transaction, name, "building", action.swap));
+      generation = books_.begin(transaction, name, "building", action.swap).number;
       return {};
     }
     // Who asked first is told what became of their wish: who wishes otherwise says what they saw of it.
@@ -191,7 +190,7 @@ result<void> PostgresControl::change(pqxx::transaction_base& transaction, const 
         "AND generation "
         "= $2",
         name, building->number, action.swap);
-    detail = generation_detail(*building);
+    generation = building->number;
     return {};
   }
   if (action.verb == "cancel" || action.verb == "discard") {
@@ -199,7 +198,7 @@ result<void> PostgresControl::change(pqxx::transaction_base& transaction, const 
     if (!which) return not_possible(action.verb == "cancel" ? "nothing is being built" : "there is no previous generation");
     books_.raise_fences(transaction, name);
     books_.give_up(transaction, *which, action.verb + " by " + action.actor);
-    detail = generation_detail(*which);
+    generation = which->number;
     return {};
   }
   if (action.verb == "rollback") {
@@ -207,7 +206,8 @@ result<void> PostgresControl::change(pqxx::transaction_base& transaction, const 
     if (previous->version != books_.find(name)->version())
       return not_possible("the previous generation is of version " + std::to_string(previous->version) +
                           ", which this program does not follow: start the program it belongs to");
-    detail = generation_detail(*previous);
+    if (previous->outdated) return not_possible("the previous generation's tables are older than a migration: discard it");
+    generation = previous->number;
     return books_.swap(transaction, *live, *previous);
   }
   return not_possible("there is no action " + action.verb);
@@ -346,6 +346,10 @@ result<void> PostgresControl::retry_key(Retrying& all, const ParkedRow& row, boo
     Fold& fold = all.folds[*index];
     auto retried = retry_parked(all.projection, log_, keys_, key, *waits, skipped, fold);
     if (!retried) return tl::unexpected(retried.error());
+    if (retried->erased && waits->size() == most && most != all_that_wait) {  // all of it or nothing
+      most = all_that_wait;
+      continue;
+    }
     retried->skips_first = skip_first;
     std::uint64_t released = 0;
     const auto write = [&] {

@@ -33,7 +33,7 @@ class PostgresControl final : public Control {
   void run();
   result<Outcome> carry_out(const Action&);
   result<void> leave_archived_of_previous(const std::string& projection);
-  result<void> change(pqxx::transaction_base&, const Action&, std::string& detail);
+  result<void> change(pqxx::transaction_base&, const Action&, std::uint32_t& generation);
   struct Retrying;
   result<Outcome> retry(const Action&);
   /// Until the key is free, stays parked, or it is too late.

@@ -1,11 +1,14 @@
 """The read models of a server are what a fold of its log, written apart, says: every table and view, row by row."""
+import http.server
+import json
 import re
 import subprocess
 import sys
+import threading
 import unittest
 
 import fold
-from harness import ROOT, Session, WithDatabase, wait_until
+from harness import ROOT, Server, Session, WithDatabase, wait_until
 from model_case import WithModels
 from people import lines_of
 
@@ -188,6 +191,66 @@ class CallsOfModels(WithModels):
                          [(row["name"], row["field"], row["sessions"]) for _, row in sorted(expected["funnel"].items())])
         buckets = {row["bucket"]: row["sessions"] for row in expected["message_buckets"].values()}
         self.assertEqual({b: n for b, n in asked("messages")["buckets"].items() if n}, buckets)
+
+
+class Watching(unittest.TestCase):
+    """What `onboardctl projections rebuild` makes of what a server tells."""
+
+    def setUp(self):
+        self.server = Server().start()
+        self.addCleanup(self.server.close)
+        self.posted, test = [], self
+
+        class Stub(http.server.BaseHTTPRequestHandler):
+            def answer(self, status: int, told: dict) -> None:
+                body = json.dumps(told).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_GET(self):
+                self.answer(200, {"name": "sessions", "generation": 5} | test.statuses[0])
+                if len(test.statuses) > 1:
+                    test.statuses.pop(0)
+
+            def do_POST(self):
+                test.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.answer(202, {"name": "sessions", "revision": 2, "generation": 7, "status_url": ""})
+
+            def log_message(self, *_):
+                pass
+
+        stub = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stub)
+        threading.Thread(target=stub.serve_forever, daemon=True).start()
+        self.addCleanup(stub.server_close)
+        self.addCleanup(stub.shutdown)
+        running = self.server.data / "running.toml"
+        running.write_text(running.read_text().replace(self.server.settings["http.admin_listen"], f"127.0.0.1:{stub.server_port}"))
+
+    def rebuild(self, *statuses: dict):
+        self.statuses = list(statuses)
+        return self.server.ctl("projections", "rebuild", "sessions", check=False)
+
+    @staticmethod
+    def status(revision: int, compared: int, *generations: dict) -> dict:
+        return {"revision": revision, "generations": list(generations),
+                "last_comparison": {"generation": compared, "found": {"tables": [], "equal": True}}}
+
+    def test_one_that_was_cancelled_before_it_was_seen_is_not_taken_for_the_one_before(self):
+        done = self.rebuild(self.status(1, 6), self.status(3, 6))
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("as generation 7", done.stderr)
+        self.assertIn("the rebuild was cancelled", done.stderr)
+        self.assertEqual(len(self.posted), 1)
+
+    def test_during_somebodys_comparison_it_only_watches_and_says_that_the_wish_was_another(self):
+        building = {"generation": 7, "state": "building", "phase": "filling", "events": 3, "of_events": 9}
+        done = self.rebuild(self.status(2, 6, building), self.status(2, 6, building), self.status(3, 7))
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("somebody else asked for a comparison only", done.stderr)
+        self.assertEqual(self.posted, [])
 
 
 if __name__ == "__main__":

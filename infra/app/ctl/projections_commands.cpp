@@ -267,11 +267,15 @@ int projections_rebuild(const Context& context, const ProjectionAction& action, 
   if (!status) return code;
   const Value* building = building_of(*status);
   const std::string wish = compare_only ? "compare_only" : no_swap ? "never" : action.yes ? "always" : "if_equal";
+  std::int64_t generation = building ? number(*building, "generation") : 0;
   // One that somebody began already is only watched; whether it does what is wanted here, its end tells.
   if (!building || wish != "if_equal" || action.revision || string_member(*building, "phase") != "filling") {
     const auto answer = ask(context, client, path_of(action.name) + "/rebuild", body_of(action, action.revision, wish), "POST");
     std::int64_t revision = 0;
-    code = finish(answer, false, [&](const Value& done) { revision = number(done, "revision"); });
+    code = finish(answer, false, [&](const Value& done) {
+      revision = number(done, "revision");
+      generation = number(done, "generation");
+    });
     if (code != exit_good) return code;
     // What the server tells is half a second old at most: wait until it knows of this.
     for (int i = 0; i < 100; ++i) {
@@ -280,9 +284,7 @@ int projections_rebuild(const Context& context, const ProjectionAction& action, 
       if (number(*status, "revision") >= revision) break;
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
     }
-    building = building_of(*status);
   }
-  const auto generation = building ? number(*building, "generation") : number(part(*status, "last_comparison"), "generation");
   return watch_build(context, client, action.name, generation, wish, action.json);
 }
 
