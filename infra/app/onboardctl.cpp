@@ -232,7 +232,7 @@ int run(int argc, char** argv) {
 
   std::string replayed, into, until;
   CLI::App* replay_command =
-      command(cli, "replay", "build a projection's tables as they were at a time, in a schema of their own",
+      command(cli, "replay", "build a projection's tables and views as they were at a time, in a schema of their own",
               "  onboardctl replay --projection sessions --into november --until 2026-11-30T23:59:59Z\n"
               "  psql \"$(onboardctl config get postgres.url)\" -c 'SELECT status, count(*) FROM november.onboarding_sessions "
               "GROUP BY 1'");

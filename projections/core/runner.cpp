@@ -274,17 +274,15 @@ Runner::Prepared Runner::prepare(std::span<const Item> items, Mask mask, const s
   Prepared prepared;
   WriteBatch& batch = prepared.batch;
   std::unordered_set<std::string> newly_parked;
-  bool any_live = false;
   for (Fold& fold : folds_) fold.clear();
   for (std::size_t generation = 0; generation < generations_.size(); ++generation) {
     batch.folds.push_back(&folds_[generation]);
     if ((mask >> generation & 1U) == 0) continue;
-    const bool tells = generations_[generation].live && !std::exchange(any_live, true);  // one for all
     const auto& checkpoints = checkpoints_[generation];
     std::vector<const Item*> last(log_.partitions(), nullptr);
     for (const Item& item : items) {
       if (item.last_sequence <= checkpoints[item.partition].sequence) continue;
-      apply(item, generation, park_because, tells, batch, newly_parked);
+      apply(item, generation, park_because, batch, newly_parked);
       last[item.partition] = &item;
       prepared.events += item.last_sequence - item.first_sequence + 1;
     }
@@ -318,7 +316,7 @@ void Runner::note(const Prepared& prepared) {
   count(rows_, prepared.rows);
 }
 
-void Runner::apply(const Item& item, std::size_t generation, const std::string* park_because, bool tells, WriteBatch& batch,
+void Runner::apply(const Item& item, std::size_t generation, const std::string* park_because, WriteBatch& batch,
                    std::unordered_set<std::string>& newly_parked) {
   const auto is_parked = [&](const std::string& key) {
     const std::string id = parked_id(generation, key);
@@ -344,7 +342,6 @@ void Runner::apply(const Item& item, std::size_t generation, const std::string* 
   for (const codec::DecodedEvent& event : item.events) {
     const std::uint64_t sequence = event.recorded.sequence;
     const bool erases = std::holds_alternative<domain::UserErased>(event.recorded.event) && park_because == nullptr;
-    if (erases && tells) batch.erasures.push_back({&event, std::nullopt});
     if (options_.until && event.recorded.time > *options_.until) {
       if (erases) batch.erasures.push_back({&event, generation});
       continue;

@@ -102,8 +102,7 @@ class Runner {
   void note(const Prepared&);
   /// Waits for the batch that was sent; its events.
   result<std::size_t> finish_sent();
-  /// `tells`: what is erased is told to those generations, too, that nobody follows.
-  void apply(const Item&, std::size_t generation, const std::string* park_because, bool tells, WriteBatch&,
+  void apply(const Item&, std::size_t generation, const std::string* park_because, WriteBatch&,
              std::unordered_set<std::string>& newly_parked);
   std::uint64_t least_position(std::uint32_t partition) const;
   bool behind() const;

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -74,8 +73,7 @@ struct Retried {
 /// A UserErased that reaches tables out of its turn: rows that are there are deleted or changed, none is made.
 struct Erasure {
   const codec::DecodedEvent* event = nullptr;
-  /// Where it waits behind a parked key, or is later than a replay's time; nullopt: wherever nobody follows the log.
-  std::optional<std::size_t> generation;
+  std::size_t generation = 0;  // where it waits behind a parked key, or is later than a replay's time
 };
 
 /// One transaction.
@@ -85,7 +83,7 @@ struct WriteBatch {
   std::vector<ParkedKey> parked_keys;
   std::vector<ParkedEvent> parked_events;
   std::vector<Retried> retried;   // at most one
-  std::vector<Erasure> erasures;  // after the folds; those of tables that nobody follows before, each in a transaction of its own
+  std::vector<Erasure> erasures;  // after the folds
 };
 
 /// What a runner is to do from now on.

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <random>
+#include <utility>
 
 #include "projections/postgres/archive.hpp"
 
@@ -74,7 +75,8 @@ Coordinator::Coordinator(Pool& pool, const Generations& books, log::EventLog& lo
                                     return together.contains({row.projection, row.number});
                                   }};
               }),
-      runner_(log, keys, writer_, &progress, how_.following, options.logger.get(), registry) {}
+      runner_(log, keys, writer_, &progress, how_.following, options.logger.get(), registry),
+      eraser_(pool, books, log, keys, options.logger) {}
 
 Coordinator::~Coordinator() { stop(); }
 
@@ -89,6 +91,8 @@ void Coordinator::start(bool follows) {
     following_ = std::make_unique<RunnerThread>(runner_, log_, progress_, how_.following);
     build_thread_ = std::thread([this] { build(); });
     pthread_setname_np(build_thread_.native_handle(), "proj-build");
+    erase_thread_ = std::thread([this] { erase(); });
+    pthread_setname_np(erase_thread_.native_handle(), "proj-erase");
   } else {
     subscription_ = log_.subscribe([this](std::uint32_t partition) { progress_.advanced(partition); });
   }
@@ -104,6 +108,7 @@ void Coordinator::stop() {
   }
   subscription_.reset();
   if (build_thread_.joinable()) build_thread_.join();
+  if (erase_thread_.joinable()) erase_thread_.join();
   if (lead_.joinable()) lead_.join();
   following_.reset();
   stop_lanes([](const Lane&) { return true; });
@@ -344,6 +349,7 @@ void Coordinator::publish(const Books& books) {
           seen.state = "stalled";
           seen.because = whys[key];
         }
+        if (!row.detail.empty()) seen.because += (seen.because.empty() ? "" : "; ") + row.detail;
         continue;
       }
       GenerationStatus& other = seen.others.emplace_back();
@@ -476,6 +482,25 @@ void Coordinator::run_lane(Lane& lane) {
   lane.done = true;
 }
 
+void Coordinator::erase() {
+  setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), lane_niceness);
+  const auto stopped = [this] {
+    const std::lock_guard lock(mutex_);
+    return stopping_;
+  };
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    changed_.wait_for(lock, how_.tick, [this] { return stopping_; });
+    const auto ours = ours_;
+    lock.unlock();
+    const auto looked = stopped() || ours.empty() ? result<void>() : eraser_.look(ours, stopped);
+    lock.lock();
+    const std::string why = looked ? "" : looked.error().message();
+    if (why != std::exchange(no_erasures_, why) && !why.empty() && options_.logger)
+      options_.logger->warn("read models: erasures wait where nobody follows: {}", why);
+  }
+}
+
 void Coordinator::build() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
@@ -537,7 +562,7 @@ void Coordinator::advance(const Books& books, const Projection& projection) {
     if (begun) look();
     return;
   }
-  if (building->phase == "filling" && building->version == projection.version() &&
+  if (building->phase == "filling" && building->version == projection.version() && !building->outdated &&
       behind(books, {building->projection, building->number}) <= how_.near_events) {
     compare_and_swap(*live, *building);
   }
@@ -640,7 +665,7 @@ void Coordinator::compare_and_swap(const GenerationRow& live, const GenerationRo
 void Coordinator::tell_holders(const GenerationRow& live, const GenerationRow& building) {
   auto told = pool_.run([&](Connection& connection) {
     pqxx::work transaction(connection.db);
-    const auto holders = books_.holders(transaction, live.projection);
+    const auto holders = books_.holders(transaction, live);
     if (holders.empty()) return;  // they come and go
     transaction.exec_params0(
         "UPDATE projection_generations SET detail = $3 WHERE projection = $1 AND generation = $2 AND state = 'building' AND "

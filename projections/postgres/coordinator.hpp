@@ -14,6 +14,7 @@
 
 #include "events/clock.hpp"
 #include "projections/core/runner.hpp"
+#include "projections/postgres/erasure.hpp"
 #include "projections/postgres/generations.hpp"
 #include "projections/postgres/writer.hpp"
 
@@ -31,8 +32,8 @@ struct CoordinatorOptions {
 /// Usual ones for this machine.
 CoordinatorOptions coordinator_options(const PostgresOptions&);
 
-/// Owns the threads "proj-lead" (leases, books), "proj-build" (compares, lets generations change places), "proj-runner", and
-/// "proj-lane" while something is filled.
+/// Owns the threads "proj-lead" (leases, books), "proj-build" (compares, lets generations change places), "proj-erase" (persons, in
+/// tables that nobody follows), "proj-runner", and "proj-lane" while something is filled.
 class Coordinator {
  public:
   /// All arguments outlive it; `registry` may be null.
@@ -82,6 +83,7 @@ class Coordinator {
   void start_lanes(bool live);
   void stop_lanes(const std::function<bool(const Lane&)>& which);
   static void run_lane(Lane&);
+  void erase();
   void build();
   void advance(const Books&, const Projection&);
   void compare_and_swap(const GenerationRow& live, const GenerationRow& building);
@@ -111,6 +113,10 @@ class Coordinator {
   std::string blocked_;                             // what our writers wait for
   Steady::time_point blocked_seen_{};
 
+  // Of proj-erase alone.
+  Eraser eraser_;
+  std::string no_erasures_;  // why
+
   // Of proj-build alone.
   std::map<Key, int> differed_;  // comparisons in a row
   /// A build that may go live and waits for a lock: what was compared holds for a while.
@@ -127,7 +133,7 @@ class Coordinator {
   std::set<std::uint32_t> ours_;  // partitions
   std::set<Key> together_;        // followed by the one runner
   std::set<Key> apart_[2];        // filled by lanes: the others, and [1] live ones
-  std::thread lead_, build_thread_;
+  std::thread lead_, build_thread_, erase_thread_;
 };
 
 }  // namespace onboarding::projections

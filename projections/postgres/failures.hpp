@@ -18,8 +18,18 @@ inline Failure failure_of_state(const std::string& state) {
           "PostgreSQL says SQLSTATE " + (state.empty() ? "unknown" : state)};
 }
 
-/// A lock's time-out, a deadlock, a serialization failure: as if nothing had been done, and soon it may work.
-inline bool lost_patience(const std::string& state) { return state == "55P03" || state == "40P01" || state == "40001"; }
+/// Two met in a circle, and this one gave way: nothing was done, and at once it may work.
+inline bool gave_way(const std::string& state) { return state == "40P01" || state == "40001"; }
+/// That, or a lock's time-out: nothing was done, and soon it may work.
+inline bool lost_patience(const std::string& state) { return state == "55P03" || gave_way(state); }
+
+/// Empty: not PostgreSQL's, or not known. A deadlock is no sql_error in libpqxx 6.
+inline std::string state_of(const std::exception& error) {
+  if (const auto* sql = dynamic_cast<const pqxx::sql_error*>(&error)) return sql->sqlstate();
+  if (dynamic_cast<const pqxx::deadlock_detected*>(&error) != nullptr) return "40P01";
+  if (dynamic_cast<const pqxx::serialization_failure*>(&error) != nullptr) return "40001";
+  return {};
+}
 
 /// It would fail again and again: neither a lock nor the server's state is the reason.
 inline bool is_lasting(const std::string& state) {
@@ -36,7 +46,8 @@ inline std::string named_state(const pqxx::sql_error& error) {
 }
 
 inline Failure failure_of(const std::exception& error) {
-  if (const auto* sql = dynamic_cast<const pqxx::sql_error*>(&error)) return failure_of_state(sql->sqlstate());
+  if (dynamic_cast<const pqxx::sql_error*>(&error) != nullptr || gave_way(state_of(error)))
+    return failure_of_state(state_of(error));
   if (dynamic_cast<const pqxx::in_doubt_error*>(&error) != nullptr) {
     return {Errc::unavailable, "the connection broke while committing"};
   }

@@ -1,6 +1,9 @@
 #include "projections/postgres/generations.hpp"
 
 #include <algorithm>
+#include <iterator>
+#include <set>
+#include <sstream>
 #include <thread>
 
 #include "events/codec/json.hpp"
@@ -22,6 +25,7 @@ constexpr const char* short_patience = "SET LOCAL lock_timeout = '20ms'";
 constexpr int most_tries = 60;
 constexpr std::chrono::milliseconds between_tries{150};
 constexpr std::size_t shown_differences = 10;
+constexpr const char* lock_generations = "LOCK TABLE projection_generations IN SHARE ROW EXCLUSIVE MODE";
 
 // A format, and the values of pg_stat_activity `a` for it. Whose they are is seen by everybody; since when, by superusers and the
 // same role.
@@ -183,7 +187,7 @@ result<void> Generations::prepare(pqxx::connection_base& db) const {
   if (*owner != log_id_) return failure(Errc::foreign_log, "its log is " + *owner + ", ours is " + log_id_);
   return guarded([&] {
     pqxx::work transaction(db);
-    transaction.exec("LOCK TABLE projection_generations IN SHARE ROW EXCLUSIVE MODE");
+    transaction.exec(lock_generations);
     for (const Projection* projection : projections_) {
       const std::string& name = projection->name();
       transaction.exec_params0("INSERT INTO projection_controls (projection) VALUES ($1) ON CONFLICT DO NOTHING", name);
@@ -193,17 +197,32 @@ result<void> Generations::prepare(pqxx::connection_base& db) const {
           "WHERE NOT EXISTS (SELECT FROM projection_generations WHERE projection = $1 AND state = 'live')",
           name, projection->version());
     }
-    const auto layout = transaction.exec1("SELECT max(number) FROM schema_migrations")[0].as<int>();
-    for (const GenerationRow& row : read(transaction)) {
-      make_checkpoints(transaction, row.projection, row.number);
-      const auto made = transaction.exec_params1(
-          "SELECT layout FROM projection_generations WHERE projection = $1 AND generation = $2", row.projection, row.number);
-      if ((row.state == "building" || row.state == "previous") && made[0].as<int>() != layout) {
-        give_up(transaction, row, "its tables are older than a migration");
-      }
-    }
+    for (const GenerationRow& row : read(transaction)) make_checkpoints(transaction, row.projection, row.number);
     transaction.commit();
+    give_up_outdated(db);
   });
+}
+
+void Generations::give_up_outdated(pqxx::connection_base& db) const {
+  std::vector<GenerationRow> rows;
+  {
+    pqxx::read_transaction transaction(db);
+    rows = read(transaction);
+  }
+  std::erase_if(rows, [](const GenerationRow& row) { return !row.outdated || row.state == "replay"; });
+  for (const GenerationRow& row : rows) {
+    try {
+      pqxx::work transaction(db);
+      transaction.exec(short_patience);
+      transaction.exec(lock_generations);
+      const auto now = find(transaction, row.projection, row.number);
+      if (!now || !now->outdated || now->state == "replay") continue;
+      give_up(transaction, *now, "its tables are older than a migration");
+      transaction.commit();
+    } catch (const std::exception& error) {
+      if (!lost_patience(state_of(error))) throw;
+    }
+  }
 }
 
 void Generations::make_checkpoints(pqxx::transaction_base& transaction, const std::string& projection,
@@ -217,7 +236,8 @@ void Generations::make_checkpoints(pqxx::transaction_base& transaction, const st
 std::vector<GenerationRow> Generations::read(pqxx::transaction_base& transaction) const {
   std::vector<GenerationRow> rows;
   for (const auto& row : transaction.exec("SELECT projection, generation, version, state, schema_name, phase, swap, detail, "
-                                          "(extract(epoch FROM until_time) * 1000000)::bigint FROM projection_generations "
+                                          "(extract(epoch FROM until_time) * 1000000)::bigint, state <> 'live' AND layout <> "
+                                          "(SELECT max(number) FROM schema_migrations) FROM projection_generations "
                                           "WHERE state <> 'gone' ORDER BY projection, generation")) {
     GenerationRow& read = rows.emplace_back();
     read.projection = row[0].as<std::string>();
@@ -229,13 +249,14 @@ std::vector<GenerationRow> Generations::read(pqxx::transaction_base& transaction
     read.swap = row[6].as<std::string>();
     read.detail = row[7].as<std::string>();
     if (!row[8].is_null()) read.until = time_of(row[8]);
+    read.outdated = row[9].as<bool>();
   }
   return rows;
 }
 
 bool Generations::is_followed(const GenerationRow& row, const std::map<std::string, Controls>& controls) const {
   const Projection* projection = find(row.projection);
-  if (projection == nullptr || projection->version() != row.version || row.state == "replay" || row.state == "gone") return false;
+  if (projection == nullptr || projection->version() != row.version || row.outdated || row.state == "replay") return false;
   const auto control = controls.find(row.projection);
   return control == controls.end() || !control->second.paused;
 }
@@ -256,6 +277,14 @@ std::optional<GenerationRow> Generations::find(pqxx::transaction_base& transacti
   return std::nullopt;
 }
 
+std::optional<GenerationRow> Generations::find(pqxx::transaction_base& transaction, const std::string& projection,
+                                               std::uint32_t number) const {
+  for (GenerationRow& row : read(transaction)) {
+    if (row.projection == projection && row.number == number) return std::move(row);
+  }
+  return std::nullopt;
+}
+
 GenerationRow Generations::begin(pqxx::transaction_base& transaction, const std::string& projection, const char* state,
                                  const std::string& swap, const std::string& schema,
                                  std::optional<domain::Timestamp> until) const {
@@ -272,6 +301,7 @@ GenerationRow Generations::begin(pqxx::transaction_base& transaction, const std:
   made.schema = schema.empty() ? "projection_" + projection + "_" + std::to_string(made.number) : schema;
   transaction.exec("CREATE SCHEMA IF NOT EXISTS " + transaction.quote_name(made.schema));
   for (const Table& table : find(projection)->tables()) copy_table(transaction, table.name, made.schema);
+  if (made.state == "replay") copy_views(transaction, projection, made.schema);
   transaction.exec_params0(
       "INSERT INTO projection_generations (projection, generation, version, state, schema_name, layout, phase, swap, until_time) "
       "SELECT $1, $2, $3, $4, $5, (SELECT max(number) FROM schema_migrations), $6, $7, timestamptz 'epoch' + $8 * interval '1 "
@@ -318,6 +348,35 @@ void Generations::copy_table(pqxx::transaction_base& transaction, const std::str
     transaction.exec("ALTER TABLE " + copy + " ENABLE ROW LEVEL SECURITY");
 }
 
+void Generations::copy_views(pqxx::transaction_base& transaction, const std::string& projection,
+                             const std::string& schema) const {
+  std::set<std::string> there;
+  for (const Table& table : find(projection)->tables()) there.insert(table.name);
+  // A definition names what is in the search path without its schema: read in one, and carried out in another.
+  transaction.exec("SET LOCAL search_path = public");
+  const auto views = transaction.exec(
+      "SELECT v.relname, quote_ident(v.relname) || coalesce(' WITH (' || array_to_string(v.reloptions, ', ') || ')', '') || ' "
+      "AS ' || pg_get_viewdef(v.oid), string_agg(DISTINCT CASE WHEN t.relnamespace = v.relnamespace THEN t.relname::text ELSE "
+      "'?' END, ' ') FROM pg_class v JOIN pg_rewrite r ON r.ev_class = v.oid JOIN pg_depend d ON d.classid = "
+      "'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> v.oid JOIN pg_class "
+      "t ON t.oid = d.refobjid WHERE v.relkind = 'v' AND v.relnamespace = 'public'::regnamespace GROUP BY v.oid, v.relname, "
+      "v.reloptions ORDER BY v.oid");
+  transaction.exec("SET LOCAL search_path = " + transaction.quote_name(schema) + ", public");
+  for (const auto& row : views) {
+    std::istringstream of(row[2].as<std::string>());
+    if (!std::all_of(std::istream_iterator<std::string>(of), {}, [&](const std::string& name) { return there.contains(name); }))
+      continue;  // it shows more than this projection, which is not as of then
+    transaction.exec("CREATE VIEW " + transaction.quote_name(schema) + "." + row[1].as<std::string>());
+    there.insert(row[0].as<std::string>());
+  }
+  transaction.exec("SET LOCAL search_path = DEFAULT");
+  for (const auto& row : views) {
+    if (there.contains(row[0].as<std::string>()))
+      copy_grants(transaction, "public." + transaction.quote_name(row[0].as<std::string>()),
+                  transaction.quote_name(schema) + "." + transaction.quote_name(row[0].as<std::string>()));
+  }
+}
+
 /// Qualified: the table itself, then its partitions.
 std::vector<std::string> Generations::with_children(pqxx::transaction_base& transaction, const std::string& schema,
                                                     const std::string& table) const {
@@ -336,7 +395,7 @@ std::vector<std::string> Generations::with_children(pqxx::transaction_base& tran
 
 void Generations::give_up(pqxx::transaction_base& transaction, const GenerationRow& row, const std::string& detail) const {
   const std::string schema = transaction.quote_name(row.schema);
-  std::string became = detail, drops, truncates, deletes;
+  std::string became = detail, drops, truncates, deletes, rows;
   if (const Projection* known = find(row.projection)) {
     for (const Table& table : known->tables()) {
       const std::string name = schema + "." + table.name;
@@ -344,6 +403,7 @@ void Generations::give_up(pqxx::transaction_base& transaction, const GenerationR
       drops += "DROP TABLE " + name + "; ";
       truncates += (truncates.empty() ? "TRUNCATE " : ", ") + name;
       deletes += "DELETE FROM " + name + "; ";
+      rows += (rows.empty() ? "SELECT EXISTS (SELECT FROM " : ") OR EXISTS (SELECT FROM ") + name;
     }
   }
   if (!truncates.empty()) truncates += "; ";
@@ -351,9 +411,19 @@ void Generations::give_up(pqxx::transaction_base& transaction, const GenerationR
   // What is not ours is never dropped; what it depends on is emptied: no erasure reaches it any more.
   transaction.exec("DO $do$ BEGIN " + drops + "DROP SCHEMA IF EXISTS " + schema +
                    "; EXCEPTION WHEN dependent_objects_still_exist THEN BEGIN " + truncates +
-                   "EXCEPTION WHEN feature_not_supported THEN " + deletes + "END; END $do$");
-  if (!transaction.exec_params1("SELECT to_regnamespace(quote_ident($1)) IS NULL", row.schema)[0].as<bool>())
+                   "EXCEPTION WHEN feature_not_supported THEN BEGIN " + deletes +
+                   "SET CONSTRAINTS ALL IMMEDIATE; EXCEPTION WHEN foreign_key_violation THEN NULL; END; END; END $do$");
+  if (!transaction.exec_params1("SELECT to_regnamespace(quote_ident($1)) IS NULL", row.schema)[0].as<bool>()) {
+    if (!rows.empty() && transaction.exec1(rows + ")")[0].as<bool>()) {
+      transaction.exec_params0(
+          "UPDATE projection_generations SET state = 'replay', phase = '', detail = $3, changed_at = now() WHERE projection = $1 "
+          "AND generation = $2",
+          row.projection, row.number,
+          detail + "; its schema " + row.schema + " stays with its rows: foreign keys that are not ours refer to them; drop it");
+      return;
+    }
     became += "; its schema " + row.schema + " stays, its tables are empty: what is not ours is in it or depends on it";
+  }
   transaction.exec_params0(
       "UPDATE projection_generations SET state = 'gone', detail = $3, changed_at = now() WHERE projection = $1 AND generation = "
       "$2",
@@ -433,7 +503,12 @@ result<void> Generations::exchange(pqxx::transaction_base& transaction, const Ge
     transaction.exec("LOCK TABLE " + view + " IN ACCESS EXCLUSIVE MODE");
   }
   doing = "the tables cannot change places";
-  std::vector<std::string> leaving, coming;
+  // Their partitions with them, and only then looked for: from here on nobody makes one.
+  std::vector<std::string> parents, leaving, coming;
+  for (const std::string& schema : {std::string("public"), transaction.quote_name(incoming.schema)}) {
+    for (const Table& table : tables) parents.push_back(schema + "." + table.name);
+  }
+  transaction.exec("LOCK TABLE " + joined(parents) + " IN ACCESS EXCLUSIVE MODE");
   for (const Table& table : tables) {
     const auto move = [&](std::vector<std::string>&& from, std::vector<std::string>& to) {
       to.insert(to.end(), from.begin(), from.end());
@@ -441,7 +516,6 @@ result<void> Generations::exchange(pqxx::transaction_base& transaction, const Ge
     move(with_children(transaction, "public", table.name), leaving);
     move(with_children(transaction, incoming.schema, table.name), coming);
   }
-  transaction.exec("LOCK TABLE " + joined(leaving) + " IN ACCESS EXCLUSIVE MODE");
   transaction.exec("SET LOCAL search_path = pg_catalog");
   const Attached attached = attached_to(transaction, joined(names), incoming.schema);
   transaction.exec("SET LOCAL search_path = DEFAULT");
@@ -486,9 +560,10 @@ result<void> Generations::exchange(pqxx::transaction_base& transaction, const Ge
   return {};
 }
 
-std::string Generations::holders(pqxx::transaction_base& transaction, const std::string& projection) const {
+std::string Generations::holders(pqxx::transaction_base& transaction, const GenerationRow& of) const {
   std::vector<std::string> names, all;
-  for (const Table& table : find(projection)->tables()) names.push_back("to_regclass('public." + table.name + "')");
+  for (const Table& table : find(of.projection)->tables())
+    names.push_back("to_regclass(" + transaction.quote(transaction.quote_name(of.at()) + "." + table.name) + ")");
   for (const auto& row : transaction.exec(
            std::string("SELECT format('%s is held by ") + holder + ", min(l.relation::regclass::text), " + holder_values +
            ") FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.database = (SELECT oid FROM pg_database WHERE datname "
@@ -524,7 +599,8 @@ void Generations::reset(pqxx::transaction_base& transaction, const GenerationRow
   transaction.exec_params0("DELETE FROM projection_parked_keys WHERE log_id = $1 AND projection = $2 AND generation = $3",
                            log_id_, live.projection, live.number);
   transaction.exec_params0(
-      "UPDATE projection_checkpoints SET sequence = 0, resume_token = '' WHERE log_id = $1 AND projection = $2 AND generation = "
+      "UPDATE projection_checkpoints SET sequence = 0, resume_token = '', erased_to = 0 WHERE log_id = $1 AND projection = $2 "
+      "AND generation = "
       "$3",
       log_id_, live.projection, live.number);
   transaction.exec_params0("UPDATE projection_generations SET version = $3 WHERE projection = $1 AND generation = $2",
@@ -558,8 +634,8 @@ result<void> Generations::change(Pool& pool, const Wish& wish, const Change& wha
         transaction.commit();
         if (after_change.hit()) return failure(Errc::unavailable, "fault point");
         return {};
-      } catch (const pqxx::sql_error& error) {
-        if (!lost_patience(error.sqlstate())) throw;
+      } catch (const std::exception& error) {
+        if (!lost_patience(state_of(error))) throw;
         return failure(Errc::fenced, "others use the tables");
       }
     });

@@ -26,6 +26,7 @@ struct GenerationRow {
   std::string state;   // live, building, previous, replay
   std::string schema;  // its own; the live one's tables are in public
   std::string phase, swap, detail;
+  bool outdated = false;  // its tables are older than a migration, and it is not live: nobody follows it
   std::optional<domain::Timestamp> until;
 
   std::string at() const { return state == "live" ? "public" : schema; }
@@ -55,21 +56,23 @@ class Generations {
   const Projection* find(std::string_view name) const;
 
   /// Migrates, refuses the database of another log, makes each projection's first generation, and gives up generations whose
-  /// tables are older than a migration. Errc::foreign_log, bad_migration, unavailable.
+  /// tables are older than a migration (those that somebody uses the next time). Errc::foreign_log, bad_migration, unavailable.
   result<void> prepare(pqxx::connection_base&) const;
 
   // ---- in the caller's transaction; these throw what libpqxx throws
   std::vector<GenerationRow> read(pqxx::transaction_base&) const;  // all but those that are gone
   std::map<std::string, Controls> controls(pqxx::transaction_base&) const;
-  /// Some process's runner follows the log into it: it is of this program's version, no replay, and not paused.
+  /// Some process's runner follows the log into it: it is of this program's version, not outdated, no replay, and not paused.
   bool is_followed(const GenerationRow&, const std::map<std::string, Controls>&) const;
   std::optional<GenerationRow> find(pqxx::transaction_base&, const std::string& projection, const char* state) const;
+  std::optional<GenerationRow> find(pqxx::transaction_base&, const std::string& projection, std::uint32_t number) const;
   /// Replays whose schema somebody dropped are gone. Whether there were any.
   bool forget_dropped(pqxx::transaction_base&) const;
   /// A new set of tables like the live one, and checkpoints at 0.
   GenerationRow begin(pqxx::transaction_base&, const std::string& projection, const char* state, const std::string& swap,
                       const std::string& schema = {}, std::optional<domain::Timestamp> until = {}) const;
-  /// Its tables are gone; its line stays for the record. So do the tables, empty, when something depends on them that is not ours.
+  /// Its tables are gone; its line stays for the record. So do the tables, empty, when something depends on them that is not ours;
+  /// where rows of theirs refer to rows of ours, it is a replay from now on, for somebody to drop: erasures go on to reach it.
   void give_up(pqxx::transaction_base&, const GenerationRow&, const std::string& detail) const;
   /// `incoming` and the live one change places; a generation that was `previous` is given up. Views are made to read the new
   /// tables; grants, comments, row-level security and triggers go with the names. Errc::changed when it is not as far as the live
@@ -78,8 +81,8 @@ class Generations {
   result<void> swap(pqxx::transaction_base&, const GenerationRow& live, const GenerationRow& incoming) const;
   /// Empties the tables of the live generation and begins at the log's beginning.
   void reset(pqxx::transaction_base&, const GenerationRow& live) const;
-  /// Who has held a lock on a live table for a second or more, and since when; empty: nobody.
-  std::string holders(pqxx::transaction_base&, const std::string& projection) const;
+  /// Who has held a lock on one of its tables for a second or more, and since when; empty: nobody.
+  std::string holders(pqxx::transaction_base&, const GenerationRow&) const;
   /// What the connections that hold the advisory lock (`of`, `worker`) wait for, and whose it is; empty: for nothing.
   std::string blockers(pqxx::transaction_base&, std::int32_t of, std::int32_t worker) const;
   /// Runners' batches in hand are refused, and they look anew.
@@ -108,6 +111,9 @@ class Generations {
   void copy_table(pqxx::transaction_base&, const std::string& table, const std::string& schema) const;
   std::vector<std::string> with_children(pqxx::transaction_base&, const std::string& schema, const std::string& table) const;
   void make_checkpoints(pqxx::transaction_base&, const std::string& projection, std::uint32_t number) const;
+  /// What a replay's tables are looked at through, as the live ones are.
+  void copy_views(pqxx::transaction_base&, const std::string& projection, const std::string& schema) const;
+  void give_up_outdated(pqxx::connection_base&) const;
 
   const std::vector<const Projection*> projections_;
   const std::string log_id_;

@@ -99,6 +99,7 @@ result<void> Pipeline::finish() {
         if (ended && PQresultStatus(result.get()) != PGRES_PIPELINE_ABORTED) {
           const char* state = PQresultErrorField(result.get(), PG_DIAG_SQLSTATE);
           ended = tl::unexpected(state == nullptr ? lost(connection_.get()) : failure_of_state(state));
+          if (state != nullptr && gave_way(state)) ended.error().code = Errc::fenced;  // read anew, and again at once
         }
     }
   }

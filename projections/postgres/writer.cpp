@@ -174,9 +174,8 @@ Opened PostgresWriter::read_state(pqxx::connection& db) {
   for (const auto& [projection, control] : controls) revisions_[projection] = control.revision;
   for (const GenerationRow& row : books_.read(snapshot)) {
     const Projection* projection = books_.find(row.projection);
-    if (projection == nullptr || projection->version() != row.version || !assignment.takes(row)) continue;
-    const auto control = controls.find(row.projection);
-    if (row.state != "replay" && control != controls.end() && control->second.paused) continue;
+    const bool replays = row.state == "replay" && projection != nullptr && projection->version() == row.version;
+    if (!assignment.takes(row) || (!replays && !books_.is_followed(row, controls))) continue;
     const auto& all = books_.projections();
     const auto index = static_cast<std::size_t>(std::find(all.begin(), all.end(), projection) - all.begin());
     opened.generations.push_back({projection, index, row.number, row.state == "live", snapshot.quote_name(row.at())});
@@ -212,13 +211,6 @@ result<void> PostgresWriter::send(const WriteBatch& batch) {
     if (auto connected = connect(); !connected) return connected;
   }
   if (auto made = make_partitions(batch); !made) return made;
-  std::vector<const codec::DecodedEvent*> elsewhere;
-  for (const Erasure& erasure : batch.erasures) {
-    if (!erasure.generation) elsewhere.push_back(erasure.event);
-  }
-  if (!elsewhere.empty()) {
-    if (auto erased = erase_where_nobody_follows(pool_, books_, elsewhere); !erased) return erased;
-  }
   if (!batch.moves.empty()) move_checkpoints(batch.moves);
   for (const Retried& retried : batch.retried) begin_retried(retried);
   // Rows that other partitions' runners change, too, come last: whoever waits for them waits for a moment.
@@ -230,8 +222,7 @@ result<void> PostgresWriter::send(const WriteBatch& batch) {
     }
   }
   for (const Erasure& erasure : batch.erasures) {
-    if (!erasure.generation) continue;
-    const Generation& generation = generations_[*erasure.generation];
+    const Generation& generation = generations_[erasure.generation];
     for (const std::string& statement : erasure_statements(*generation.projection, generation.schema, *erasure.event,
                                                            [&](const std::string& text) { return pipeline_->quoted(text); }))
       pipeline_->run(statement);

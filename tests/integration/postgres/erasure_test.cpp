@@ -2,6 +2,7 @@
 // replayed tables, in those that were given up.
 #include <gtest/gtest.h>
 
+#include "projections/postgres/erasure.hpp"
 #include "projections/postgres/inspect.hpp"
 #include "projections/postgres/replay.hpp"
 #include "tests/integration/postgres/process.hpp"
@@ -119,8 +120,10 @@ TEST_F(Erased, in_what_a_replay_made_and_what_is_paused_or_of_another_version) {
   EXPECT_TRUE(all_gone(of(""))) << left(a, of(""));
   EXPECT_TRUE(all_gone(replayed)) << left(a, replayed);
   EXPECT_EQ(left(b, replayed), "111 7");
-  EXPECT_EQ(database.value("SELECT count(*) FROM projection_profile_1.user_profiles WHERE user_key = '" + a.meta.user + "'"),
-            "0");
+  EXPECT_TRUE(eventually([&] {
+    return database.value("SELECT count(*) FROM projection_profile_1.user_profiles WHERE user_key = '" + a.meta.user + "'") ==
+           "0";
+  }));
   ASSERT_TRUE(process->act("conversation", "resume"));
   ASSERT_TRUE(process->caught_up());
   expect_equal(tables_of(database), expected_tables(history));
@@ -153,6 +156,175 @@ TEST_F(Erased, a_table_that_refuses_is_told_of_and_holds_up_nobody) {
                                      "rows of erased persons are left in schema then, which refuses to delete them (SQLSTATE "
                                      "42501): drop it";
   }));
+}
+
+TEST_F(Erased, where_every_projection_is_paused) {
+  ASSERT_TRUE(process->caught_up());
+  for (const char* name : {"profile", "sessions", "conversation", "usage", "flows"}) ASSERT_TRUE(process->act(name, "pause"));
+  EXPECT_EQ(left(a, of("")), "111 7");
+  history.erase({&a});
+  EXPECT_TRUE(eventually([&] { return left(a, of("")) == "000 0"; })) << left(a, of(""));
+  EXPECT_EQ(left(b, of("")), "111 7");
+  for (const char* name : {"profile", "sessions", "conversation", "usage", "flows"}) ASSERT_TRUE(process->act(name, "resume"));
+  ASSERT_TRUE(process->caught_up());
+  expect_equal(tables_of(database), expected_tables(history));
+}
+
+TEST_F(Erased, in_former_tables_where_every_projection_has_a_new_version) {
+  ASSERT_TRUE(process->caught_up());
+  process.reset();
+  history.erase({&a});  // nothing that is live hears of it
+  process.emplace(history, database.url(), 1, true, system_clock(),
+                  std::set<std::string>{"profile", "sessions", "conversation", "usage", "flows"});
+  for (const auto& name : with_persons) ASSERT_TRUE(process->is_live(name, 2)) << name;
+  EXPECT_TRUE(eventually([&] { return left(a, of("1")) == "000 0"; })) << left(a, of("1"));
+  EXPECT_EQ(left(b, of("1")), "111 7");
+  ASSERT_TRUE(process->caught_up());
+  expect_equal(tables_of(database), expected_tables(history));
+}
+
+TEST_F(Erased, later_where_somebody_locks_a_table_that_nobody_follows_and_the_live_ones_do_not_wait) {
+  ASSERT_TRUE(process->caught_up());
+  ASSERT_TRUE(projections::replay(options_for(database.url()), history.log, history.keys, {"profile", "then", {}, {}}));
+  ASSERT_TRUE(projections::replay(options_for(database.url()), history.log, history.keys, {"sessions", "then_too", {}, {}}));
+  const auto in_replays = [&](const History::Session& session) {
+    return left(session, {{"profile", "\"then\""}, {"sessions", "then_too"}, {"conversation", "public"}});
+  };
+  pqxx::connection report(database.url() + "&application_name=report");
+  std::optional<pqxx::work> locks(std::in_place, report);
+  const auto pid = locks->exec1("SELECT pg_backend_pid()")[0].as<std::string>();
+  locks->exec("LOCK TABLE \"then\".users IN SHARE MODE");
+  history.erase({&a});
+  history.turn(b, "the others go on");
+  ASSERT_TRUE(process->caught_up());
+  EXPECT_EQ(left(a, of("")), "000 0");
+  const auto detail = [&] {
+    const auto others = process->status("profile").others;
+    return others.size() == 1 ? others[0].detail : "";
+  };
+  EXPECT_TRUE(eventually([&] { return in_replays(a) == "110 0"; })) << "another table is not held up: " << in_replays(a);
+  EXPECT_TRUE(eventually([&] {
+    return detail().starts_with("an erased person's rows are still there: \"then\".users is held by report of postgres (pid " +
+                                pid + ", since ");
+  })) << detail();
+  locks.reset();
+  EXPECT_TRUE(eventually([&] { return in_replays(a) == "000 0"; })) << in_replays(a);
+  EXPECT_TRUE(eventually([&] { return detail().empty(); })) << detail();
+  EXPECT_EQ(in_replays(b), "111 9");
+}
+
+TEST_F(Erased, in_former_tables_too_when_it_is_told_in_the_moment_of_a_swap) {
+  ASSERT_TRUE(process->caught_up());
+  ASSERT_TRUE(process->act("profile", "rebuild", "never"));
+  ASSERT_TRUE(eventually([&] { return state_of(database, "profile", 2) == "building ready"; }));
+  process.reset();
+  Stepping stepping(history, database.url());
+  std::vector<std::unique_ptr<projections::Projection>> newer;  // its books: nobody follows what is there
+  newer.push_back(
+      std::make_unique<Odd>(std::move(projections::make_all_projections()[0]), 1, std::make_shared<std::atomic<bool>>(false)));
+  ASSERT_EQ(newer[0]->name(), "profile");
+  const projections::Generations books({newer[0].get()}, history.log.log_id(), history.log.partitions());
+  projections::Eraser eraser(stepping.pool, books, history.log, history.keys, nullptr);
+  history.erase({&a});
+  pqxx::connection swapping(database.url());
+  pqxx::work swap(swapping);
+  const auto live = stepping.books.find(swap, "profile", "live"), building = stepping.books.find(swap, "profile", "building");
+  ASSERT_TRUE(stepping.books.swap(swap, *live, *building));
+  std::atomic<bool> stop{false};
+  std::thread erasing([&] {
+    while (!stop) eraser.look({0, 1, 2, 3}, [&] { return stop.load(); });
+  });
+  pqxx::connection looking(database.url());
+  EXPECT_TRUE(eventually([&] {  // it knows the tables as they were, and waits for the checkpoint
+    pqxx::nontransaction session(looking);
+    return session
+               .exec1(
+                   "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%FOR UPDATE%' AND "
+                   "datname = current_database()")[0]
+               .as<int>() > 0;
+  }));
+  swap.commit();
+  const auto persons = [&](const std::string& schema) {
+    return database.value("SELECT count(*) FROM " + schema + ".users WHERE user_key = '" + a.meta.user + "'");
+  };
+  EXPECT_TRUE(eventually([&] { return persons("public") == "0" && persons("projection_profile_1") == "0"; }))
+      << persons("public") << persons("projection_profile_1");
+  stop = true;
+  erasing.join();
+}
+
+TEST_F(Erased, from_tables_that_are_older_than_a_migration_and_that_foreign_keys_keep) {
+  ASSERT_TRUE(process->caught_up());
+  ASSERT_TRUE(process->act("profile", "rebuild"));
+  ASSERT_TRUE(process->is_live("profile", 2));
+  database.value(
+      "CREATE TABLE refers (user_key text REFERENCES projection_profile_1.users DEFERRABLE INITIALLY DEFERRED); SELECT 1");
+  database.value("INSERT INTO refers SELECT user_key FROM users WHERE user_key = '" + b.meta.user + "' RETURNING 1");
+  database.value("UPDATE projection_generations SET layout = 0 WHERE generation = 1 AND state = 'previous' RETURNING 1");
+  process.reset();
+  process.emplace(history, database.url());
+  history.erase({&a});
+  ASSERT_TRUE(process->caught_up()) << "nothing waits for it";
+  EXPECT_EQ(database.value("SELECT state || ': ' || detail FROM projection_generations WHERE projection = 'profile' AND "
+                           "generation = 1"),
+            "replay: its tables are older than a migration; its schema projection_profile_1 stays with its rows: foreign keys "
+            "that are not ours refer to them; drop it");
+  EXPECT_TRUE(eventually([&] { return database.value("SELECT count(*) FROM projection_profile_1.users") == "1"; }))
+      << "erasures reach it";
+  ASSERT_TRUE(process->act("profile", "rebuild"));
+  ASSERT_TRUE(process->is_live("profile", 3));
+  database.value("DROP SCHEMA projection_profile_1 CASCADE; SELECT 1");
+  EXPECT_TRUE(eventually([&] { return state_of(database, "profile", 1) == "gone"; }));
+}
+
+TEST_F(Erased, an_outdated_table_that_somebody_reads_is_given_up_later) {
+  ASSERT_TRUE(process->caught_up());
+  ASSERT_TRUE(process->act("profile", "rebuild"));
+  ASSERT_TRUE(process->is_live("profile", 2));
+  process.reset();
+  database.value("UPDATE projection_generations SET layout = 0 WHERE generation = 1 AND state = 'previous' RETURNING 1");
+  pqxx::connection report(database.url());
+  std::optional<pqxx::work> reads(std::in_place, report);
+  reads->exec("SELECT count(*) FROM projection_profile_1.users");
+  process.emplace(history, database.url());
+  history.turn(b, "the others go on");
+  ASSERT_TRUE(process->caught_up());
+  EXPECT_EQ(state_of(database, "profile", 1), "previous");
+  EXPECT_EQ(process->act("profile", "rollback").error().code, Errc::not_possible);
+  reads.reset();
+  ASSERT_TRUE(process->act("profile", "restart"));
+  EXPECT_TRUE(eventually([&] { return state_of(database, "profile", 1) == "gone"; }));
+}
+
+TEST_F(Erased, a_retry_of_a_key_with_very_many_waiting_events_is_all_or_nothing) {
+  ASSERT_TRUE(process->caught_up());
+  auto c = history.start({"cyn", true});
+  history.turn(c, "poison");
+  for (int i = 0; i < 200; ++i) history.turn(c, "later", {{"company", "Somewhere"}});
+  history.append(c, {domain::TurnFailed{"trn_x", "poison"}});
+  *process->poisoned = true;
+  ASSERT_TRUE(process->act("sessions", "reset"));
+  ASSERT_TRUE(eventually([&] { return process->parked("sessions").size() == 3; }));
+  ASSERT_TRUE(process->caught_up());
+  history.erase({&c});
+  ASSERT_TRUE(process->caught_up());
+  projections::Action skip;
+  skip.projection = "sessions";
+  skip.verb = "skip";
+  for (const auto& row : process->parked("sessions")) {
+    if (row.key != c.meta.user) continue;
+    skip.position = row.position;
+    EXPECT_GT(row.waiting, 1'000U);
+  }
+  skip.key = c.meta.user;
+  const auto skipped = process->act(skip);
+  ASSERT_TRUE(skipped) << skipped.error().message();
+  EXPECT_EQ(skipped->released_events, 1U);
+  EXPECT_EQ(skipped->still_parked, 1U);
+  *process->poisoned = false;
+  ASSERT_TRUE(process->act("sessions", "retry"));
+  ASSERT_TRUE(process->caught_up());
+  EXPECT_EQ(process->parked("sessions").size(), 0U);
 }
 
 TEST_F(Erased, with_tables_that_were_given_up_and_cannot_be_dropped) {

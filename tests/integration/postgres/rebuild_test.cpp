@@ -2,6 +2,8 @@
 // reset; several processes at once. Against the same independent fold as the read models.
 #include <gtest/gtest.h>
 
+#include <future>
+
 #include "events/fault_point.hpp"
 #include "projections/postgres/archive.hpp"
 #include "projections/postgres/replay.hpp"
@@ -392,6 +394,36 @@ TEST(Rebuild, a_process_that_hangs_with_rows_in_its_hands_is_taken_over_from) {
   EXPECT_THROW(batch.exec("SELECT 1"), pqxx::broken_connection);
 }
 
+TEST(Rebuild, a_replay_has_the_views_of_its_tables_and_who_may_read_those_may_read_these) {
+  Database database;
+  History history(48);
+  history.live(5, 50);
+  Process process(history, database.url());
+  ASSERT_TRUE(process.caught_up());
+  database.value(
+      "CREATE VIEW whole AS SELECT s.session_id, f.field FROM completion_by_day c, onboarding_sessions s, flow_fields f "
+      "WHERE c.day IS NOT NULL; GRANT SELECT ON completion_by_day TO pg_monitor; SELECT 1");
+  projections::ReplayOptions then;
+  then.projection = "sessions";
+  then.schema = "then";
+  ASSERT_TRUE(projections::replay(options_for(database.url()), history.log, history.keys, then));
+  EXPECT_EQ(
+      database.value("SELECT string_agg(viewname, ' ' ORDER BY viewname) FROM pg_views WHERE schemaname = 'then'"),
+      "abandonment_by_field completion_by_day message_buckets quality_by_day session_facts session_fields time_to_complete");
+  const auto started = [&](const char* schema) {
+    return database.value("SELECT sum(started) FROM \"" + std::string(schema) + "\".completion_by_day");
+  };
+  const std::string before = started("public");
+  EXPECT_EQ(started("then"), before);
+  EXPECT_EQ(database.value("SELECT has_table_privilege('pg_monitor', 'then.completion_by_day', 'SELECT') AND NOT "
+                           "has_table_privilege('pg_monitor', 'then.message_buckets', 'SELECT')"),
+            "t");
+  history.live(2, 10);
+  ASSERT_TRUE(process.caught_up());
+  EXPECT_NE(started("public"), before);
+  EXPECT_EQ(started("then"), before);
+}
+
 TEST(Rebuild, a_replay_whose_schema_was_dropped_is_forgotten) {
   Database database;
   History history(42);
@@ -431,6 +463,31 @@ TEST(Operators, who_does_not_wait_any_longer_finds_nothing_done_later) {
   }
   EXPECT_EQ(database.value("SELECT count(*) FROM projection_audit"), "0");
   expect_equal(tables_of(database), expected_tables(history));
+}
+
+TEST(Operators, a_change_that_meets_another_in_a_circle_gives_way_and_is_done_all_the_same) {
+  Database database;
+  History history(47);
+  Process process(history, database.url());
+  ASSERT_TRUE(process.caught_up());
+  pqxx::connection connection(database.url()), looking(database.url());
+  pqxx::work other(connection);
+  other.exec("SET LOCAL deadlock_timeout = '60s'");  // it is not the one that gives way
+  other.exec("SELECT FROM projection_checkpoints FOR UPDATE");
+  auto paused = std::async(std::launch::async, [&] { return process.act("usage", "pause"); });
+  ASSERT_TRUE(eventually([&] {
+    pqxx::nontransaction session(looking);
+    return session
+               .exec1(
+                   "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database() "
+                   "AND query LIKE '%projection_checkpoints WHERE log_id = $1 AND projection = $2 ORDER BY%'")[0]
+               .as<int>() > 0;
+  }));
+  other.exec("SELECT FROM projection_controls FOR UPDATE");
+  other.commit();
+  const auto done = paused.get();
+  EXPECT_TRUE(done) << done.error().message();
+  EXPECT_TRUE(eventually([&] { return process.status("usage").state == "paused"; }));
 }
 
 TEST(Operators, who_saw_an_older_state_changes_nothing) {

@@ -2,6 +2,8 @@
 // or the swap is refused and says what is in its way.
 #include <gtest/gtest.h>
 
+#include <future>
+
 #include "events/fault_point.hpp"
 #include "tests/integration/postgres/process.hpp"
 
@@ -148,6 +150,39 @@ TEST_F(Swap, waiting_for_a_lock_it_says_whose_and_holds_up_no_other) {
   EXPECT_EQ(database.value("SELECT detail FROM projection_generations WHERE projection = 'sessions' AND generation = 2"), "");
 }
 
+TEST_F(Swap, a_partition_that_is_made_in_the_moment_of_a_swap_stays_with_its_table) {
+  ASSERT_TRUE(process.act("usage", "rebuild"));
+  ASSERT_TRUE(process.is_live("usage", 2));
+  pqxx::connection looking(database.url());
+  const auto waits_for_the_table = [&] {
+    pqxx::nontransaction session(looking);
+    return session
+               .exec1(
+                   "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock' AND relation = "
+                   "to_regclass('token_usage')")[0]
+               .as<int>() > 0;
+  };
+  for (int day = 1; day <= 5; ++day) {  // who loses patience sees it before it takes the table: it may need a few
+    auto swaps = std::async(std::launch::async, [&] { return process.act("usage", "rollback"); });
+    const std::string child = "token_usage_2000010" + std::to_string(day);
+    {
+      pqxx::work making(*connection);
+      making.exec("CREATE TABLE " + child + " (LIKE token_usage INCLUDING ALL)");
+      EXPECT_TRUE(eventually(waits_for_the_table));
+      making.exec("ALTER TABLE token_usage ATTACH PARTITION " + child + " FOR VALUES FROM ('2000-01-0" + std::to_string(day) +
+                  "') TO ('2000-01-0" + std::to_string(day + 1) + "')");
+      making.commit();
+    }
+    const auto swapped = swaps.get();
+    ASSERT_TRUE(swapped) << swapped.error().message();
+    EXPECT_EQ(database.value("SELECT coalesce(string_agg(c.oid::regclass::text, ' '), '') FROM pg_inherits i JOIN pg_class c ON "
+                             "c.oid = inhrelid JOIN pg_class p ON p.oid = inhparent WHERE c.relnamespace <> p.relnamespace"),
+              "");
+  }
+  ASSERT_TRUE(process.caught_up());
+  expect_equal(tables_of(database), expected_tables(history));
+}
+
 TEST_F(Swap, a_table_that_somebody_locks_is_named_by_the_projections_that_wait_for_it) {
   pqxx::connection repair(database.url() + "&application_name=repair");
   std::optional<pqxx::work> locks(std::in_place, repair);
@@ -181,6 +216,26 @@ TEST_F(Swap, a_second_wish_while_tables_are_filled_says_whose_they_are_and_needs
   EXPECT_TRUE(process.act(knowing));
   FaultPoint::arm("");
   EXPECT_TRUE(eventually([&] { return state_of(database, "sessions", 2) == "gone filling"; }));
+}
+
+TEST_F(Swap, a_rebuild_while_somebody_compares_only_is_refused_until_it_knows_of_that_and_then_goes_live) {
+  pqxx::work holds(*connection);  // nothing is compared for as long as the test wants
+  holds.exec("LOCK TABLE projection_archived");
+  ASSERT_TRUE(process.act("sessions", "rebuild", "compare_only"));
+  const auto second = process.act("sessions", "rebuild");
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code, projections::Errc::changed);
+  EXPECT_TRUE(second.error().detail.starts_with("generation 2 is being rebuilt (swap compare_only) for the test"))
+      << second.error().detail;
+  projections::Action knowing;
+  knowing.projection = "sessions";
+  knowing.verb = "rebuild";
+  knowing.revision = std::stoull(database.value("SELECT revision FROM projection_controls WHERE projection = 'sessions'"));
+  const auto third = process.act(knowing);
+  ASSERT_TRUE(third) << third.error().message();
+  EXPECT_EQ(third->generation, 2U);
+  holds.abort();
+  EXPECT_TRUE(process.is_live("sessions", 2));
 }
 
 }  // namespace
