@@ -12,7 +12,7 @@ class Category final : public std::error_category {
       case Errc::overloaded: return "the event log's append queue is full";
       case Errc::corrupt: return "the event log is damaged";
       case Errc::shorter_than_head: return "the event log lost records that it had acknowledged";
-      case Errc::wrong_layout: return "the event log was made with another layout";
+      case Errc::wrong_layout: return "the event log is not as the configuration says";
       case Errc::unreadable: return "the event log cannot be read";
       case Errc::locked: return "another process writes the event log";
       case Errc::out_of_bounds: return "the append is outside the event log's bounds";

@@ -291,21 +291,25 @@ TEST_F(KafkaLogTest, says_which_client_setting_is_none) {
   EXPECT_THAT(error_of(std::move(o)), HasSubstr("security.protocl"));
 }
 
-TEST_F(KafkaLogTest, logs_in_and_says_when_the_login_is_refused) {
-  const Broker broker("--user onboarding:right");
-  const auto with_password = [&](const std::string& password) {
+TEST_F(KafkaLogTest, comes_by_tls_logs_in_and_says_which_of_both_is_refused) {
+  const Broker broker("--tls --user onboarding:right");
+  const auto with = [&](const std::string& password, const std::string& authority) {
     auto o = options(broker.brokers);
-    o.client = {{"security.protocol", "sasl_plaintext"},
+    o.patience = milliseconds(1500);
+    o.client = {{"security.protocol", "sasl_ssl"},
+                {"ssl.ca.location", authority.empty() ? "probe" : authority},  // the system's
                 {"sasl.mechanism", "PLAIN"},
                 {"sasl.username", "onboarding"},
                 {"sasl.password", password}};
     return o;
   };
-  EXPECT_THAT(error_of(with_password("wrong")), HasSubstr("refuses the login"));
+  EXPECT_THAT(error_of(with("wrong", broker.authority())), HasSubstr("refuses the login"));
+  EXPECT_THAT(error_of(with("right", "")), HasSubstr("no TLS connection"));
+  EXPECT_THAT(error_of(with("right", "/nowhere.pem")), HasSubstr("ssl.ca.location"));
   auto stranger = options(broker.brokers);
   stranger.patience = milliseconds(1500);
-  EXPECT_THAT(error_of(std::move(stranger)), HasSubstr("does it expect a login"));
-  auto log = KafkaLog::open(with_password("right")).value();
+  EXPECT_THAT(error_of(std::move(stranger)), HasSubstr("does it expect a login or TLS"));
+  auto log = KafkaLog::open(with("right", broker.authority())).value();
   Ledger told;
   told.append(*log, make_append("a", 0));
   ASSERT_TRUE(told.wait());

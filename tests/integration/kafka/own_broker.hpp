@@ -63,6 +63,7 @@ class Broker {
     }
     return false;
   }
+  std::string authority() const { return where() + "/ca.pem"; }  // of one started with --tls
   std::string brokers;
 
  private:
