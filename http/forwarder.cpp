@@ -183,7 +183,11 @@ class Forwarder::Loop {
       }
       if (place.here && !late) {
         count("came_here");
-        each->responder->request().route->handler(each->responder);
+        try {
+          each->responder->request().route->handler(each->responder);
+        } catch (const std::exception&) {
+          // As in the server: letting go of the exchange answers 500.
+        }
       } else if (!place.address.empty() && place.address != each->not_at && !(late && each->in_vain)) {
         start(*each, place.address);
       } else if (late) {
@@ -226,6 +230,8 @@ class Forwarder::Loop {
     set(CURLOPT_NOSIGNAL, 1L);
     set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
     set(CURLOPT_CONNECTTIMEOUT_MS, connect_timeout_ms);
+    // On a connection that was used before, libcurl sends a request again by itself when it is closed without an answer.
+    if (!is_repeatable(request)) set(CURLOPT_FRESH_CONNECT, 1L);
     set(CURLOPT_LOW_SPEED_LIMIT, 1L);
     set(CURLOPT_LOW_SPEED_TIME, silence_seconds);
     if (t.head_only) set(CURLOPT_NOBODY, 1L);

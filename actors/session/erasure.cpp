@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <fstream>
 #include <limits>
 #include <unordered_set>
 
@@ -39,14 +40,17 @@ bool sync_folder(const std::filesystem::path& folder) {
   return synced;
 }
 
-bool note(const std::filesystem::path& folder, const Person& person) {
-  if (folder.empty()) return true;
+/// `head`: of the person's partition. Until there it is asked for: when it is finished by who was away for long, the person may be back.
+bool note(const std::filesystem::path& folder, const Person& person, std::uint64_t head) {
+  if (folder.empty() || person.is_bounded()) return true;  // the latter: by the note that is there
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  const int fd = ::open((folder / note_name(person)).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  const int fd = ::open((folder / note_name(person)).c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd < 0) return false;
+  const std::string until = std::to_string(head);
+  const bool written = ::write(fd, until.data(), until.size()) == static_cast<ssize_t>(until.size()) && ::fsync(fd) == 0;
   ::close(fd);
-  return sync_folder(folder) && sync_folder(folder.parent_path());
+  return written && sync_folder(folder) && sync_folder(folder.parent_path());
 }
 
 /// A note that came back would erase what the person says from now on.
@@ -88,7 +92,7 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
   std::function<void(std::vector<std::string>)> attempt() {
     return [self = shared_from_this()](std::vector<std::string> in_memory) {
       self->environment_->options.offload([self, in_memory = std::move(in_memory)]() mutable {
-        if (!note(self->folder(), self->person_))
+        if (!note(self->folder(), self->person_, self->environment_->options.log->head(self->person_.partition)))
           return self->fail(failure(make_error_code(GatewayErrc::not_writable), "an erasure cannot be noted"));
         (void)after_note.hit();
         self->find(std::move(in_memory));
@@ -110,6 +114,7 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
     sessions_ = std::move(found);
     user_keys_.clear();
     untold_.clear();
+    spared_.clear();
     first_failure_.reset();
     std::unordered_set<std::string> known;
     for (const PersonStream& session : sessions_) {
@@ -118,8 +123,16 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
       const auto begun = codec::decode(session.first, *environment_->options.keys);
       if (begun && !begun->front().erased) ++left_;
     }
-    for (std::string& id : in_memory)
-      if (!known.contains(id)) sessions_.push_back({std::move(id), {}, {}});
+    for (std::string& id : in_memory) {
+      if (known.contains(id)) continue;
+      if (person_.is_bounded()) return fail(failure(make_error_code(GatewayErrc::overloaded), "a session just begins"));
+      sessions_.push_back({std::move(id), {}, {}});
+    }
+    std::erase_if(sessions_, [this](const PersonStream& session) {
+      const bool began_later = session.first.first_sequence > person_.until;
+      if (began_later) spared_.insert(session.user_key);
+      return began_later;
+    });
     tell_next();
   }
 
@@ -155,7 +168,8 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
 
   void forget_keys() {
     if (untold_.contains("")) user_keys_.clear();  // it just begins: whose it is, it did not say
-    for (const std::string& key : untold_) user_keys_.erase(key);
+    for (const auto* kept : {&untold_, &spared_})
+      for (const std::string& key : *kept) user_keys_.erase(key);
     (void)before_keys.hit();
     forget_next_key();
   }
@@ -199,6 +213,7 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
   std::vector<PersonStream> sessions_;
   std::set<std::string> user_keys_;  // to be forgotten
   std::set<std::string> untold_;     // of sessions that could not be told
+  std::set<std::string> spared_;     // of sessions that began later: what the others were sealed with goes with their end
   std::optional<Failure> first_failure_;
   std::size_t next_ = 0;
   std::uint32_t told_ = 0;
@@ -274,6 +289,8 @@ std::vector<Person> erasures_begun(const std::filesystem::path& folder) {
     const auto [end, error] = std::from_chars(name.data(), name.data() + std::min(first, name.size()), person.partition);
     if (second == name.npos || error != std::errc() || end != name.data() + first) continue;
     (name.substr(first + 1, second - first - 1) == by_key ? person.user_key : person.blinded_user_id) = name.substr(second + 1);
+    std::ifstream in(entry.path());
+    if (std::uint64_t until = 0; in >> until) person.until = until;  // else it was not written whole: of all that there is
     begun.push_back(std::move(person));
   }
   return begun;

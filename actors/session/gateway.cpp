@@ -47,8 +47,11 @@ class HostedGateway final : public SessionGateway {
       if (environment_->stopping.load() || hosts_.at(partition)) return;
       hosts_[partition] = spawn_host(system_, environment_, partition);
     }
-    for (Person& person : erasures_begun(environment_->options.erasures))
-      if (person.partition == partition) erase({}, std::move(person), [](const result<std::uint32_t>&) {});
+    for (Person& person : erasures_begun(environment_->options.erasures)) {
+      if (person.partition != partition) continue;
+      if (auto reply = admit(Done<std::uint32_t>([](const result<std::uint32_t>&) {})))
+        begin_erasure(environment_, host_of(partition), {}, std::move(person), std::move(*reply));
+    }
   }
 
   void lose(std::uint32_t partition) override {
@@ -218,7 +221,13 @@ class HostedGateway final : public SessionGateway {
     if (!reply) return;
     const caf::actor host = host_of(person.partition);
     if (!host) return (*reply)(owned_elsewhere(person.partition));
-    begin_erasure(environment_, host, std::move(context), std::move(person), std::move(*reply));
+    // Who has been replaced, or cut off, does not know of all sessions of the person.
+    auto waits = std::make_shared<Reply<std::uint32_t>>(std::move(*reply));
+    after_barrier(person.partition, [environment = environment_, host, context = std::move(context), person,
+                                     waits = std::move(waits)](const result<void>& read) {
+      if (read) begin_erasure(environment, host, context, person, std::move(*waits));
+      else (*waits)(tl::unexpected(read.error()));
+    });
   }
 
   caf::actor host_of(std::uint32_t partition) const {

@@ -111,7 +111,8 @@ using retry_atom = caf::atom_constant<caf::atom("retry")>;
 using reread_atom = caf::atom_constant<caf::atom("reread")>;
 using due_atom = caf::atom_constant<caf::atom("due")>;
 using stop_atom = caf::atom_constant<caf::atom("stop")>;
-using lost_atom = caf::atom_constant<caf::atom("lost")>;  // the partition is another's: to a host, too
+using current_atom = caf::atom_constant<caf::atom("current")>;  // nobody has taken the partition since; or the job was refused
+using lost_atom = caf::atom_constant<caf::atom("lost")>;        // the partition is another's: to a host, too
 // to a host
 using ready_atom = caf::atom_constant<caf::atom("ready")>;            // the session was read
 using unreadable_atom = caf::atom_constant<caf::atom("unreadable")>;  // it could not be read, and ends

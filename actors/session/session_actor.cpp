@@ -64,6 +64,10 @@ GatewayErrc refusal_of(const Failure& failure) {
   return GatewayErrc::not_writable;
 }
 
+GatewayErrc refusal_of_barrier(const Failure& failure) {
+  return failure.code == make_error_code(log::Errc::locked) ? GatewayErrc::owned_elsewhere : GatewayErrc::not_writable;
+}
+
 bool concluded(const domain::Turn& turn) {
   return turn.status == domain::TurnStatus::answered || turn.status == domain::TurnStatus::failed;
 }
@@ -171,6 +175,15 @@ class SessionActor : public caf::event_based_actor {
           enqueue({Step::Kind::abandon, nullptr, {}, ""});
         },
         [this](stop_atom) { stop_or_stay(); },
+        [this](current_atom, const JobPtr& job) {
+          --confirming_;
+          arm_deadline(job->due);
+          wait_for_turn(job);
+          answer_concluded();
+          advance();
+          pump();
+          leave_if_needless();
+        },
         [this](lost_atom) {
           // Whose append's end is not known is not told that nothing was done.
           if (writing_ && writing_->step.job) writing_->step.job->refuse(GatewayErrc::in_doubt);
@@ -223,7 +236,7 @@ class SessionActor : public caf::event_based_actor {
   static bool erases(const Job& job) { return std::holds_alternative<EraseJob>(job.what); }
 
   std::size_t waiting_requests() const {
-    return waiters_.size() +
+    return confirming_ + waiters_.size() +
            static_cast<std::size_t>(std::count_if(todo_.begin(), todo_.end(), [](const Step& s) { return s.job != nullptr; }));
   }
 
@@ -386,9 +399,8 @@ class SessionActor : public caf::event_based_actor {
     environment_->callbacks.begin();
     environment_->options.log->barrier(
         partition_, [environment = environment_, job = job, answer = std::move(answer)](const result<void>& read) mutable {
-          const bool moved = !read && read.error().code == make_error_code(log::Errc::locked);
           if (read) answer();
-          else job->refuse(moved ? GatewayErrc::owned_elsewhere : GatewayErrc::not_writable);
+          else job->refuse(refusal_of_barrier(read.error()));
           answer = nullptr;
           job.reset();
           environment->callbacks.end();
@@ -691,7 +703,24 @@ class SessionActor : public caf::event_based_actor {
       send(environment_->options.supervisor, model::forget_atom::value, meta_.user);
       return erase->reply(meta_.user);
     }
-    const MessageJob& message = std::get<MessageJob>(job->what);
+    if (written || environment_->options.all_partitions) return wait_for_turn(job);
+    // It was received before: its answer may be one from memory.
+    ++confirming_;
+    environment_->callbacks.begin();
+    environment_->options.log->barrier(
+        partition_, [environment = environment_, to = self(), job = job](const result<void>& read) mutable {
+          if (!read) job->refuse(refusal_of_barrier(read.error()));
+          caf::anon_send(std::exchange(to, nullptr), current_atom::value, std::exchange(job, nullptr));
+          environment->callbacks.end();
+        });
+  }
+
+  /// Of a message that is durable.
+  void wait_for_turn(const JobPtr& job) {
+    MessageJob& message = std::get<MessageJob>(job->what);
+    if (!message.reply.open()) return;
+    if (unable_) return job->refuse(*unable_);
+    if (const auto refusal = may_not(*job)) return job->refuse(*refusal);
     const domain::Turn* turn = domain::find_turn(*state_, message.command.turn_id);
     if (!turn) turn = domain::find_turn_by_key(*state_, message.command.idempotency_key_hash);
     ONBOARDING_ASSERT(turn != nullptr, "a message that was received has a turn");
@@ -924,8 +953,8 @@ class SessionActor : public caf::event_based_actor {
   }
 
   bool is_idle() const {
-    return phase_ == Phase::ready && !writing_ && todo_.empty() && watching_.empty() && waiters_.empty() && stash_.empty() &&
-           !ask_ && !work_queued_ && !work_held_ && !domain::pending_turn(*state_);
+    return phase_ == Phase::ready && !writing_ && confirming_ == 0 && todo_.empty() && watching_.empty() && waiters_.empty() &&
+           stash_.empty() && !ask_ && !work_queued_ && !work_held_ && !domain::pending_turn(*state_);
   }
 
   void look_at_idleness() {
@@ -977,6 +1006,7 @@ class SessionActor : public caf::event_based_actor {
   std::vector<Step> todo_;
   std::unique_ptr<Writing> writing_;
   std::vector<Waiter> waiters_;
+  std::size_t confirming_ = 0;  // repeated messages whose answer waits for a barrier
   std::vector<Watching> watching_;
   std::unique_ptr<Ask> ask_;
   std::string started_turn_;  // the attempt that is ours to make, once durable

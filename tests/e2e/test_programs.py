@@ -364,6 +364,10 @@ class Onboardd(unittest.TestCase):
             done = self.run_it("--data-dir", folder, "--set", "log.kind=kafka")
             self.assertEqual(done.returncode, 2)
             self.assertIn("needs log.brokers", done.stderr)
+            everywhere = ("--set", "log.kind=kafka", "--set", "log.brokers=127.0.0.1:1", "--set", "cluster.listen=0.0.0.0:0")
+            done = self.run_it("--data-dir", folder, *everywhere)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn("set cluster.address", done.stderr)
             self.assertEqual(self.run_it("--data-dir", folder, "--roles", "api").returncode, 2)
             self.assertEqual(self.run_it("--data-dir", folder, "--roles", "nonsense").returncode, 2)
 

@@ -19,8 +19,8 @@ from harness import ROOT, Server, wait_until
 
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(ROOT / "tests/chaos"), str(ROOT / "tests/integration/kafka")]
-from test_cluster import Cluster  # noqa: E402
-from test_kafka_server import Broker  # noqa: E402
+from cluster import Cluster  # noqa: E402
+from kafka_case import Broker  # noqa: E402
 from test_kill import Gone, request  # noqa: E402
 
 SEED = int(os.environ.get("ONBOARDING_SEED", time.time_ns() % 1_000_000))

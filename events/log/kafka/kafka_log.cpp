@@ -107,7 +107,7 @@ class Log final : public KafkaLog {
   bool replaced() const override { return replaced_; }
   Standing standing(std::uint32_t partition) const override {
     const std::uint64_t both = standing_.at(partition);
-    return {both >> 1, (both & 1) != 0};
+    return {both >> 2, (both & 1) != 0, (both & 2) != 0};
   }
   void on_lost(std::function<void(std::uint32_t)> lost) override { lost_ = std::move(lost); }
   Counts counts() const override {
@@ -133,6 +133,7 @@ class Log final : public KafkaLog {
     std::int64_t end_at_start = 0;  // what must be read before it is claimed
     int claims = 0;                 // at the start
     std::vector<Done> claiming, handing_over;
+    SteadyClock::time_point read_at{};  // when last nobody waited to read it, or somebody's wait ended
   };
   enum class Phase : std::uint8_t { catching_up, claiming, serving, ended };
 
@@ -186,7 +187,7 @@ class Log final : public KafkaLog {
 
   std::vector<std::atomic<std::uint64_t>> published_heads_;
   std::vector<std::atomic<bool>> owned_;
-  std::vector<std::atomic<std::uint64_t>> standing_;  // epoch × 2, and one when it is claimed
+  std::vector<std::atomic<std::uint64_t>> standing_;  // epoch × 4, one when it is claimed, two when it is ours
   std::function<void(std::uint32_t)> lost_;
   std::atomic<bool> replaced_{false}, stalled_{false}, followed_{false};
   std::atomic<std::size_t> waiting_{0}, waiting_bytes_{0};
@@ -593,12 +594,13 @@ void Log::tell() {
       for (auto& [done, outcome] : ended) done(std::move(outcome));
     }
     if (!part.owner.barriers_ended.empty()) {
+      part.read_at = SteadyClock::now();
       auto ended = std::exchange(part.owner.barriers_ended, {});
       for (auto& [done, outcome] : ended) done(std::move(outcome));
     }
     const auto state = part.owner.state();
     owned_[partition] = state == Owner::State::owning;
-    standing_[partition] = part.ledger.at().epoch << 1 | (part.ledger.at().claim ? 1 : 0);
+    standing_[partition] = part.ledger.at().epoch << 2 | (owned_[partition] ? 2 : 0) | (part.ledger.at().claim ? 1 : 0);
     if (part.owner.replaced() && phase_ == Phase::serving && !std::exchange(part.was_replaced, true)) {
       if (part.claiming.empty()) {
         replaced_ = true;
@@ -656,6 +658,12 @@ void Log::chores() {
   if (now < chores_at_) return;
   chores_at_ = now + chore_period;
   if (phase_ == Phase::ended) return;
+  // Of several brokers the one that leads a partition may be silent, or out of reach, while the others answer.
+  for (auto& part : parts_) {
+    if (!part->owner.reads_wait()) part->read_at = now;
+    else if (now - part->read_at > options_.stalled_after)
+      part->owner.give_up_barriers({make_error_code(Errc::not_writable), "Kafka does not answer for the partition"});
+  }
   count();
   if (auto back = cache_->put_back_if_gone(); !back) give_up(back.error());
   else if (*back) note("the cache was deleted: it was written again");

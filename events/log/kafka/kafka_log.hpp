@@ -63,6 +63,7 @@ class KafkaLog : public EventLog {
   struct Standing {
     std::uint64_t epoch = 0;
     bool claimed = false;  // and not released
+    bool ours = false;     // by this log, which serves
   };
   virtual Standing standing(std::uint32_t partition) const = 0;
   bool claimed(std::uint32_t partition) const { return standing(partition).claimed; }

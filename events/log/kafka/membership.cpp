@@ -20,7 +20,8 @@ using std::chrono::milliseconds;
 constexpr milliseconds poll_period{20};
 constexpr milliseconds leaving_takes{150};
 constexpr milliseconds complaints_period{30'000};
-constexpr milliseconds last_words_period{3'000};  // of handing over, at the end
+constexpr milliseconds last_words_period{3'000};     // of handing over, at the end
+constexpr milliseconds least_poll_interval{15'000};  // the others wait no longer for a server that hears no new deal
 
 struct Announced {
   std::string instance, address;
@@ -148,6 +149,7 @@ result<void> Member::join() {
                                 {"client.id", "onboardd-" + options_.instance},
                                 {"partition.assignment.strategy", "range"},  // cooperative-sticky of 2.0.2 loses assignments
                                 {"session.timeout.ms", std::to_string(timeout)},
+                                {"max.poll.interval.ms", std::to_string(std::max(timeout * 2, least_poll_interval.count()))},
                                 {"heartbeat.interval.ms", std::to_string(std::clamp<std::int64_t>(timeout / 12, 100, 500))},
                                 {"auto.offset.reset", "earliest"}})
     settings.push_back(setting);
@@ -207,8 +209,10 @@ void Member::receive() {
     next_offsets_.at(partition) = message->offset + 1;
     auto owner = read_announcement(log_.log_id(), to_message(*message));
     if (!owner) continue;
-    // One that was held up and came late: ours is said again, so that it stays the newest.
-    if (seats_[partition].owned() && owner->epoch < announced_epochs_[partition]) announced_epochs_[partition] = 0;
+    // One that was held up and came late, or another's in our place: ours is said again, so that it stays the newest.
+    const auto said = announced_epochs_[partition];
+    const bool older = owner->epoch < said || (owner->epoch == said && owner->instance != options_.instance);
+    if (older && seats_[partition].owned()) announced_epochs_[partition] = 0;
     const std::lock_guard lock(mutex_);
     auto& known = owners_[partition];
     if (!known || owner->epoch >= known->epoch) known = std::move(*owner);
@@ -294,8 +298,9 @@ void Member::announce() {
   }
   for (std::uint32_t p = 0; p < seats_.size(); ++p) {
     if (!seats_[p].owned()) continue;
+    // Another's claim may have been read, and we are told of it in a moment.
     const auto standing = log_.standing(p);
-    if (announced_epochs_[p] == standing.epoch) continue;
+    if (!standing.ours || announced_epochs_[p] == standing.epoch) continue;
     const Announced owner{options_.instance, options_.address, standing.epoch};
     if (produce(*producer_, producer_topic_.get(), p, announcement(log_.log_id(), p, owner)) != RD_KAFKA_RESP_ERR_NO_ERROR)
       return;

@@ -46,7 +46,7 @@ struct FaultCounts {
   FaultCounts& operator+=(const FaultCounts&);
 };
 
-class MemoryLog final : public EventLog {
+class MemoryLog : public EventLog {
  public:
   enum class Mode {
     threaded,   // a thread of the log carries out everything at once, in order

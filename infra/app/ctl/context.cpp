@@ -56,11 +56,13 @@ result<OpenedLog> open_log(const Context& context, bool open_texts) {
   if (!path) return tl::unexpected(path.error());
   OpenedLog out;
   if (open_texts) {
+    const auto configuration = context.configuration();
+    if (!configuration) return tl::unexpected(configuration.error());
+    const auto folder = secrets_folder(*configuration, context.data());
     std::error_code ignored;
-    if (!std::filesystem::exists(context.data() / "master.key", ignored))
-      return failure(Errc::not_found,
-                     (context.data() / "master.key").string() + " is missing: sealed texts cannot be read without it");
-    const auto secrets = privacy::Secrets::load_or_create(context.data());
+    if (!std::filesystem::exists(folder / "master.key", ignored))
+      return failure(Errc::not_found, (folder / "master.key").string() + " is missing: sealed texts cannot be read without it");
+    const auto secrets = privacy::Secrets::load_or_create(folder);
     if (!secrets) return tl::unexpected(secrets.error());
     auto keys = privacy::SqliteKeyStore::open_read_only(context.data() / "keys.db", secrets->wrapping_key());
     if (!keys) return tl::unexpected(keys.error());

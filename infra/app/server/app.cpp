@@ -300,6 +300,11 @@ result<void> App::Parts::open_log() {
   if (c().text("log.kind") == "kafka") {
     auto settings = kafka_settings(c(), file);
     if (!settings) return tl::unexpected(settings.error());
+    const std::string listens = c().text("cluster.listen");
+    if (!c().is_set("cluster.address") && (listens.starts_with("0.0.0.0:") || listens.starts_with("[::]:")))
+      return failure(Errc::bad_configuration, c().source("cluster.listen") + ": cluster.listen = \"" + listens +
+                                                  "\" tells no other server where this one is: set cluster.address to the "
+                                                  "host:port at which they reach it");
     settings->on_note = kafka_note();
     settings->own_everything = false;  // the cluster says what is owned here
     auto opened = log::KafkaLog::open(std::move(*settings));

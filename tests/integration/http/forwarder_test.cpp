@@ -1,6 +1,12 @@
 // Two running servers over real sockets: what the first one does not serve is passed on to the second one.
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <prometheus/registry.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <thread>
 
 #include "http/http_server.hpp"
 #include "tests/integration/http/client.hpp"
@@ -43,6 +49,64 @@ class OnePeer final : public Peers {
  private:
   mutable std::mutex mutex_;
   std::string address_;
+};
+
+/// Answers what is read, and dies of what is written: the connection ends before an answer.
+class DyingPeer {
+ public:
+  DyingPeer() : listener_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    auto* const any = reinterpret_cast<sockaddr*>(&address);
+    if (::bind(listener_, any, size) != 0 || ::listen(listener_, 8) != 0 || ::getsockname(listener_, any, &size) != 0)
+      throw std::runtime_error("no port");
+    at = "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+    thread_ = std::thread([this] { run(); });
+  }
+  ~DyingPeer() {
+    ending_ = true;
+    thread_.join();
+  }
+  std::string at;
+  std::atomic<int> gets{0}, posts{0};
+
+ private:
+  void run() {
+    std::map<int, std::string> heard;
+    while (!ending_) {
+      std::vector<pollfd> polled = {{listener_, POLLIN, 0}};
+      for (const auto& [fd, text] : heard) polled.push_back({fd, POLLIN, 0});
+      ::poll(polled.data(), polled.size(), 10);
+      if ((polled[0].revents & POLLIN) != 0) heard.emplace(::accept(listener_, nullptr, nullptr), "");
+      for (const pollfd& each : polled)
+        if (each.fd != listener_ && each.revents != 0 && !hear(each.fd, heard[each.fd])) {
+          heard.erase(each.fd);
+          ::close(each.fd);
+        }
+    }
+    for (const auto& [fd, text] : heard) ::close(fd);
+    ::close(listener_);
+  }
+  bool hear(int fd, std::string& text) {
+    char piece[4096];
+    const auto got = ::recv(fd, piece, sizeof piece, 0);
+    if (got <= 0) return false;
+    text.append(piece, static_cast<std::size_t>(got));
+    if (text.starts_with("POST") && text.ends_with("}")) {
+      ++posts;
+      return false;
+    }
+    if (!text.ends_with("\r\n\r\n") || !text.starts_with("GET")) return true;
+    ++gets;
+    text.clear();
+    const std::string answer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+    return ::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL) > 0;
+  }
+  const int listener_;
+  std::atomic<bool> ending_{false};
+  std::thread thread_;
 };
 
 std::string request(const std::string& method, const std::string& target, const std::string& body = {},
@@ -143,6 +207,19 @@ TEST_F(Forwarding, a_request_waits_until_its_owner_is_known) {
   EXPECT_FALSE(client.hears_end(100));
   peers.is_at(owner_at);
   EXPECT_EQ(client.hear().status, 201);
+}
+
+TEST_F(Forwarding, what_carries_no_key_is_sent_once_also_when_the_owner_dies_before_it_answers) {
+  const auto begun = ask(owner->port(), request("POST", sessions, R"({"user_id":"ann"})"));
+  const std::string path = sessions + "/" + member(begun, "session_id"),
+                    bearer = "Authorization: Bearer " + member(begun, "token") + "\r\n";
+  const DyingPeer dying;
+  peers.is_at(dying.at);
+  EXPECT_EQ(ask(other->port(), request("GET", path, {}, bearer)).body, "{}");
+  const auto told = ask(other->port(), request("POST", path + "/messages", R"({"message":"hi"})", bearer));
+  EXPECT_EQ(told.status, 503);
+  EXPECT_EQ(dying.posts, 1) << "it may have been carried out";
+  EXPECT_EQ(dying.gets, 1);
 }
 
 TEST_F(Forwarding, what_was_passed_on_goes_no_further) {

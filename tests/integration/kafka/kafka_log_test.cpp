@@ -5,6 +5,8 @@
 #include <signal.h>
 #include <sqlite3.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -14,6 +16,7 @@
 
 #include "events/fault_point.hpp"
 #include "events/log/kafka/kafka_log.hpp"
+#include "events/log/kafka/membership.hpp"
 #include "tests/integration/kafka/own_broker.hpp"
 
 namespace onboarding::log {
@@ -172,6 +175,68 @@ TEST_F(KafkaLogTest, a_partition_that_is_handed_over_is_claimed_by_the_next_and_
   EXPECT_EQ(told.durable(), 2u);
   EXPECT_TRUE(ask([&](auto done) { second->barrier(1, done); }));
   EXPECT_FALSE(ask([&](auto done) { first->barrier(1, done); }));
+}
+
+TEST_F(KafkaLogTest, a_member_does_not_say_that_it_serves_what_another_has_just_taken) {
+  const auto following = [&](const std::string& cache) {
+    auto o = options(shared_broker(), cache);
+    o.own_everything = false;
+    return KafkaLog::open(std::move(o)).value();
+  };
+  auto log = following("one"), other = following("two");
+  constexpr std::uint32_t nobody = 99;
+  std::atomic<std::uint32_t> taken = nobody, lost = nobody;
+  MembershipOptions member;
+  member.kafka = options(shared_broker());
+  member.instance = member.address = "one:1";
+  // Between the claim and the word that it is served here another's claim is read.
+  member.gained = [&](std::uint32_t partition) {
+    if (taken != nobody) return;
+    taken = partition;
+    while (!other->owns(partition)) {
+      std::promise<void> claimed;
+      other->claim(partition, [&](const result<void>&) { claimed.set_value(); });
+      claimed.get_future().wait();
+    }
+    EXPECT_TRUE(comes_true([&] { return log->standing(partition).epoch == other->standing(partition).epoch; }));
+  };
+  member.lost = [&](std::uint32_t partition) {
+    if (partition == taken) lost = partition;
+  };
+  auto joined = Membership::join(*log, std::move(member)).value();
+  ASSERT_TRUE(comes_true([&] { return lost != nobody; }));
+  EXPECT_EQ(joined->address_of(lost), std::nullopt) << "whoever has taken it has not said yet where it is";
+  joined.reset();
+}
+
+TEST_F(KafkaLogTest, who_reads_a_partition_whose_broker_is_silent_is_told_so_while_another_answers) {
+  Broker cluster("--nodes 2");
+  auto o = options(cluster.brokers);
+  o.replicas = 1;
+  o.stalled_after = milliseconds(1000);
+  auto log = KafkaLog::open(std::move(o)).value();
+  cluster.freeze(2);
+  struct Reads {
+    std::atomic<bool> under_way{false};
+    std::atomic<int> read{0}, refused{0};
+  };
+  std::array<Reads, partitions> reads;
+  const bool told = comes_true([&] {
+    for (std::uint32_t partition = 0; partition < partitions; ++partition) {
+      Reads& each = reads[partition];
+      if (each.under_way.exchange(true)) continue;
+      log->barrier(partition, [&each](const result<void>& ended) {
+        ++(ended ? each.read : each.refused);
+        each.under_way = false;
+      });
+    }
+    return std::ranges::any_of(reads, [](const Reads& each) { return each.refused > 0; });
+  });
+  EXPECT_TRUE(log->writable()) << "the other broker answers";
+  cluster.thaw(2);
+  EXPECT_TRUE(told);
+  EXPECT_TRUE(std::ranges::any_of(reads, [](const Reads& each) { return each.read > 0 && each.refused == 0; }));
+  log.reset();  // what is under way ends
 }
 
 // ---- the producer

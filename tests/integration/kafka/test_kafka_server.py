@@ -2,7 +2,6 @@
 nothing acknowledged is lost, nothing doubled; and what the topic says to a reader that is not ours is the same."""
 import asyncio
 import contextlib
-import hashlib
 import http.client
 import json
 import os
@@ -20,59 +19,13 @@ import unittest
 
 from harness import BUILD, ROOT, Server, clean_environment, free_port, wait_until
 
-sys.path.insert(0, str(ROOT / "tests/chaos"))
+sys.path[:0] = [str(ROOT / "tests/chaos"), str(pathlib.Path(__file__).parent)]
 import test_kill  # noqa: E402
-
-READER = ROOT / "infra/docs/read_kafka.py"
-SEED = int(os.environ.get("ONBOARDING_SEED", time.time_ns() % 1_000_000))
+from kafka_case import SEED, BrokerCase, python_with_kafka  # noqa: E402
 
 
-class Broker:
-    def __init__(self) -> None:
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="onboarding-kafka."))
-        self.start()
-        self.brokers = self.do("brokers")
-
-    def do(self, verb: str, *more: str) -> str:
-        done = subprocess.run([str(ROOT / "infra/kafka/broker"), verb, str(self.folder / "kafka"), *more], text=True, capture_output=True)
-        if done.returncode != 0:
-            raise AssertionError(done.stderr)
-        return done.stdout.strip()
-
-    def start(self) -> None:
-        self.do("start", "--throw-away")
-
-    def signal(self, number: int) -> None:
-        os.kill(int(self.do("pid", "1")), number)
-
-    def close(self) -> None:
-        self.do("stop")
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def python_with_kafka() -> dict[str, str]:
-    """The environment in which the reader's library is found: installed once, pinned, outside the tree."""
-    wanted = READER.with_name("read_kafka.requirements.txt")
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "onboarding"
-    folder = cache / f"python-{hashlib.sha256(wanted.read_bytes()).hexdigest()[:12]}"
-    if not folder.is_dir():
-        new = cache / f"{folder.name}.{os.getpid()}"
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(new), "-r", str(wanted)], check=True)
-        new.rename(folder)
-    return os.environ | {"PYTHONPATH": str(folder)}
-
-
-class KafkaServer(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.broker = Broker()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.broker.close()
-
+class KafkaServer(BrokerCase):
     def setUp(self) -> None:
-        self.topic = f"test-{self._testMethodName[:60]}-{os.getpid()}"
         self.server = self.server_in(None)
 
     def server_in(self, folder: pathlib.Path | None) -> Server:
@@ -81,38 +34,12 @@ class KafkaServer(unittest.TestCase):
         self.addCleanup(server.close)
         return server
 
-    def exported(self) -> list[tuple]:
-        """By the server's own tool, from its cache."""
-        lines = [json.loads(line) for line in self.server.ctl("events", "export").stdout.splitlines()]
-        return sorted((e["partition"], int(e["sequence"]), e["subject"], e["type"]) for e in lines)
-
-    def read_by_others(self) -> list[tuple]:
-        done = subprocess.run([sys.executable, str(READER), self.broker.brokers, self.topic], text=True, capture_output=True, env=python_with_kafka(), timeout=120)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        lines = [json.loads(line) for line in done.stdout.splitlines()]
-        return sorted((e["partition"], e["sequence"], e["stream"], e["type"]) for e in lines)
-
     def produce(self, key: str, headers: dict[str, str]) -> None:
         arguments = [part for name, value in headers.items() for part in ("-H", f"{name}={value}")]
         subprocess.run(["kcat", "-P", "-b", self.broker.brokers, "-t", self.topic, "-p", "0", "-k", key, *arguments], input='{"format":1,"events":[]}', text=True, check=True)
 
     def check(self, talkers) -> int:
-        """Everything that was acknowledged stands in its conversation, once and in order, with the answer that was given."""
-        acknowledged = 0
-        for talker in talkers:
-            for (path, token), pairs in talker.ledger.items():
-                lines, page = [], path
-                while page:
-                    answer = self.server.insist("GET", page, headers={"Authorization": f"Bearer {token}"}).json()
-                    lines, page = lines + answer["messages"], answer.get("next")
-                said = [line["text"] for line in lines if line["role"] == "user"]
-                self.assertEqual(len(said), len(set(said)), f"seed {SEED}: doubled")
-                self.assertEqual(said[:len(pairs)], [message for message, _ in pairs], f"seed {SEED}: lost or out of order")
-                answers = [line["text"] for line in lines if line["role"] == "assistant"]
-                for _, given in pairs:
-                    self.assertIn(given, answers, f"seed {SEED}: another answer than was given")
-                acknowledged += len(pairs)
-        return acknowledged
+        return sum(self.assert_kept(self.server, talker.ledger) for talker in talkers)
 
     def test_a_conversation_survives_the_death_of_server_and_broker_and_others_read_the_same_log(self):
         server = self.server.start()
@@ -121,7 +48,7 @@ class KafkaServer(unittest.TestCase):
         server.kill()
         server.start()
         session.told("I am 36 years old")
-        self.broker.signal(signal.SIGKILL)
+        self.broker.kill()
         wait_until(lambda: session.say("ada@example.org").status == 503, "a request that the silent broker refuses")
         wait_until(lambda: server.request("GET", "/readyz").status == 503, "not ready without a broker")
         self.broker.start()
@@ -137,8 +64,7 @@ class KafkaServer(unittest.TestCase):
         self.produce("ses_x", {"kind": "events", "claim": "ab" * 16, "record": "cd" * 16, "sequence": "1", "version": "1", "count": "1", "flags": "0", "due": "0", "time": "0"})
         self.produce("0", {"kind": "claim", "claim": "ab" * 16, "epoch": "999"})
         session.told("36")
-        self.assertEqual(self.exported(), self.read_by_others())
-        self.assertGreater(len(self.exported()), 10)
+        self.assertGreater(len(self.assert_others_read_the_same(self.server)), 10)
 
         shown = subprocess.run(["kcat", "-C", "-e", "-q", "-b", self.broker.brokers, "-t", self.topic, "-f", "%k %h %s\n"], text=True, capture_output=True, check=True).stdout
         mine = [line for line in shown.splitlines() if line.startswith(session.id)]
@@ -154,7 +80,7 @@ class KafkaServer(unittest.TestCase):
         print(f"seed {SEED}: {kills} kills, {acknowledged} acknowledged messages", flush=True)
         self.assertGreater(kills, 1)
         self.assertGreater(acknowledged, 50)
-        self.assertEqual(self.exported(), self.read_by_others())
+        self.assert_others_read_the_same(self.server)
 
     def test_a_crash_at_each_step_of_an_append_loses_nothing_and_doubles_nothing(self):
         server = self.server.start()
@@ -174,7 +100,7 @@ class KafkaServer(unittest.TestCase):
             answer = server.insist("POST", session.path + "/messages", {"message": said[-1]}, session.authorization | {"Idempotency-Key": point})
             self.assertEqual(answer.status, 200)
         self.assertEqual([line["text"] for line in session.conversation() if line["role"] == "user"], said)
-        self.assertEqual(self.exported(), self.read_by_others())
+        self.assert_others_read_the_same(self.server)
 
     @staticmethod
     def is_ready(server: Server) -> bool:
@@ -213,7 +139,7 @@ class KafkaServer(unittest.TestCase):
         talkers = asyncio.run(talk())
         self.assertGreater(self.check(talkers), 20)
         self.assertIn("the cache was deleted: it was written again", server.log())
-        self.assertEqual(self.exported(), self.read_by_others())
+        self.assert_others_read_the_same(self.server)
 
     def test_another_server_with_the_same_master_key_goes_on_from_kafka_alone_and_one_with_another_is_refused(self):
         first = self.server.start()

@@ -10,18 +10,13 @@ import fold
 from harness import BUILD, Database, Server, clean_environment
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from test_kafka_server import Broker  # noqa: E402
+from kafka_case import BrokerCase  # noqa: E402
 
 TO_KAFKA = ("log", "copy", "--from", "sqlite", "--to", "kafka")
 TO_SQLITE = ("log", "copy", "--from", "kafka", "--to", "sqlite")
 
 
-class LogCopy(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.broker = Broker()
-        cls.addClassCleanup(cls.broker.close)
-
+class LogCopy(BrokerCase):
     def setUp(self):
         self.database = Database()
         self.addCleanup(self.database.close)

@@ -274,5 +274,53 @@ TEST_F(Erasing, that_was_cut_off_is_finished_at_the_next_start) {
   std::filesystem::remove_all(scratch);
 }
 
+TEST_F(Erasing, that_another_server_finished_takes_nothing_of_who_has_come_back_meanwhile) {
+  std::string scratch = (std::filesystem::temp_directory_path() / "erasing.XXXXXX").string();
+  ASSERT_NE(::mkdtemp(scratch.data()), nullptr);
+  const auto store = log::make_memory_store(1);
+  const auto folder = std::filesystem::path(scratch) / "erasures";
+  std::string back;
+  std::vector<std::pair<std::string, privacy::SealingKeyPtr>> keys;
+  const auto keep_key = [&keys](Stage& stage, const std::string& session) {
+    Heard<SessionSnapshot> seen;
+    stage.look(session, seen);
+    const std::string user = seen.only().user_key;
+    stage.keys.obtain(user, [&](result<privacy::SealingKeyPtr> key) { keys.emplace_back(user, *key); });
+  };
+  const auto go_on = [](Stage& stage) {
+    for (int i = 0; i < 4; ++i) {
+      stage.look_up();
+      while (stage.log.step_read() || stage.log.step_append(log::Fate::durable)) stage.run();
+    }
+  };
+  {
+    Stage cut_off(store, {}, folder);
+    keep_key(cut_off, cut_off.started());
+    Heard<std::uint32_t> erased;
+    erase(cut_off, erased);
+    cut_off.append(log::Fate::refused);
+    ASSERT_EQ(erasures_begun(folder).size(), 1u);
+  }
+  {
+    Stage other(store);
+    other.keys.put(keys[0].first, keys[0].second);
+    Heard<std::uint32_t> erased;
+    erase(other, erased);
+    go_on(other);
+    ASSERT_EQ(erased.only(), 1u);
+    back = other.started();
+    keep_key(other, back);
+  }
+  Stage stage(store, {}, folder);
+  for (const auto& [user, key] : keys) stage.keys.put(user, key);
+  go_on(stage);
+  EXPECT_TRUE(erasures_begun(folder).empty()) << "it is done";
+  const auto records = stage.log.read_partition(0, 0, 1000, 1 << 20);
+  const auto of_theirs = std::count_if(records->begin(), records->end(), [&](const log::Record& r) { return r.stream == back; });
+  EXPECT_EQ(of_theirs, 1) << "nobody asked for the end of that session";
+  EXPECT_TRUE(stage.keys.find(keys[1].first, keys[1].second->id));
+  std::filesystem::remove_all(scratch);
+}
+
 }  // namespace
 }  // namespace onboarding::session

@@ -88,5 +88,31 @@ TEST(MovingPartition, that_is_gained_takes_up_the_turn_that_its_owner_before_lef
   EXPECT_EQ(seen.only().state->turns.at(0).activation, 2U);
 }
 
+TEST(MovingPartition, whose_owner_was_replaced_unawares_tells_nobody_that_a_person_is_erased_or_what_was_answered_before) {
+  MovingStage stage;
+  stage.gain();
+  const std::string session = stage.started();
+  Heard<TurnAnswer> said, again;
+  stage.say(session, "My name is Zoe", said, "one");
+  stage.append();
+  stage.model_answers({{"full_name", "Zoe"}});
+  stage.append();
+  ASSERT_FALSE(said.only().queued);
+  stage.log.read = failure(make_error_code(log::Errc::locked), "another server owns the partition");
+  Heard<std::uint32_t> erased;
+  stage.gateway->erase_person({}, {"somebody who came to the other one", {}}, erased.ear());
+  stage.run();
+  stage.look_up();
+  EXPECT_EQ(erased.error(), elsewhere);
+  stage.say(session, "My name is Zoe", again, "one");
+  ASSERT_FALSE(again.nothing());
+  EXPECT_EQ(again.error(), elsewhere) << "whose person may be erased by now, or whose token replaced";
+  // It may also be that nobody replaced it.
+  stage.log.read = {};
+  Heard<TurnAnswer> current;
+  stage.say(session, "My name is Zoe", current, "one");
+  EXPECT_EQ(current.only().turn_id, said.only().turn_id);
+}
+
 }  // namespace
 }  // namespace onboarding::session

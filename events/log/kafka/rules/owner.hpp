@@ -66,6 +66,7 @@ class Owner {
   bool replaced() const { return replaced_; }
   /// Nothing waits for the log.
   bool idle() const { return under_way_.empty() && waiting_.empty() && barriers_.empty() && barriers_sent_.empty(); }
+  bool reads_wait() const { return !barriers_.empty() || !barriers_sent_.empty(); }
   std::size_t waiting() const { return under_way_.size() + waiting_.size(); }
   std::uint64_t claims_again() const { return claims_again_; }
 
