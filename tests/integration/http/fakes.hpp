@@ -217,7 +217,7 @@ class FakeProjections final : public projections::Control {
   void act(projections::Action action, Done<projections::Outcome> done) override {
     last = action;
     if (action.revision && *action.revision != 7) return done(failure(projections::Errc::changed, "it is 7 now"));
-    projections::Outcome outcome{8, 5, 1, 0, action.after == "usr_0", "usr_1", {}};
+    projections::Outcome outcome{8, {}, 5, 1, 0, action.after == "usr_0", "usr_1"};
     outcome.complete = outcome.complete || action.verb != "retry";
     done(outcome);
   }
