@@ -12,7 +12,10 @@ enum class Plant {
   gap_accepted,                  // a record counts though one before it was lost
   in_doubt_taken_as_lost,        // a failed send is refused, and its sequence is used again without a new claim
   barrier_without_read_back,     // reads are let through when the barrier is sent
-  resumed_ahead                  // a reader begins one message too late
+  resumed_ahead,                 // a reader begins one message too late
+  served_after_a_loss,           // a seat that was lost is still taken for owned
+  one_claim_only,                // after a claim that did not count none is made again
+  hand_over_forgotten            // what is dealt to another is kept, and claimed back when it was taken
 };
 
 #ifdef ONBOARDING_PLANT

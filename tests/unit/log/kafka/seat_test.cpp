@@ -73,6 +73,8 @@ TEST(Seat, leaves_what_it_lost_alone_for_long_unless_it_is_dealt_to_it_again) {
   Seat seat = owning_seat();
   seat.lost(at(7'000));
   EXPECT_EQ(seat.next(true, at(18'999)), Do::nothing) << "it was paused: the deal that it remembers is old";
+  Seat released = seat;
+  EXPECT_EQ(released.next(false, at(8'000)), Do::claim) << "it had been dealt to it again before it read of the loss";
   Seat dealt_again = seat;
   dealt_again.proposed(true, at(8'000));
   EXPECT_EQ(dealt_again.next(false, at(8'000)), Do::claim);
