@@ -164,7 +164,8 @@ result<std::unique_ptr<KeysFile>> KeysFile::open(const std::filesystem::path& fi
 result<std::unique_ptr<KeysFile>> KeysFile::open_read_only(const std::filesystem::path& file, const WrappingKey& key,
                                                            Options options) {
   std::unique_ptr<KeysFile> opened(new KeysFile(key, std::move(options)));
-  if (auto ok = opened->open_for_reading(file); !ok) return tl::unexpected(ok.error());
+  opened->path_ = file;
+  if (auto ok = opened->follow_file(); !ok) return tl::unexpected(ok.error());
   return opened;
 }
 
@@ -260,6 +261,7 @@ result<void> KeysFile::open_for_reading(const std::filesystem::path& file) {
   if (auto ok = check_mode(file); !ok) return ok;
   auto opened = open_database(file, false);
   if (!opened) return tl::unexpected(opened.error());
+  for (Statement* each : {&select_keys_, &select_dead_, &data_version_, &erasures_}) each->reset();  // before their database
   read_db_ = std::move(*opened);
   sqlite3* db = read_db_.get();
   if (auto ok = check_wrapping(db); !ok) return ok;
@@ -327,6 +329,16 @@ result<std::vector<SealingKeyPtr>> KeysFile::load(const Statement& select, sqlit
   return keys;
 }
 
+/// A copy of the keys in Kafka may be deleted and read anew under who only reads it. Needs read_mutex_.
+result<void> KeysFile::follow_file() {
+  struct stat file {};
+  if (::stat(path_.c_str(), &file) == 0 && file.st_ino == inode_) return {};
+  if (auto opened = open_for_reading(path_); !opened) return opened;
+  inode_ = file.st_ino;
+  seen_data_version_ = seen_erasures_ = -1;
+  return {};
+}
+
 /// Another process erased somebody: nothing that is cached may be trusted. Needs read_mutex_.
 result<void> KeysFile::follow_erasures() {
   Use version(data_version_);
@@ -356,6 +368,8 @@ result<SealingKeyPtr> KeysFile::find(std::string_view user_text, std::string_vie
   // Held from the reading to the caching, and by an erasure while it evicts: what was erased never comes back.
   const std::lock_guard reading(read_mutex_);
   if (!writes()) {
+    if (!copy_of_.empty())
+      if (auto ok = follow_file(); !ok) return tl::unexpected(ok.error());
     if (auto ok = follow_erasures(); !ok) return tl::unexpected(ok.error());
     if (auto key = cached()) return key;
   }

@@ -6,6 +6,8 @@
 // opens what it sealed until it is removed.
 #pragma once
 
+#include <sys/types.h>
+
 #include <array>
 #include <filesystem>
 #include <list>
@@ -141,6 +143,7 @@ class KeysFile {
   result<void> check_wrapping(sqlite3*) const;
   result<void> read_kind(sqlite3*);
   static Statement prepare(sqlite3*, const char* sql);
+  result<void> follow_file();
   result<std::vector<SealingKeyPtr>> load(const Statement&, sqlite3*, std::string_view user) const;
   result<void> follow_erasures();
   result<void> empty_wal();
@@ -164,7 +167,9 @@ class KeysFile {
   bool removed_any_ = false;  // in the transaction under way
   bool vacuum_owed_ = false;  // what to search for is not known any more
 
-  std::mutex read_mutex_;  // before cache_mutex_
+  std::mutex read_mutex_;       // before cache_mutex_
+  std::filesystem::path path_;  // of who only reads
+  ino_t inode_ = 0;
   Database read_db_;
   Statement select_keys_, select_dead_, data_version_, erasures_;
   std::int64_t seen_data_version_ = -1, seen_erasures_ = -1;

@@ -277,6 +277,8 @@ result<void> Cache::commit(const std::vector<std::pair<std::uint32_t, ReadTo>>& 
 
 result<bool> Cache::put_back_if_gone() {
   if (inode_of(options_.path) == inode_) return false;
+  // Closed as the last one of its file it would remove the WAL by its name, which is the new file's then.
+  sqlite3_db_config(database_.handle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
   remove_files();
   std::error_code failed;
   std::filesystem::create_directories(std::filesystem::path(options_.path).parent_path(), failed);

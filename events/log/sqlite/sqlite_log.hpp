@@ -45,7 +45,7 @@ class SqliteLog : public EventLog {
 };
 
 /// The same log from another process, read only: appends are refused; pending_turns, due and open_count are the writer's to
-/// know and fail. New records are seen within 20 ms.
+/// know and fail. New records are seen within 20 ms, also when the file was replaced by another one of the same log.
 result<std::unique_ptr<EventLog>> open_sqlite_reader(const std::string& path);
 
 struct LogReport {
@@ -61,7 +61,9 @@ struct LogReport {
 
 /// Reads the whole log, also while it is written, and checks all that can be checked: checksums, contiguity of record numbers,
 /// sequences and versions, both indexes, the head file, SQLite's own integrity check. `progress(records checked, of)`.
-result<LogReport> verify_sqlite(const std::string& path, const std::function<void(std::uint64_t, std::uint64_t)>& progress = {});
+/// `is_copy`: of a log that lies in Kafka, which has no head file.
+result<LogReport> verify_sqlite(const std::string& path, const std::function<void(std::uint64_t, std::uint64_t)>& progress = {},
+                                bool is_copy = false);
 /// The same counts without the checks.
 result<LogReport> sqlite_stats(const std::string& path);
 

@@ -1,5 +1,6 @@
 // Looking at a log that another process may be writing: the read-only port, the verification, the counts.
 #include <pthread.h>
+#include <sys/stat.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -17,10 +18,38 @@ namespace {
 constexpr auto poll_period = std::chrono::milliseconds(10);  // the port promises 20
 constexpr std::size_t max_waiting_reads = 4096;
 
+struct Opened {
+  Rows rows;
+  Layout layout;
+  ino_t inode = 0;
+};
+
+ino_t inode_of(const std::string& path) {
+  struct stat file {};
+  return ::stat(path.c_str(), &file) == 0 ? file.st_ino : 0;
+}
+
+result<Opened> open_existing(const std::string& path) {
+  const ino_t inode = inode_of(path);  // before: one that is replaced meanwhile is looked at again
+  auto database = Database::open(path, Database::Access::read);
+  if (!database) return tl::unexpected(database.error());
+  auto layout = read_layout(*database, path);
+  if (!layout) return tl::unexpected(layout.error());
+  if (!*layout) return failure(Errc::wrong_layout, path + ": not an event log");
+  auto rows = Rows::open(path);
+  if (!rows) return tl::unexpected(rows.error());
+  return Opened{std::move(*rows), std::move(**layout), inode};
+}
+
 class Reader final : public EventLog {
  public:
-  Reader(const std::string& path, Layout layout, Rows rows)
-      : layout_(std::move(layout)), rows_(std::move(rows)), heads_(layout_.partitions), reads_(path, max_waiting_reads) {}
+  Reader(const std::string& path, Opened opened)
+      : path_(path),
+        layout_(std::move(opened.layout)),
+        inode_(opened.inode),
+        rows_(std::move(opened.rows)),
+        heads_(layout_.partitions),
+        reads_(std::make_shared<Reads>(path, max_waiting_reads)) {}
   ~Reader() override {
     {
       const std::lock_guard lock(mutex_);
@@ -42,11 +71,11 @@ class Reader final : public EventLog {
   void append(Append, AppendDone done) override { done(Refused{{Errc::not_writable, "this process only reads the log"}}); }
   void read_stream(std::uint32_t partition, std::string stream, std::uint64_t after_version, std::size_t max_records,
                    RecordsRead done) override {
-    reads_.stream(partition, std::move(stream), after_version, max_records, std::move(done));
+    reads()->stream(partition, std::move(stream), after_version, max_records, std::move(done));
   }
   result<std::vector<Record>> read_partition(std::uint32_t partition, std::uint64_t after_sequence, std::size_t max_records,
                                              std::size_t max_bytes) override {
-    return reads_.partition(partition, after_sequence, max_records, max_bytes);
+    return reads()->partition(partition, after_sequence, max_records, max_bytes);
   }
   std::uint64_t head(std::uint32_t partition) const override { return heads_.at(partition); }
   std::unique_ptr<Subscription> subscribe(std::function<void(std::uint32_t)> on_advance) override {
@@ -61,6 +90,11 @@ class Reader final : public EventLog {
     return failure(Errc::unreadable, "only the writing process knows which streams are open");
   }
 
+  std::shared_ptr<Reads> reads() const {
+    const std::lock_guard lock(reads_mutex_);
+    return reads_;
+  }
+
   void run() {
     pthread_setname_np(pthread_self(), "log-poll");
     std::unique_lock lock(mutex_);
@@ -72,8 +106,23 @@ class Reader final : public EventLog {
     }
   }
 
+  /// A server's copy of the log in Kafka may be deleted and written again: the new file is read from here on, once it is whole.
+  void follow_file() {
+    const ino_t inode = inode_of(path_);
+    if (inode == 0 || inode == inode_) return;
+    auto opened = open_existing(path_);
+    if (!opened || opened->layout.log_id != layout_.log_id || opened->layout.partitions != layout_.partitions) return;
+    inode_ = opened->inode;
+    rows_ = std::move(opened->rows);
+    seen_version_ = -1;
+    auto reads = std::make_shared<Reads>(path_, max_waiting_reads);
+    const std::lock_guard lock(reads_mutex_);
+    reads.swap(reads_);
+  }
+
   /// The partitions that moved since the last look.
   result<std::vector<std::uint32_t>> look() {
+    follow_file();
     std::vector<std::uint32_t> advanced;
     const auto version = rows_.data_version();
     if (!version) return tl::unexpected(version.error());
@@ -87,33 +136,21 @@ class Reader final : public EventLog {
     return advanced;
   }
 
+  const std::string path_;
   const Layout layout_;
-  Rows rows_;  // the poll thread's
+  // The poll thread's.
+  ino_t inode_;
+  Rows rows_;
   std::int64_t seen_version_ = -1;
   std::vector<std::atomic<std::uint64_t>> heads_;
   Subscribers subscribers_;
   std::mutex mutex_;
   std::condition_variable wake_;
   bool closing_ = false;
-  Reads reads_;
+  mutable std::mutex reads_mutex_;
+  std::shared_ptr<Reads> reads_;
   std::thread thread_;
 };
-
-struct Opened {
-  Rows rows;
-  Layout layout;
-};
-
-result<Opened> open_existing(const std::string& path) {
-  auto database = Database::open(path, Database::Access::read);
-  if (!database) return tl::unexpected(database.error());
-  auto layout = read_layout(*database, path);
-  if (!layout) return tl::unexpected(layout.error());
-  if (!*layout) return failure(Errc::wrong_layout, path + ": not an event log");
-  auto rows = Rows::open(path);
-  if (!rows) return tl::unexpected(rows.error());
-  return Opened{std::move(*rows), std::move(**layout)};
-}
 
 result<std::uint64_t> count(Database& database, const char* sql) {
   auto statement = database.prepare(sql);
@@ -137,16 +174,17 @@ std::uint64_t file_bytes(const std::string& path) {
 result<std::unique_ptr<EventLog>> open_sqlite_reader(const std::string& path) {
   auto opened = open_existing(path);
   if (!opened) return tl::unexpected(opened.error());
-  auto reader = std::make_unique<Reader>(path, std::move(opened->layout), std::move(opened->rows));
+  auto reader = std::make_unique<Reader>(path, std::move(*opened));
   if (auto started = reader->start(); !started) return tl::unexpected(started.error());
   return reader;
 }
 
-result<LogReport> verify_sqlite(const std::string& path, const std::function<void(std::uint64_t, std::uint64_t)>& progress) {
+result<LogReport> verify_sqlite(const std::string& path, const std::function<void(std::uint64_t, std::uint64_t)>& progress,
+                                bool is_copy) {
   auto opened = open_existing(path);
   if (!opened) return tl::unexpected(opened.error());
   // Before the scan: the head file is never ahead of the log, and a live log only grows.
-  auto head = HeadFile::read(head_path(path));
+  auto head = is_copy ? result<HeadFile::Read>(HeadFile::Read{}) : HeadFile::read(head_path(path));
   if (!head) return tl::unexpected(head.error());
   Database& database = opened->rows.database();
   auto total = count(database, "SELECT coalesce(max(number),0) FROM records");
@@ -159,7 +197,8 @@ result<LogReport> verify_sqlite(const std::string& path, const std::function<voi
       });
       !scanned)
     return tl::unexpected(scanned.error());
-  if (auto judged = judge_head(path, *head, scan, opened->layout); !judged) return tl::unexpected(judged.error());
+  if (!is_copy)
+    if (auto judged = judge_head(path, *head, scan, opened->layout); !judged) return tl::unexpected(judged.error());
   auto integrity = database.prepare("PRAGMA integrity_check(1)");
   if (!integrity) return tl::unexpected(integrity.error());
   if (integrity->step() != SQLITE_ROW || integrity->bytes(0) != "ok")

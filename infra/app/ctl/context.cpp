@@ -4,7 +4,6 @@
 
 #include "events/log/sqlite/sqlite_log.hpp"
 #include "events/privacy/no_keys.hpp"
-#include "events/privacy/secrets.hpp"
 #include "events/privacy/sqlite_key_store.hpp"
 
 namespace onboarding::app {
@@ -29,7 +28,17 @@ Failure about_file(const std::filesystem::path& file, std::error_code error) { r
 
 void note(std::string_view line) { std::cerr << line << std::endl; }
 
-result<std::string> log_path(const Context& context) {
+result<privacy::Secrets> secrets_of(const Context& context) {
+  const auto configuration = context.configuration();
+  if (!configuration) return tl::unexpected(configuration.error());
+  const auto folder = secrets_folder(*configuration, context.data());
+  std::error_code ignored;
+  if (!std::filesystem::exists(folder / "master.key", ignored))
+    return failure(Errc::not_found, (folder / "master.key").string() + " is missing: sealed texts cannot be read without it");
+  return privacy::Secrets::load_or_create(folder);
+}
+
+result<LogPath> log_path(const Context& context) {
   const auto configuration = context.configuration();
   if (!configuration) return tl::unexpected(configuration.error());
   if (configuration->text("log.kind") == "memory")
@@ -38,17 +47,17 @@ result<std::string> log_path(const Context& context) {
   std::error_code ignored;
   if (!std::filesystem::exists(file, ignored))
     return failure(Errc::not_found, "no log at " + file.string() + "; --data-dir or ONBOARD_DATA_DIR says where it is");
-  return file.string();
+  return LogPath{file.string(), configuration->text("log.kind") == "kafka"};
 }
 
 result<std::string> embedded_log_path(const Context& context) {
   const auto configuration = context.configuration();
   if (!configuration) return tl::unexpected(configuration.error());
   if (configuration->text("log.kind") == "kafka")
-    return failure(
-        Errc::bad_configuration,
-        "log.kind = \"kafka\": this is for the embedded log; what was read from Kafka is checked at every start of the server");
-  return log_path(context);
+    return failure(Errc::bad_configuration,
+                   "log.kind = \"kafka\": this is for the embedded log; what was read from Kafka is checked by onboardctl events "
+                   "verify, and at every start of the server");
+  return log_path(context).map([](LogPath path) { return std::move(path.file); });
 }
 
 result<OpenedLog> open_log(const Context& context, bool open_texts) {
@@ -56,13 +65,7 @@ result<OpenedLog> open_log(const Context& context, bool open_texts) {
   if (!path) return tl::unexpected(path.error());
   OpenedLog out;
   if (open_texts) {
-    const auto configuration = context.configuration();
-    if (!configuration) return tl::unexpected(configuration.error());
-    const auto folder = secrets_folder(*configuration, context.data());
-    std::error_code ignored;
-    if (!std::filesystem::exists(folder / "master.key", ignored))
-      return failure(Errc::not_found, (folder / "master.key").string() + " is missing: sealed texts cannot be read without it");
-    const auto secrets = privacy::Secrets::load_or_create(folder);
+    const auto secrets = secrets_of(context);
     if (!secrets) return tl::unexpected(secrets.error());
     auto keys = privacy::SqliteKeyStore::open_read_only(context.data() / "keys.db", secrets->wrapping_key());
     if (!keys) return tl::unexpected(keys.error());
@@ -70,7 +73,7 @@ result<OpenedLog> open_log(const Context& context, bool open_texts) {
   } else {
     out.keys = std::make_unique<privacy::NoKeys>();
   }
-  auto log = log::open_sqlite_reader(*path);
+  auto log = log::open_sqlite_reader(path->file);
   if (!log) return tl::unexpected(log.error());
   out.log = std::move(*log);
   return out;

@@ -14,6 +14,7 @@
 #include "events/domain/result.hpp"
 #include "events/log/event_log.hpp"
 #include "events/privacy/key_store.hpp"
+#include "events/privacy/secrets.hpp"
 #include "infra/app/config/config.hpp"
 
 namespace onboarding::app {
@@ -30,6 +31,9 @@ struct Context {
   result<Configuration> configuration() const;
 };
 
+/// What is sealed, and whom an identifier names: Errc::not_found where there is no master.key; none is ever made here.
+result<privacy::Secrets> secrets_of(const Context&);
+
 /// Says the failure on standard error; its exit code.
 int complain(const Failure&);
 void note(std::string_view line);
@@ -43,7 +47,11 @@ struct OpenedLog {
 };
 result<OpenedLog> open_log(const Context&, bool open_texts);
 /// The file that events are read from: the embedded log, or what this server has read from Kafka.
-result<std::string> log_path(const Context&);
+struct LogPath {
+  std::string file;
+  bool is_copy = false;  // of what lies in Kafka
+};
+result<LogPath> log_path(const Context&);
 result<std::string> embedded_log_path(const Context&);
 
 /// For whoever follows a log: waits until it grew since the last wait.

@@ -14,7 +14,6 @@
 
 #include "events/codec/json.hpp"
 #include "events/export/event_export.hpp"
-#include "events/privacy/secrets.hpp"
 #include "infra/app/ctl/commands.hpp"
 #include "infra/app/ctl/progress.hpp"
 
@@ -132,7 +131,7 @@ result<exporting::Filter> filter_of(const Context& context, const ExportOptions&
   if (const auto unknown = exporting::unknown_type(filter))
     return failure(Errc::wrong_use, "--type " + *unknown + " is no event type; onboardctl events tail shows some");
   if (!options.user.empty()) {
-    auto secrets = privacy::Secrets::load_or_create(context.data());
+    auto secrets = secrets_of(context);
     if (!secrets) return tl::unexpected(secrets.error());
     filter.blinded_user = secrets->blinded_user_id(options.user);
   }

@@ -113,27 +113,28 @@ void print_stats_text(const exporting::Survey& survey, log::EventLog& log, std::
 int events_stats(const Context& context, bool json) {
   const auto path = log_path(context);
   if (!path) return complain(path.error());
-  auto log = log::open_sqlite_reader(*path);
+  auto log = log::open_sqlite_reader(path->file);
   if (!log) return complain(log.error());
   Progress progress("events", 0);
   const auto survey = exporting::survey(**log, [&](std::uint64_t at, std::uint64_t of) { progress.show(at, of); });
   progress.done();
   if (!survey) return complain({Errc::damaged, survey.error().message() + "; onboardctl events verify says more"});
-  if (json) print_stats_json(*survey, **log, file_bytes(*path));
-  else print_stats_text(*survey, **log, file_bytes(*path));
+  if (json) print_stats_json(*survey, **log, file_bytes(path->file));
+  else print_stats_text(*survey, **log, file_bytes(path->file));
   return exit_good;
 }
 
 int events_verify(const Context& context, bool json) {
   constexpr std::string_view no_key = ": its key is not in keys.db";
-  const auto path = embedded_log_path(context);
+  const auto path = log_path(context);
   if (!path) return complain(path.error());
   std::vector<std::string> damage;
   std::uint64_t damaged = 0;
   std::optional<log::LogReport> report;
   {
     Progress progress("records", 0);
-    auto read = log::verify_sqlite(*path, [&](std::uint64_t at, std::uint64_t of) { progress.show(at, of); });
+    auto read = log::verify_sqlite(
+        path->file, [&](std::uint64_t at, std::uint64_t of) { progress.show(at, of); }, path->is_copy);
     progress.done();
     if (read) {
       report = std::move(*read);
@@ -146,8 +147,7 @@ int events_verify(const Context& context, bool json) {
   }
   // Seals are opened where the keys lie; nothing of what they hold leaves the check.
   std::error_code ignored;
-  const bool with_keys = std::filesystem::exists(context.data() / "master.key", ignored) &&
-                         std::filesystem::exists(context.data() / "keys.db", ignored);
+  const bool with_keys = secrets_of(context) && std::filesystem::exists(context.data() / "keys.db", ignored);
   if (!with_keys) note("no master.key and keys.db in " + context.data().string() + ": seals are not opened");
   exporting::EventCheck check;
   if (auto opened = open_log(context, with_keys); opened) {
@@ -188,7 +188,8 @@ int events_verify(const Context& context, bool json) {
     std::cout << codec::written(buffer) << '\n';
   } else if (damaged == 0) {
     std::cout << "good: " << report->records << " records, " << report->events << " events, " << report->streams << " streams in "
-              << report->partitions.size() << " partitions; checksums, order, indexes, head, codec";
+              << report->partitions.size() << " partitions; checksums, order, indexes, " << (path->is_copy ? "" : "head, ")
+              << "codec";
     if (with_keys) std::cout << ", seals (" << check.unopened << " records of forgotten persons)";
     std::cout << '\n';
   } else {
@@ -200,8 +201,12 @@ int events_verify(const Context& context, bool json) {
     const bool keys_only = report && with_keys && std::all_of(damage.begin(), damage.end(), [&](const std::string& what) {
                              return what.find(unopened) != what.npos || what.find(no_key) != what.npos;
                            });
-    std::cout << (keys_only ? "\nThe log itself is good: restore the newest keys.db, with its master.key.\n"
-                            : "\nRestore the log from the newest back-up: onboardctl restore --help\n");
+    if (path->is_copy)
+      std::cout << "\nThis is a copy of what lies in Kafka: stop the server, delete "
+                << (keys_only ? (context.data() / "keys.db").string() : path->file) << " and start it, and it is read anew.\n";
+    else
+      std::cout << (keys_only ? "\nThe log itself is good: restore the newest keys.db, with its master.key.\n"
+                              : "\nRestore the log from the newest back-up: onboardctl restore --help\n");
   }
   return damaged == 0 ? exit_good : exit_damaged;
 }
