@@ -25,6 +25,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 BUILD = pathlib.Path(os.environ.get("ONBOARDING_BUILD_DIR", ROOT / "build"))
 # Under sanitizers and on a busy machine everything takes its time; a deadline is only there to end a hang.
 PATIENCE = 60.0
+# "kafka": the servers of the suites that are registered with it (`…_kafka`) have their log there.
+LOG = os.environ.get("ONBOARDING_TEST_LOG", "sqlite")
 
 
 def wait_until(condition, what: str, patience: float = PATIENCE, pause: float = 0.02):
@@ -66,6 +68,32 @@ def clean_environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(ours)}
 
 
+@functools.cache
+def kafka_of_this_run() -> str:
+    """The brokers that infra/test started, else one that ends with this process."""
+    shared = os.environ.get("ONBOARD_TEST_KAFKA_BROKERS", "")
+    if shared:
+        return shared
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="onboarding-kafka."))
+
+    def broker(verb: str, *more: str) -> str:
+        done = subprocess.run([str(ROOT / "infra/kafka/broker"), verb, str(folder / "kafka"), *more], text=True, capture_output=True)
+        if done.returncode != 0:
+            raise AssertionError(done.stderr)
+        return done.stdout.strip()
+    broker("start", "--throw-away")
+    atexit.register(lambda: (broker("stop"), shutil.rmtree(folder, ignore_errors=True)))
+    return broker("brokers")
+
+
+def log_settings() -> dict[str, object]:
+    """A log of its own, of the kind that the suite runs on."""
+    if LOG != "kafka":
+        return {}
+    # What a server that was killed had is dealt to the next one after so long.
+    return {"log.kind": "kafka", "log.brokers": kafka_of_this_run(), "log.topic": f"test-{uuid.uuid4().hex[:12]}", "log.session_timeout_seconds": 1.5}
+
+
 class Answer:
     def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.status, self.headers, self.body = status, headers, body
@@ -83,7 +111,7 @@ class Server:
         self.folder = folder or pathlib.Path(tempfile.mkdtemp(prefix="onboarding-e2e."))
         self.data = self.folder / "data"
         self.settings = {"http.listen": f"127.0.0.1:{free_port()}", "http.admin_listen": f"127.0.0.1:{free_port()}",
-                         "throttle.requests_per_minute_per_ip": 0, "throttle.messages_per_minute_per_ip": 0}
+                         "throttle.requests_per_minute_per_ip": 0, "throttle.messages_per_minute_per_ip": 0} | log_settings()
         if postgres_url:
             self.settings["postgres.url"] = postgres_url
         self.settings |= settings or {}

@@ -1,17 +1,36 @@
 """Projections in processes of their own, killed and taken over from; rebuilds killed at each of their steps; and the commands
 that operators use for it. Afterwards the live tables are the fold of the log, and those that a rebuild makes."""
 import contextlib
+import http.client
 import json
+import pathlib
+import signal
 import subprocess
+import sys
+import types
 import unittest
+import uuid
 
 import fold
-from harness import Database, Server, clean_environment, wait_until
+from harness import LOG, ROOT, Database, Server, clean_environment, kafka_of_this_run, wait_until
+
+if LOG == "kafka":
+    sys.path[:0] = [str(ROOT / "tests/integration/kafka"), str(ROOT / "tests/integration/model")]
+    from test_cluster import PARTITIONS, Cluster, Load
 
 NAMES = ["profile", "sessions", "conversation", "usage", "flows"]
 STEPS = [  # the first change is the operator's, the second lets the tables change places
     "projection.before_change=crash@1", "projection.after_change=crash@1", "projection.in_swap=crash@1", "projection.after_change=crash@2",
     "projection.before_commit=crash@1", "projection.after_commit=crash@1"]
+SHARES = "SELECT coalesce(string_agg(n::text, ' ' ORDER BY n), '') FROM (SELECT count(*) AS n FROM projection_leases GROUP BY worker) AS w"
+
+
+def delete(*files: pathlib.Path) -> None:
+    """SQLite's files, under whoever has them open; but not the lock beside them, of who writes them."""
+    for file in files:
+        for part in file.parent.glob(file.name + "*"):
+            if part.suffix != ".lock":
+                part.unlink(missing_ok=True)
 
 
 class RoleServer(Server):
@@ -26,7 +45,9 @@ class RoleServer(Server):
             return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=clean_environment() | (environment or {}))
 
 
-class Projections(unittest.TestCase):
+class Following(unittest.TestCase):
+    """Whose read models are looked at."""
+
     def setUp(self) -> None:
         self.database = Database()
         self.addCleanup(self.database.close)
@@ -37,8 +58,8 @@ class Projections(unittest.TestCase):
         return server.start()
 
     def live(self, server: Server, name: str) -> int:
-        with contextlib.suppress(OSError):
-            for projection in server.request("GET", "/api/admin/projections", admin=True).json()["projections"]:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            for projection in server.request("GET", "/api/admin/projections", admin=True).json().get("projections", []):
                 if projection["name"] == name:
                     return projection["generation"]
         return 0
@@ -57,6 +78,8 @@ class Projections(unittest.TestCase):
             self.assertEqual(done.returncode, 0, f"{name}: {done.stdout} {done.stderr}")
             self.assertTrue(json.loads(done.stdout)["last_comparison"]["found"]["equal"])
 
+
+class Projections(Following):
     def rebuild(self, server: Server) -> None:
         """As an operator does, whatever becomes of the server: one that is being killed lets go of its connections first."""
         if server.ctl("projections", "rebuild", "sessions", check=False).returncode != 0:
@@ -67,9 +90,8 @@ class Projections(unittest.TestCase):
         server = self.serve(RoleServer)
         one, other = server.beside(), server.beside()
         self.addCleanup(lambda: [p.kill() for p in (one, other)])
-        shares = "SELECT coalesce(string_agg(n::text, ' '), '') FROM (SELECT count(*) AS n FROM projection_leases GROUP BY worker) AS w"
         wait_until(lambda: self.database.query("SELECT to_regclass('projection_leases') IS NOT NULL") == "t", "the tables are there")
-        wait_until(lambda: self.database.query(shares) == "12 12", "both have their half")
+        wait_until(lambda: self.database.query(SHARES) == "12 12", "both have their half")
         for session in self.talk(server, 6):
             self.assertEqual(session.profile(session.state()["position"]).status, 200)
         one.kill()
@@ -77,7 +99,7 @@ class Projections(unittest.TestCase):
         for session in self.talk(server, 6):
             answer = wait_until(lambda: (a := session.profile(session.state()["position"])).status == 200 and a, "the other one takes over")
             self.assertIn("Ada Lovelace", answer.body.decode())
-        wait_until(lambda: self.database.query(shares) == "24", "all are the other one's")  # also the share nobody wrote to
+        wait_until(lambda: self.database.query(SHARES) == "24", "all are the other one's")  # also the share nobody wrote to
         self.equal(server)
         other.terminate()
         self.assertEqual(other.wait(60), 0)
@@ -91,7 +113,7 @@ class Projections(unittest.TestCase):
             with self.subTest(step=step):
                 before = wait_until(lambda: self.live(server, "sessions"), "the projections are known")
                 server.kill()
-                server.start({"ONBOARD_FAULT": step})
+                server.launch({"ONBOARD_FAULT": step})
                 wait_until(lambda: server.process.poll() is not None or self.live(server, "sessions"), "the projections are known")
                 for _ in range(2):  # the second one where the first had not begun
                     if server.process.poll() is None and self.live(server, "sessions") in (0, before):
@@ -145,6 +167,64 @@ class Projections(unittest.TestCase):
         self.assertNotEqual(self.database.query("SELECT sum(total_messages_count) FROM onboarding_sessions"), before)
         server.ctl("replay", "--projection", "sessions", "--into", "as_of", "--until", until)
         self.equal(server)
+
+
+if LOG == "kafka":
+    class Copies(Following):
+        """What a process beside the server reads is the server's copy of the log and of the keys."""
+
+        def test_that_are_deleted_and_written_again_are_gone_on_with(self):
+            server = self.serve(RoleServer)
+            beside = server.beside()
+            self.addCleanup(beside.kill)
+            for session in self.talk(server, 3):
+                wait_until(lambda: session.profile(session.state()["position"]).status == 200, "it follows")
+            for files in ([server.data / "log/kafka-cache.db"], [server.data / "keys.db"]):
+                delete(*files)
+                wait_until(lambda: all(file.exists() for file in files), "the server has written it again")
+                for session in self.talk(server, 3):
+                    answer = wait_until(lambda: (a := session.profile(session.state()["position"])).status == 200 and a, "it goes on")
+                    self.assertIn("Ada Lovelace", answer.body.decode())
+            self.assertIsNone(beside.poll())
+            self.equal(server)
+
+    class SeveralServers(unittest.TestCase):
+        """Each has a copy of its own of the whole log, some further than others, and projects its share."""
+
+        def test_share_the_partitions_whoever_is_killed_frozen_or_begins_anew(self):
+            database = Database()
+            self.addCleanup(database.close)
+            cluster = Cluster(types.SimpleNamespace(brokers=kafka_of_this_run()), f"several-{uuid.uuid4().hex[:12]}")
+            self.addCleanup(cluster.close)
+            for server in cluster.servers:
+                server.settings["postgres.url"] = database.url
+            killed, frozen, other = cluster.start().servers
+            thirds, halves = (" ".join([str(PARTITIONS // n)] * n) for n in (3, 2))
+
+            def shared(as_wanted: str) -> None:
+                wait_until(lambda: database.query(SHARES) == as_wanted, f"the read models are shared as {as_wanted}")
+            wait_until(lambda: database.query("SELECT to_regclass('projection_leases') IS NOT NULL") == "t", "the tables are there")
+            shared(thirds)
+            with Load(cluster.servers) as load:
+                killed.kill()
+                shared(halves)
+                load.progress(40)
+                delete(killed.data / "log/kafka-cache.db", killed.data / "keys.db")
+                killed.start()  # it reads from Kafka what the others have projected long ago
+                shared(thirds)
+                load.progress(40)
+                frozen.process.send_signal(signal.SIGSTOP)
+                shared(halves)
+                load.progress(40)
+                frozen.process.send_signal(signal.SIGCONT)
+                shared(thirds)
+                delete(other.data / "log/kafka-cache.db")
+                load.progress(40)
+            for server in cluster.servers:  # by each one's copy
+                fold.assert_follows(server, database.url)
+            frozen.ctl("projections", "rebuild", "sessions")
+            self.assertEqual(database.query("SELECT count(*) FROM projection_parked_keys"), "0")
+            fold.assert_follows(other, database.url)
 
 
 if __name__ == "__main__":

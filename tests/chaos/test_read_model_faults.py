@@ -2,7 +2,7 @@
 
 Each case talks while its faults happen, heals what it broke, and compares every table row by row with tests/fold. Onboarding must not notice
 what happens to PostgreSQL. ONBOARDING_CAMPAIGN_SECONDS gives each case more time, ONBOARDING_SEED repeats a run's choices, ONBOARDING_FAULTS=short
-runs two cases with few faults.
+runs two cases with few faults. On a log in Kafka PostgreSQL's own faults are the same, and those of who follows the log are tried.
 """
 import contextlib
 import http.client
@@ -20,7 +20,7 @@ import unittest
 import uuid
 
 import fold
-from harness import BUILD, PATIENCE, Postgres, Server, clean_environment, psql, wait_until
+from harness import BUILD, LOG, PATIENCE, Postgres, Server, clean_environment, psql, wait_until
 from people import lines_of
 from postgres_proxy import FATES, Proxy
 
@@ -422,6 +422,9 @@ class ClockJump(unittest.TestCase):
 if SHORT:
     def load_tests(*_) -> unittest.TestSuite:
         return unittest.TestSuite(map(Faults, ("test_connections_cut_around_the_commit", "test_postgres_killed_and_started_again")))
+elif LOG == "kafka":
+    def load_tests(loader, *_) -> unittest.TestSuite:
+        return unittest.TestSuite([Faults("test_delivered_again_from_an_older_state_of_the_database"), loader.loadTestsFromTestCase(SharedWork)])
 
 
 if __name__ == "__main__":

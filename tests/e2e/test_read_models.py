@@ -8,7 +8,7 @@ import threading
 import unittest
 
 import fold
-from harness import ROOT, Server, Session, WithDatabase, wait_until
+from harness import LOG, ROOT, Server, Session, WithDatabase, wait_until
 from model_case import WithModels
 from people import lines_of
 
@@ -251,6 +251,11 @@ class Watching(unittest.TestCase):
         self.assertEqual(done.returncode, 1, done.stderr)
         self.assertIn("somebody else asked for a comparison only", done.stderr)
         self.assertEqual(self.posted, [])
+
+
+if LOG == "kafka":  # what models cost is the same there
+    def load_tests(loader, *_) -> unittest.TestSuite:
+        return loader.loadTestsFromTestCase(ReadModels)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-// Histories of onboarding sessions, written into a log in memory through the real codec, sealed; and remembered in clear,
-// so that a test can fold them its own way.
+// Histories of onboarding sessions, written into a log (in memory, unless another kind is chosen: kafka_history.cpp) through the real
+// codec, sealed; and remembered in clear, so that a test can fold them its own way.
 #pragma once
 
 #include <array>
@@ -9,6 +9,7 @@
 #include <random>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "events/codec/codec.hpp"
@@ -30,7 +31,11 @@ struct Told {
 class History {
  public:
   explicit History(std::uint64_t seed = 1, std::string log_id = "log-of-the-test", std::uint32_t partitions = 4)
-      : store(log::make_memory_store(partitions, std::move(log_id))), log(store), random_(seed) {}
+      : owned_log_(make_log ? make_log(partitions)
+                            : std::make_unique<log::MemoryLog>(log::make_memory_store(partitions, std::move(log_id)))),
+        log(*owned_log_),
+        random_(seed) {}
+  static inline std::function<std::unique_ptr<log::EventLog>(std::uint32_t partitions)> make_log;
 
   struct Person {
     std::string user_id;
@@ -98,6 +103,8 @@ class History {
       ++position.sequence;
     }
     last = {session.partition, position.sequence - 1};
+    // What was written by one server is read by another one from a copy of its own.
+    while (log.head(last.partition) < last.sequence) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     now += std::chrono::milliseconds(1 + static_cast<int>(random_() % 4000));
   }
 
@@ -199,8 +206,11 @@ class History {
     return order[session.values.size() < order.size() ? session.values.size() : session.turns % order.size()];
   }
 
-  std::shared_ptr<log::MemoryStore> store;
-  log::MemoryLog log;
+ private:
+  const std::unique_ptr<log::EventLog> owned_log_;
+
+ public:
+  log::EventLog& log;
   privacy::MemoryKeyStore keys;
   privacy::Secrets secrets = privacy::Secrets::from_bytes({});
   std::vector<Told> told;
