@@ -16,7 +16,7 @@ from harness import LOG, ROOT, Database, Server, clean_environment, kafka_of_thi
 
 if LOG == "kafka":
     sys.path[:0] = [str(ROOT / "tests/integration/kafka"), str(ROOT / "tests/integration/model")]
-    from test_cluster import PARTITIONS, Cluster, Load
+    from cluster import PARTITIONS, Cluster, Load
 
 NAMES = ["profile", "sessions", "conversation", "usage", "flows"]
 STEPS = [  # the first change is the operator's, the second lets the tables change places

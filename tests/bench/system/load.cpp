@@ -28,8 +28,10 @@ namespace {
 using namespace onboarding::bench;
 
 constexpr char usage_text[] =
-    "usage: bench_load --port P [--connections N] [--sessions N] [--messages 0..6] [--warm-up S] [--seconds S] [--visible-every "
+    "usage: bench_load --port P[,P…] [--connections N] [--sessions N] [--messages 0..6] [--warm-up S] [--seconds S] "
+    "[--visible-every "
     "N] [--poll-every-ms MS] [--tag T]\n"
+    "  --port           on loopback; of several servers the connections take one after the other\n"
     "  --sessions       stop after so many sessions (0: only the time ends it)\n"
     "  --messages       messages of each session; with fewer than 6 the sessions stay open (default 6)\n"
     "  --warm-up        seconds that are not measured (default 1)\n"
@@ -43,10 +45,11 @@ std::int64_t now_us() {
   return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-std::map<std::string, std::int64_t, std::less<>> options = {{"--port", 0},          {"--connections", 1},  {"--sessions", 0},
-                                                            {"--messages", 6},      {"--warm-up", 1},      {"--seconds", 5},
-                                                            {"--visible-every", 0}, {"--poll-every-ms", 0}};
+std::map<std::string, std::int64_t, std::less<>> options = {{"--connections", 1},  {"--sessions", 0}, {"--messages", 6},
+                                                            {"--warm-up", 1},      {"--seconds", 5},  {"--visible-every", 0},
+                                                            {"--poll-every-ms", 0}};
 std::string tag = "load";
+std::vector<std::int64_t> ports;
 
 struct Connection {
   int descriptor = -1;
@@ -217,9 +220,11 @@ void run_all(std::vector<Connection>& connections, int poll) {
 int main(int argc, char** argv) {
   for (int i = 1; i < argc; i += 2) {
     const std::string name = argv[i];
-    const bool known = options.contains(name) || name == "--tag";
+    const bool known = options.contains(name) || name == "--tag" || name == "--port";
     if (!known || i + 1 >= argc) return std::fputs(usage_text, name == "--help" ? stdout : stderr), name == "--help" ? 0 : 2;
     if (name == "--tag") tag = argv[i + 1];
+    else if (name == "--port")
+      for (const char* at = argv[i + 1]; at != nullptr; at = std::strchr(at, ',')) ports.push_back(std::atoll(at += *at == ','));
     else options[name] = std::atoll(argv[i + 1]);
   }
   rlimit files{};
@@ -230,7 +235,7 @@ int main(int argc, char** argv) {
   const int poll = ::epoll_create1(EPOLL_CLOEXEC);
   std::vector<Connection> connections(static_cast<std::size_t>(std::max<std::int64_t>(1, options["--connections"])));
   for (std::uint32_t i = 0; i < connections.size(); ++i) {
-    connections[i].descriptor = connect_to(options["--port"]);
+    connections[i].descriptor = ports.empty() ? -1 : connect_to(ports[i % ports.size()]);
     epoll_event event{.events = EPOLLIN, .data = {.u32 = i}};
     if (connections[i].descriptor < 0 || ::epoll_ctl(poll, EPOLL_CTL_ADD, connections[i].descriptor, &event) != 0)
       return std::fprintf(stderr, "connection %u: %s\n", i, std::strerror(errno)), 1;
