@@ -122,6 +122,35 @@ class BackupAndRestore(WithDatabase):
         self.assertEqual(len(rest) + len(lines), len(new.ctl("events", "export").stdout.splitlines()))
         fold.assert_follows(new, self.database.url)
 
+    def test_secrets_that_lie_apart_are_backed_up_and_come_back_there(self):
+        session = onboard(self.server, 1, 2)
+        self.server.terminate()
+        apart = self.folder / "secrets"
+        apart.mkdir(mode=0o700)
+        for name in ("master.key", "operator.key"):
+            (self.server.data / name).rename(apart / name)
+        self.server.settings["secrets.path"] = str(apart)
+        self.server.start()
+        self.server.ctl("backup", str(self.backup))
+        self.server.terminate()
+        shutil.rmtree(apart)
+        for _ in ("they are gone", "they are there"):
+            new = Moved.of(self.server)
+            self.addCleanup(new.close)
+            new.ctl("--set", f"secrets.path={apart}", "restore", "--same-log", str(self.backup))
+            self.assertTrue((apart / "master.key").exists() and (apart / "operator.key").exists())
+            self.assertFalse((new.data / "master.key").exists())
+        (apart / "master.key").write_text("ab" * 32)
+        other = Moved.of(self.server)
+        self.addCleanup(other.close)
+        told = other.ctl("--set", f"secrets.path={apart}", "restore", "--same-log", str(self.backup), check=False)
+        self.assertEqual(told.returncode, 2, told.stderr)
+        self.assertIn("another installation's", told.stderr)
+        (apart / "master.key").write_bytes((self.backup / "secrets/master.key").read_bytes())
+        new.start()
+        session.server = new
+        session.told("I'm a nurse")
+
     def test_what_was_written_after_the_backup_forbids_going_on_as_the_same_log(self):
         onboard(self.server, 1, 1)
         self.server.ctl("backup", str(self.backup))

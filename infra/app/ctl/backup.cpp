@@ -64,6 +64,8 @@ std::string read_file(const fs::path& file) {
   return content.str();
 }
 
+constexpr const char* secret_files[] = {"master.key", "operator.key"};
+
 /// Tells a wrong master.key without telling anything of it.
 std::string mark_of(const privacy::Secrets& secrets) { return secrets.derived16("backup", "master.key"); }
 
@@ -140,9 +142,10 @@ result<void> copy_settings(const Context& context, const Configuration& configur
   const auto data = context.data();
   std::error_code ignored;
   if (with_secrets) {
-    for (const char* name : {"master.key", "operator.key"})
-      if (fs::exists(data / name, ignored))
-        if (auto copied = copy_to_disk(data / name, part / "secrets" / name); !copied) return copied;
+    const auto folder = secrets_folder(configuration, data);
+    for (const char* name : secret_files)
+      if (fs::exists(folder / name, ignored))
+        if (auto copied = copy_to_disk(folder / name, part / "secrets" / name); !copied) return copied;
     if (const auto file = configuration_file(context.config_flag, data))
       if (auto copied = copy_to_disk(*file, part / "secrets" / "onboard.toml"); !copied) return copied;
   }
@@ -170,10 +173,10 @@ result<log::CopiedLog> make_backup(const Context& context, const fs::path& part,
   const auto configuration = context.configuration();
   if (!configuration) return tl::unexpected(configuration.error());
   std::error_code ignored;
-  for (const char* name : {"master.key", "keys.db"})
-    if (!fs::exists(context.data() / name, ignored))
-      return failure(Errc::not_found, (context.data() / name).string() + " is missing: a back-up without it could not be read");
-  const auto secrets = privacy::Secrets::load_or_create(context.data());
+  if (!fs::exists(context.data() / "keys.db", ignored))
+    return failure(Errc::not_found,
+                   (context.data() / "keys.db").string() + " is missing: a back-up without it could not be read");
+  const auto secrets = secrets_of(context);
   if (!secrets) return tl::unexpected(secrets.error());
   const bool running = read_running(context.data()).has_value();
 
@@ -342,13 +345,15 @@ void tell_decisions(const Configuration& configuration, const DatabasePlan& plan
 }
 
 /// The log first: with it and without keys a server refuses to start; the other way round it would begin an empty log.
-result<void> move_into_place(const fs::path& part, const fs::path& data, const fs::path& log_file) {
+result<void> move_into_place(const fs::path& part, const fs::path& data, const fs::path& secrets, const fs::path& log_file) {
   std::error_code error;
   fs::create_directories(log_file.parent_path(), error);
   ::chmod(log_file.parent_path().c_str(), 0711);
   std::vector<std::pair<fs::path, fs::path>> moves = {{part / "events.db.head", fs::path(log_file.string() + ".head")},
                                                       {part / "events.db", log_file}};
-  for (const char* name : {"keys.db", "master.key", "operator.key", "onboard.toml", "model-changes.json", "flows"})
+  if (fs::create_directories(secrets, error)) ::chmod(secrets.c_str(), 0700);
+  for (const char* name : secret_files) moves.emplace_back(part / name, secrets / name);
+  for (const char* name : {"keys.db", "onboard.toml", "model-changes.json", "flows"})
     moves.emplace_back(part / name, data / name);
   for (const auto& [from, to] : moves) {
     if (!fs::exists(from, error)) continue;
@@ -382,9 +387,10 @@ int backup(const Context& context, const std::string& folder, bool with_secrets)
   unfinished.folder.clear();
   if (auto synced = sync_path(target.parent_path()); !synced) return complain(synced.error());
   std::cout << target.string() << ": " << copy->records << " records, " << copy->events << " events, verified\n";
+  const auto where = secrets_folder(*context.configuration(), context.data()).string();
   note(with_secrets
            ? "It holds master.key: whoever has this folder can read everybody's texts. --without-secrets leaves the secrets out."
-           : "It holds no secrets: keep master.key and operator.key of " + context.data().string() +
+           : "It holds no secrets: keep master.key and operator.key of " + where +
                  " elsewhere; without master.key the back-up cannot be restored.");
   return exit_good;
 }
@@ -409,8 +415,15 @@ int restore(const Context& context, const RestoreOptions& options) {
     return complain({Errc::bad_configuration,
                      "log.kind = \"kafka\": a back-up is of an embedded log and becomes one; set log.kind to \"sqlite\" for it"});
   const auto log_file = app::log_file(*configuration, data);
-  for (const auto& file :
-       {log_file, fs::path(log_file.string() + ".head"), data / "keys.db", data / "master.key", data / "operator.key"})
+  // Secrets that lie apart may have outlived what is restored.
+  const auto secrets_to = secrets_folder(*configuration, data);
+  const bool has_secrets = secrets_to != data && fs::exists(secrets_to / "master.key", error);
+  if (has_secrets)
+    if (const auto same = find_secrets(backup, secrets_to.string(), *manifest); !same) return complain(same.error());
+  std::vector<fs::path> new_files = {log_file, fs::path(log_file.string() + ".head"), data / "keys.db"};
+  if (!has_secrets)
+    for (const char* name : secret_files) new_files.push_back(secrets_to / name);
+  for (const auto& file : new_files)
     if (fs::exists(file, error))
       return complain(
           {Errc::wrong_use, file.string() + " is there: a restore overwrites nothing; --data-dir names another data folder"});
@@ -425,8 +438,9 @@ int restore(const Context& context, const RestoreOptions& options) {
   const Unfinished unfinished{part};
   const auto log_id = restore_log(backup, part, *secrets, options.same_log, *manifest);
   if (!log_id) return complain(log_id.error());
-  for (const char* name : {"master.key", "operator.key", "onboard.toml"}) {
-    if (!fs::exists(*secrets / name, error) || fs::exists(data / name, error)) continue;
+  for (const char* name : {secret_files[0], secret_files[1], "onboard.toml"}) {
+    const fs::path to = name == std::string_view("onboard.toml") ? data : secrets_to;
+    if (!fs::exists(*secrets / name, error) || fs::exists(to / name, error)) continue;
     if (auto copied = copy_to_disk(*secrets / name, part / name); !copied) return complain(copied.error());
   }
   if (fs::exists(backup / "model-changes.json", error))
@@ -437,7 +451,7 @@ int restore(const Context& context, const RestoreOptions& options) {
   if (plan.empties)
     if (auto emptied = projections::empty_database(configuration->text("postgres.url")); !emptied)
       return complain(emptied.error());
-  if (auto moved = move_into_place(part, data, log_file); !moved) return complain(moved.error());
+  if (auto moved = move_into_place(part, data, secrets_to, log_file); !moved) return complain(moved.error());
 
   std::cout << data.string() << ": " << manifest->events << " events as of " << manifest->made_at << ", verified; log " << *log_id
             << '\n';
