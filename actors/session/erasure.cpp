@@ -7,7 +7,6 @@
 
 #include <cerrno>
 #include <charconv>
-#include <fstream>
 #include <limits>
 #include <unordered_set>
 
@@ -40,17 +39,14 @@ bool sync_folder(const std::filesystem::path& folder) {
   return synced;
 }
 
-/// `head`: of the person's partition. Until there it is asked for: when it is finished by who was away for long, the person may be back.
-bool note(const std::filesystem::path& folder, const Person& person, std::uint64_t head) {
-  if (folder.empty() || person.is_bounded()) return true;  // the latter: by the note that is there
+bool note(const std::filesystem::path& folder, const Person& person) {
+  if (folder.empty()) return true;
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  const int fd = ::open((folder / note_name(person)).c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  const int fd = ::open((folder / note_name(person)).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) return false;
-  const std::string until = std::to_string(head);
-  const bool written = ::write(fd, until.data(), until.size()) == static_cast<ssize_t>(until.size()) && ::fsync(fd) == 0;
   ::close(fd);
-  return written && sync_folder(folder) && sync_folder(folder.parent_path());
+  return sync_folder(folder) && sync_folder(folder.parent_path());
 }
 
 /// A note that came back would erase what the person says from now on.
@@ -63,17 +59,18 @@ bool take_note_away(const std::filesystem::path& folder, const Person& person) {
 /// ends, it ends with it; the note stays, and the next start begins it again. After an error it is tried again until it is done.
 class Erasure : public std::enable_shared_from_this<Erasure> {
  public:
-  Erasure(EnvironmentPtr environment, caf::actor host, RequestContext context, Person person, Reply<std::uint32_t> reply)
+  Erasure(EnvironmentPtr environment, caf::actor host, RequestContext context, Person person, Reply<std::uint32_t> reply,
+          std::shared_ptr<void> counted)
       : environment_(std::move(environment)),
         host_(std::move(host)),
         context_(std::move(context)),
         person_(std::move(person)),
-        reply_(std::move(reply)) {
+        reply_(std::move(reply)),
+        counted_(std::move(counted)) {
     environment_->callbacks.begin();
-    ++environment_->erasures;
   }
   ~Erasure() {
-    --environment_->erasures;
+    counted_.reset();
     reply_(failure(make_error_code(GatewayErrc::in_doubt), "the server ends"));
     host_ = nullptr;  // the actor system goes once no callback is under way
     environment_->callbacks.end();
@@ -92,7 +89,7 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
   std::function<void(std::vector<std::string>)> attempt() {
     return [self = shared_from_this()](std::vector<std::string> in_memory) {
       self->environment_->options.offload([self, in_memory = std::move(in_memory)]() mutable {
-        if (!note(self->folder(), self->person_, self->environment_->options.log->head(self->person_.partition)))
+        if (!note(self->folder(), self->person_))
           return self->fail(failure(make_error_code(GatewayErrc::not_writable), "an erasure cannot be noted"));
         (void)after_note.hit();
         self->find(std::move(in_memory));
@@ -114,7 +111,6 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
     sessions_ = std::move(found);
     user_keys_.clear();
     untold_.clear();
-    spared_.clear();
     first_failure_.reset();
     std::unordered_set<std::string> known;
     for (const PersonStream& session : sessions_) {
@@ -123,16 +119,8 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
       const auto begun = codec::decode(session.first, *environment_->options.keys);
       if (begun && !begun->front().erased) ++left_;
     }
-    for (std::string& id : in_memory) {
-      if (known.contains(id)) continue;
-      if (person_.is_bounded()) return fail(failure(make_error_code(GatewayErrc::overloaded), "a session just begins"));
-      sessions_.push_back({std::move(id), {}, {}});
-    }
-    std::erase_if(sessions_, [this](const PersonStream& session) {
-      const bool began_later = session.first.first_sequence > person_.until;
-      if (began_later) spared_.insert(session.user_key);
-      return began_later;
-    });
+    for (std::string& id : in_memory)
+      if (!known.contains(id)) sessions_.push_back({std::move(id), {}, {}});
     tell_next();
   }
 
@@ -168,8 +156,7 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
 
   void forget_keys() {
     if (untold_.contains("")) user_keys_.clear();  // it just begins: whose it is, it did not say
-    for (const auto* kept : {&untold_, &spared_})
-      for (const std::string& key : *kept) user_keys_.erase(key);
+    for (const std::string& key : untold_) user_keys_.erase(key);
     (void)before_keys.hit();
     forget_next_key();
   }
@@ -208,12 +195,12 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
   const Person person_;
   std::weak_ptr<Forgetting> forgetting_;  // the host has it
   Reply<std::uint32_t> reply_;
+  std::shared_ptr<void> counted_;
   // Of the questions to the sessions: the erasure itself was counted in, and a server that drains waits for it.
   const std::shared_ptr<Admission> admission_ = std::make_shared<Admission>(std::numeric_limits<std::size_t>::max());
   std::vector<PersonStream> sessions_;
   std::set<std::string> user_keys_;  // to be forgotten
   std::set<std::string> untold_;     // of sessions that could not be told
-  std::set<std::string> spared_;     // of sessions that began later: what the others were sealed with goes with their end
   std::optional<Failure> first_failure_;
   std::size_t next_ = 0;
   std::uint32_t told_ = 0;
@@ -274,8 +261,9 @@ void find_streams(const EnvironmentPtr& environment, Person person, std::functio
 }
 
 void begin_erasure(const EnvironmentPtr& environment, const caf::actor& host, RequestContext context, Person person,
-                   Reply<std::uint32_t> reply) {
-  std::make_shared<Erasure>(environment, host, std::move(context), std::move(person), std::move(reply))->begin();
+                   Reply<std::uint32_t> reply, std::shared_ptr<void> counted) {
+  std::make_shared<Erasure>(environment, host, std::move(context), std::move(person), std::move(reply), std::move(counted))
+      ->begin();
 }
 
 std::vector<Person> erasures_begun(const std::filesystem::path& folder) {
@@ -289,8 +277,6 @@ std::vector<Person> erasures_begun(const std::filesystem::path& folder) {
     const auto [end, error] = std::from_chars(name.data(), name.data() + std::min(first, name.size()), person.partition);
     if (second == name.npos || error != std::errc() || end != name.data() + first) continue;
     (name.substr(first + 1, second - first - 1) == by_key ? person.user_key : person.blinded_user_id) = name.substr(second + 1);
-    std::ifstream in(entry.path());
-    if (std::uint64_t until = 0; in >> until) person.until = until;  // else it was not written whole: of all that there is
     begun.push_back(std::move(person));
   }
   return begun;

@@ -25,8 +25,9 @@ void find_streams(const EnvironmentPtr&, Person, std::function<void(result<std::
 /// How many of them may be asked for at once; beyond that, callers are refused.
 constexpr std::uint32_t most_erasures = 64, most_searches = 16;
 
-/// `host`: of the person's partition. The answer: how many of the person's sessions were told; 0: there was none left.
-void begin_erasure(const EnvironmentPtr&, const caf::actor& host, RequestContext, Person, Reply<std::uint32_t>);
+/// `host`: of the person's partition; `counted` is let go of when it ends. The answer: how many of the person's sessions were told; 0: there was none left.
+void begin_erasure(const EnvironmentPtr&, const caf::actor& host, RequestContext, Person, Reply<std::uint32_t>,
+                   std::shared_ptr<void> counted);
 
 /// Erasures that were noted in the folder and not finished.
 std::vector<Person> erasures_begun(const std::filesystem::path& folder);

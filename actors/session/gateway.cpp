@@ -1,6 +1,7 @@
 #include "actors/session/gateway.hpp"
 
 #include <caf/all.hpp>
+#include <limits>
 #include <mutex>
 #include <shared_mutex>
 
@@ -50,7 +51,7 @@ class HostedGateway final : public SessionGateway {
     for (Person& person : erasures_begun(environment_->options.erasures)) {
       if (person.partition != partition) continue;
       if (auto reply = admit(Done<std::uint32_t>([](const result<std::uint32_t>&) {})))
-        begin_erasure(environment_, host_of(partition), {}, std::move(person), std::move(*reply));
+        begin_erasure(environment_, host_of(partition), {}, std::move(person), std::move(*reply), count(environment_->erasures));
     }
   }
 
@@ -162,11 +163,8 @@ class HostedGateway final : public SessionGateway {
     if (!admitted) return;
     const Person person = person_of(who);
     if (!host_of(person.partition)) return (*admitted)(owned_elsewhere(person.partition));
-    if (environment_->searches.fetch_add(1) >= most_searches) {
-      --environment_->searches;
-      return (*admitted)(failure(make_error_code(GatewayErrc::overloaded)));
-    }
-    const std::shared_ptr<void> counted(nullptr, [environment = environment_](void*) { --environment->searches; });
+    const auto counted = count(environment_->searches, most_searches);
+    if (!counted) return (*admitted)(failure(make_error_code(GatewayErrc::overloaded)));
     auto reply = std::make_shared<Reply<std::vector<std::string>>>(std::move(*admitted));
     after_barrier(person.partition, [environment = environment_, person, counted, reply](const result<void>& read) {
       if (!read) return (*reply)(tl::unexpected(read.error()));
@@ -180,8 +178,20 @@ class HostedGateway final : public SessionGateway {
   }
 
   void erase_person(RequestContext context, PersonSelector who, Done<std::uint32_t> done) override {
-    if (environment_->erasures.load() >= most_erasures) return done(failure(make_error_code(GatewayErrc::overloaded)));
-    erase(std::move(context), person_of(who), std::move(done));
+    auto reply = admit(std::move(done));
+    if (!reply) return;
+    const Person person = person_of(who);
+    const caf::actor host = host_of(person.partition);
+    if (!host) return (*reply)(owned_elsewhere(person.partition));
+    const auto counted = count(environment_->erasures, most_erasures);
+    if (!counted) return (*reply)(failure(make_error_code(GatewayErrc::overloaded)));
+    // Who has been replaced, or cut off, does not know of all sessions of the person.
+    auto waits = std::make_shared<Reply<std::uint32_t>>(std::move(*reply));
+    after_barrier(person.partition, [environment = environment_, host, context = std::move(context), person, counted,
+                                     waits = std::move(waits)](const result<void>& read) {
+      if (read) begin_erasure(environment, host, context, person, std::move(*waits), counted);
+      else (*waits)(tl::unexpected(read.error()));
+    });
   }
 
   void drain(std::function<void()> done) override { environment_->admission->close(std::move(done)); }
@@ -216,18 +226,14 @@ class HostedGateway final : public SessionGateway {
     return {partition, who.user_key, who.user_key.empty() ? std::move(blinded) : std::string()};
   }
 
-  void erase(RequestContext context, Person person, Done<std::uint32_t> done) {
-    auto reply = admit(std::move(done));
-    if (!reply) return;
-    const caf::actor host = host_of(person.partition);
-    if (!host) return (*reply)(owned_elsewhere(person.partition));
-    // Who has been replaced, or cut off, does not know of all sessions of the person.
-    auto waits = std::make_shared<Reply<std::uint32_t>>(std::move(*reply));
-    after_barrier(person.partition, [environment = environment_, host, context = std::move(context), person,
-                                     waits = std::move(waits)](const result<void>& read) {
-      if (read) begin_erasure(environment, host, context, person, std::move(*waits));
-      else (*waits)(tl::unexpected(read.error()));
-    });
+  /// One more under way, as long as what is returned is kept; null when there are `most`.
+  std::shared_ptr<void> count(std::atomic<std::uint32_t>& under_way,
+                              std::uint32_t most = std::numeric_limits<std::uint32_t>::max()) const {
+    if (under_way.fetch_add(1) >= most) {
+      --under_way;
+      return nullptr;
+    }
+    return {environment_.get(), [environment = environment_, &under_way](void*) { --under_way; }};
   }
 
   caf::actor host_of(std::uint32_t partition) const {

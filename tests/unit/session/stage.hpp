@@ -46,11 +46,20 @@ struct Heard {
   std::error_code error() const { return answers.at(0).error().code; }
 };
 
-/// Its barriers come to what the test says.
+/// Its barriers come to what the test says, and when.
 struct StageLog final : log::MemoryLog {
   using MemoryLog::MemoryLog;
-  void barrier(std::uint32_t, std::function<void(result<void>)> done) override { done(read); }
+  void barrier(std::uint32_t, std::function<void(result<void>)> done) override {
+    if (holds) held.push_back(std::move(done));
+    else done(read);
+  }
+  void let_go() {
+    holds = false;
+    for (auto& done : std::exchange(held, {})) done(read);
+  }
   result<void> read;
+  bool holds = false;
+  std::vector<std::function<void(result<void>)>> held{};
 };
 
 class Stage {
