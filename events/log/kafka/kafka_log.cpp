@@ -658,10 +658,11 @@ void Log::chores() {
   if (now < chores_at_) return;
   chores_at_ = now + chore_period;
   if (phase_ == Phase::ended) return;
-  // Of several brokers the one that leads a partition may be silent, or out of reach, while the others answer.
+  // Of several brokers the one that leads a partition may be silent, or out of reach, while the others answer. Where none answers
+  // that is seen first, above: with its last barrier a partition would no longer wait, and nobody would say that Kafka is silent.
   for (auto& part : parts_) {
     if (!part->owner.reads_wait()) part->read_at = now;
-    else if (now - part->read_at > options_.stalled_after)
+    else if (now - part->read_at > options_.stalled_after + 2 * chore_period)
       part->owner.give_up_barriers({make_error_code(Errc::not_writable), "Kafka does not answer for the partition"});
   }
   count();

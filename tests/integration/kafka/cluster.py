@@ -44,8 +44,11 @@ class Cluster:
             server.launch(environment)
         for server in self.servers:
             wait_until(server._ready_or_dead, "every server is ready")
-        wait_until(lambda: sorted(self.owned()) == [PARTITIONS // len(self.servers)] * len(self.servers), "the partitions are dealt evenly")
+        self.await_even_deal()
         return self
+
+    def await_even_deal(self) -> None:
+        wait_until(lambda: sorted(self.owned()) == [PARTITIONS // len(self.servers)] * len(self.servers), "the partitions are dealt evenly")
 
     def owned(self, among: list[Server] | None = None) -> list[int]:
         return [owned(server) for server in among or self.servers]
@@ -161,7 +164,7 @@ class Load:
     def __init__(self, servers: list[Server], talkers: int = 8) -> None:
         self.servers, self.talkers, self.error = servers, [], None
         self.count, self.loop, self.stopping = talkers, asyncio.new_event_loop(), None
-        self.thread = threading.Thread(target=self.run)
+        self.thread = threading.Thread(target=self.run, daemon=True)  # where nothing makes progress nobody stops it
 
     def run(self) -> None:
         async def main():

@@ -1,6 +1,7 @@
 """What befalls several servers at once: a group that is never settled, brokers that are restarted, one of them cut off from the broker. Under load,
 with a ledger kept outside; after each nothing acknowledged is lost, nothing doubled, what the topic says to a stranger is the same, and the read
 models are the fold."""
+import collections
 import pathlib
 import random
 import signal
@@ -13,8 +14,10 @@ import fold
 from harness import Database, Server, Session, wait_until
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from cluster import CAMPAIGN_SECONDS, PARTITIONS, Cluster, ClusterCase, Load, begin, owned  # noqa: E402
+from cluster import CAMPAIGN_SECONDS, Cluster, ClusterCase, Load, begin  # noqa: E402
 from kafka_case import SEED, Broker, ProxiedBroker  # noqa: E402
+
+DISTURBANCES = ("leave", "die", "freeze")
 
 
 class FaultCase(ClusterCase):
@@ -34,13 +37,11 @@ class OneBroker(FaultCase):
     make_broker = ProxiedBroker
 
     def test_servers_that_leave_die_and_freeze_without_a_pause_lose_nothing_and_double_nothing(self):
-        cluster, pause, done, failed = self.cluster(log__session_timeout_seconds=1.5).start(), threading.Event(), {}, []
-        until = time.monotonic() + CAMPAIGN_SECONDS
+        cluster, pause, done, failed = self.cluster(log__session_timeout_seconds=1.5).start(), threading.Event(), collections.Counter(), []
 
-        def unsettle(server: Server, dice: random.Random) -> None:
+        def unsettle(server: Server, dice: random.Random, what: str, until: float) -> None:
             while time.monotonic() < until:
                 pause.wait(dice.uniform(0, 1))
-                what = dice.choice(("leave", "die", "freeze"))
                 if server.process.poll() is not None:
                     return failed.append(f"ended with {server.process.returncode}: {server.log()[-1000:]}")
                 if what == "freeze":  # for less than the group's patience, or for more
@@ -53,20 +54,23 @@ class OneBroker(FaultCase):
                     elif (ended := server.terminate()) not in (0, -signal.SIGTERM):  # the latter before it listens to signals
                         return failed.append(f"ended with {ended} after SIGTERM: {server.log()[-1000:]}")
                     server.launch()
-                done[what] = done.get(what, 0) + 1
+                done[what] += 1
+                what = dice.choice(DISTURBANCES)
 
         with Load(cluster.servers) as load:
-            unsettling = [threading.Thread(target=unsettle, args=(server, random.Random(SEED + n))) for n, server in enumerate(cluster.servers)]
+            until = time.monotonic() + CAMPAIGN_SECONDS
+            unsettling = [threading.Thread(target=unsettle, args=(server, random.Random(SEED + n), DISTURBANCES[n], until)) for n, server in enumerate(cluster.servers)]
             for each in unsettling:
                 each.start()
             for each in unsettling:
                 each.join()
             self.assertEqual(failed, [], f"seed {SEED}")
+            self.assertEqual(set(done), set(DISTURBANCES))
             for server in cluster.servers:
                 wait_until(server._ready_or_dead, "every server is ready")
             wait_until(lambda: cluster.all_owned_by(cluster.servers), "all partitions are served")
             load.progress(20)
-        print(f"seed {SEED}: {done}", flush=True)
+        print(f"seed {SEED}: {dict(done)}", flush=True)
         self.check(load, cluster.servers[0])
 
     def test_a_server_that_is_cut_off_from_the_broker_answers_nothing_that_the_others_do_not_know_and_comes_back(self):
@@ -90,7 +94,7 @@ class OneBroker(FaultCase):
                     self.assertEqual(cut.request(*asked).status, 503, asked[:2])
                 load.progress(20)
                 proxy.heal()
-                wait_until(lambda: cluster.all_owned_by(cluster.servers) and owned(cut) > 0, "it has partitions again")
+                cluster.await_even_deal()
                 texts = [line["text"] for line in cut.insist("GET", session.path + "/messages", headers=session.authorization).json()["messages"]]
                 self.assertIn(said, texts)
                 self.assertNotIn("Who knows of this?", texts)
