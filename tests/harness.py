@@ -41,6 +41,14 @@ def wait_until(condition, what: str, patience: float = PATIENCE, pause: float = 
         time.sleep(pause)
 
 
+def has_ended(pid: int) -> bool:
+    """Where nobody reaps orphans, an ended process keeps its number, without a command line."""
+    try:
+        return not pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True
+
+
 _claims: list[socket.socket] = []
 
 

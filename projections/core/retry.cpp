@@ -2,6 +2,8 @@
 
 #include <optional>
 
+#include "events/codec/envelope.hpp"
+
 namespace onboarding::projections {
 
 namespace {
@@ -27,9 +29,22 @@ std::string key_of(const codec::DecodedEvent& event) {
   return event.meta && !event.meta->user.empty() ? event.meta->user : "stream/" + event.stream;
 }
 
+result<bool> erasure_waits(log::EventLog& log, std::uint32_t partition, std::span<const std::uint64_t> waiting) {
+  log::Record record;
+  for (const std::uint64_t sequence : waiting) {
+    if (record.first_sequence != 0 && record.first_sequence <= sequence && sequence <= record.last_sequence()) continue;
+    auto found = record_at(log, {partition, sequence});
+    if (!found) return tl::unexpected(found.error());
+    record = std::move(*found);
+    if (const auto seal = codec::read_seal(record); seal && seal->erases) return true;
+  }
+  return false;
+}
+
 result<Retried> retry_parked(const Projection& projection, log::EventLog& log, privacy::KeyStore& keys, const ParkedKey& key,
-                             std::span<const std::uint64_t> waiting, const std::set<std::uint64_t>& skipped, Fold& fold) {
-  Retried retried{.key = key, .up_to = key.sequence - 1, .error = {}, .audit = {}};
+                             std::span<const std::uint64_t> waiting, const std::set<std::uint64_t>& skipped, bool erased,
+                             Fold& fold) {
+  Retried retried{.key = key, .up_to = key.sequence - 1, .error = {}, .erased = erased, .audit = {}};
   std::optional<std::uint64_t> before_first;
   // The tables have nothing of whom was erased, and what was said before the erasure must not come back without it.
   const auto stopped = [&](std::string why) {

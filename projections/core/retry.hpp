@@ -10,10 +10,14 @@
 
 namespace onboarding::projections {
 
+/// Whether an erasure is among the events at `waiting` (sequences in the partition, in order). An error is the log's.
+result<bool> erasure_waits(log::EventLog&, std::uint32_t partition, std::span<const std::uint64_t> waiting);
+
 /// Folds the events at `waiting` (sequences in the key's partition, in order) up to the first that still cannot be applied,
-/// without those that are `skipped`; nothing when that event is met and the person was erased. An error is the log's or the key store's: nothing is known then.
+/// without those that are `skipped`; nothing when that event is met and the person is `erased`: by what waits, or because the key is
+/// gone. An error is the log's or the key store's: nothing is known then.
 result<Retried> retry_parked(const Projection&, log::EventLog&, privacy::KeyStore&, const ParkedKey&,
-                             std::span<const std::uint64_t> waiting, const std::set<std::uint64_t>& skipped, Fold&);
+                             std::span<const std::uint64_t> waiting, const std::set<std::uint64_t>& skipped, bool erased, Fold&);
 
 /// The parked key that an event belongs to.
 std::string key_of(const codec::DecodedEvent&);

@@ -62,12 +62,13 @@ struct Audit {
 
 /// What was retried of a parked key. Not in a batch with moves.
 struct Retried {
-  ParkedKey key;             // as it was: compared with what is there
-  std::uint64_t up_to = 0;   // this event and the ones before it do not wait any longer
-  std::string error;         // why the next one does
-  bool skips_first = false;  // the event at key.sequence was given up, for all generations
-  bool erased = false;       // the person was: either all that waits is applied, or nothing
-  Audit audit;               // what becomes of the key is added: `still_parked`, `now_at`
+  ParkedKey key;                   // as it was: compared with what is there
+  std::uint64_t up_to = 0;         // this event and the ones before it do not wait any longer
+  std::string error;               // why the next one does
+  std::uint64_t last_waiting = 0;  // of all that wait; one that came later would be an erasure that this undoes
+  bool skips_first = false;        // the event at key.sequence was given up, for all generations
+  bool erased = false;             // the person was: either all that waits is applied, or nothing
+  Audit audit;                     // what becomes of the key is added: `still_parked`, `now_at`
 };
 
 /// A UserErased that reaches tables out of its turn: rows that are there are deleted or changed, none is made.

@@ -334,8 +334,14 @@ result<void> PostgresControl::retry_key(Retrying& all, const ParkedRow& row, boo
       return failure(Errc::not_possible, action.projection + " is paused, or its tables are of another version");
     if (!index) return {};  // the build is another program's
     key.generation = *index;
-    auto waits = waiting(action.projection, row.generation, row, most);
+    auto waits = waiting(action.projection, row.generation, row, all_that_wait);
     if (!waits) return tl::unexpected(waits.error());
+    // A person's key goes only after the erasure is in the log: what waits may be readable, and is not to be seen again.
+    const auto erased = erasure_waits(log_, key.partition, *waits);
+    if (!erased) return tl::unexpected(erased.error());
+    const std::uint64_t last_waiting = waits->empty() ? 0 : waits->back();
+    if (*erased) most = all_that_wait;
+    waits->resize(std::min(waits->size(), most));
 
     std::set<std::uint64_t> skipped;
     if (skip_first) skipped.insert(key.sequence);
@@ -344,13 +350,14 @@ result<void> PostgresControl::retry_key(Retrying& all, const ParkedRow& row, boo
     }
     for (Fold& fold : all.folds) fold.clear();
     Fold& fold = all.folds[*index];
-    auto retried = retry_parked(all.projection, log_, keys_, key, *waits, skipped, fold);
+    auto retried = retry_parked(all.projection, log_, keys_, key, *waits, skipped, *erased, fold);
     if (!retried) return tl::unexpected(retried.error());
     if (retried->erased && waits->size() == most && most != all_that_wait) {  // all of it or nothing
       most = all_that_wait;
       continue;
     }
     retried->skips_first = skip_first;
+    retried->last_waiting = last_waiting;
     std::uint64_t released = 0;
     const auto write = [&] {
       const auto up_to = std::upper_bound(waits->begin(), waits->end(), retried->up_to);

@@ -18,6 +18,9 @@ constexpr std::uint64_t unnoted_events = 10'000;  // of a partition are read aga
 // Whoever is to have a table for itself waits behind us; and we wait again with the next look.
 constexpr const char* patience = "SET LOCAL lock_timeout = '200ms'";
 constexpr std::string_view waits = "an erased person's rows are still there: ";
+constexpr std::string_view refuses = "rows of erased persons are left: ";
+constexpr std::size_t at_once = 200;  // erasures in a transaction
+constexpr int looks_between = 60;     // at what was refused
 
 using Quoted = std::function<std::string(const std::string&)>;
 
@@ -70,48 +73,83 @@ Eraser::Eraser(Pool& pool, const Generations& books, log::EventLog& log, privacy
 
 result<void> Eraser::look(const std::set<std::uint32_t>& partitions, const std::function<bool()>& stopped) {
   if (auto read = pool_.run([&](Connection& connection) { read_tables(connection.db, partitions); }); !read) return read;
-  for (const std::uint32_t partition : partitions) {
-    if (auto read = read_log(partition, stopped); !read) return read;
-  }
-  if (std::none_of(tables_.begin(), tables_.end(), [](const auto& each) { return each.second.are_due(); })) return {};
-  auto erased = pool_.run([&](Connection& connection) -> result<void> {
+  result<void> all;
+  const auto note = [&](result<void> one) {
+    if (!one && all) all = std::move(one);
+  };
+  for (const std::uint32_t partition : partitions) note(read_log(partition, stopped));
+  if (std::none_of(tables_.begin(), tables_.end(), [](const auto& each) { return each.second.is_due(); })) return all;
+  note(pool_.run([&](Connection& connection) {
     for (auto& [where, tables] : tables_) {
-      if (stopped()) return {};
-      if (!tables.are_due()) continue;
-      if (auto done = erase(connection.db, where, tables); !done) return done;
+      if (stopped()) return;
+      if (!tables.is_due()) continue;
+      try {
+        note(erase(connection.db, where, tables, stopped));
+      } catch (const std::exception& error) {
+        if (!connection.db.is_open()) throw;
+        note(tl::unexpected(failure_of(error)));  // of this table
+      }
     }
-    return {};
-  });
-  return erased ? *erased : tl::unexpected(erased.error());
+  }));
+  return all;
 }
 
-bool Eraser::Tables::are_due() const { return !erasures.empty() || read_to >= noted + unnoted_events; }
+std::uint64_t Eraser::Tables::done_to() const {
+  std::uint64_t to = read_to;
+  for (const auto* left : {&erasures, &refused}) {
+    if (!left->empty()) to = std::min(to, *left->begin() - 1);
+  }
+  return to;
+}
+
+bool Eraser::Tables::is_due() const {
+  return still && (!erasures.empty() || (!refused.empty() && looks_until_again == 0) || done_to() >= noted + unnoted_events);
+}
 
 void Eraser::read_tables(pqxx::connection_base& db, const std::set<std::uint32_t>& partitions) {
   std::map<Where, Tables> now;
-  pqxx::read_transaction transaction(db);
+  pqxx::work transaction(db);
   const auto controls = books_.controls(transaction);
   for (const GenerationRow& row : books_.read(transaction)) {
-    if (books_.find(row.projection) == nullptr || books_.is_followed(row, controls)) continue;
+    if (books_.find(row.projection) == nullptr) continue;
+    if (books_.is_followed(row, controls)) {
+      // Whoever follows brings erasures in their turn.
+      if (row.detail.starts_with(waits))
+        transaction.exec_params0(
+            "UPDATE projection_generations SET detail = '' WHERE projection = $1 AND generation = $2 AND detail = $3",
+            row.projection, row.number, row.detail);
+      continue;
+    }
     for (const auto& at :
-         transaction.exec_params("SELECT partition, greatest(sequence, erased_to), erased_to FROM projection_checkpoints WHERE "
-                                 "log_id = $1 AND projection = $2 AND generation = $3",
+         transaction.exec_params("SELECT partition, sequence, erased_to, CASE WHEN erased_at = sequence THEN greatest(sequence, "
+                                 "erased_to) ELSE sequence "
+                                 "END FROM projection_checkpoints WHERE log_id = $1 AND projection = $2 AND generation = $3",
                                  books_.log_id(), row.projection, row.number)) {
       const Where where{row.projection, row.number, at[0].as<std::uint32_t>()};
       if (!partitions.contains(where.partition)) continue;
       Tables& tables = now[where];
-      if (const auto known = tables_.find(where); known != tables_.end()) tables = std::move(known->second);
-      tables.read_to = std::max(tables.read_to, at[1].as<std::uint64_t>());
-      tables.noted = at[2].as<std::uint64_t>();
+      const auto known = tables_.find(where);
+      // It has moved, or PostgreSQL has gone back to an earlier state, or another process was here: what is in the books counts.
+      if (known == tables_.end() || known->second.sequence != at[1].as<std::uint64_t>() ||
+          known->second.noted != at[2].as<std::uint64_t>()) {
+        tables.sequence = at[1].as<std::uint64_t>();
+        tables.noted = at[2].as<std::uint64_t>();
+        tables.read_to = at[3].as<std::uint64_t>();
+        continue;
+      }
+      tables = std::move(known->second);
+      tables.still = true;
+      tables.looks_until_again = std::max(0, tables.looks_until_again - 1);
     }
   }
+  transaction.commit();
   tables_ = std::move(now);
 }
 
 result<void> Eraser::read_log(std::uint32_t partition, const std::function<bool()>& stopped) {
   const auto of_partition = [&](const auto& with) {
     for (auto& [where, tables] : tables_) {
-      if (where.partition == partition) with(tables);
+      if (where.partition == partition && tables.still) with(tables);
     }
   };
   for (const std::uint64_t head = log_.head(partition); !stopped();) {
@@ -126,29 +164,46 @@ result<void> Eraser::read_log(std::uint32_t partition, const std::function<bool(
       expected = record.last_sequence() + 1;
       const auto seal = codec::read_seal(record);
       of_partition([&](Tables& tables) {
-        if (seal && seal->erases && tables.read_to < record.first_sequence) tables.erasures.push_back(record.first_sequence);
-        tables.read_to = std::max(tables.read_to, record.last_sequence());
+        if (tables.read_to >= record.first_sequence) return;
+        if (!seal) tables.refused.insert(record.first_sequence);
+        else if (seal->erases) tables.erasures.insert(record.first_sequence);
+        tables.read_to = record.last_sequence();
       });
     }
   }
   return {};
 }
 
-result<void> Eraser::erase(pqxx::connection_base& db, const Where& where, Tables& tables) {
-  std::vector<codec::DecodedEvent> persons;
+result<void> Eraser::erase(pqxx::connection_base& db, const Where& where, Tables& tables, const std::function<bool()>& stopped) {
+  if (tables.looks_until_again == 0) tables.erasures.merge(std::exchange(tables.refused, {}));
+  for (bool more = true; more && !stopped();) {
+    auto done = erase_some(db, where, tables);
+    if (!done) return tl::unexpected(done.error());
+    more = *done;
+  }
+  return {};
+}
+
+result<bool> Eraser::erase_some(pqxx::connection_base& db, const Where& where, Tables& tables) {
+  std::map<std::uint64_t, std::vector<codec::DecodedEvent>> persons;  // by their records
+  std::set<std::uint64_t> refused;
+  std::string why;
   for (const std::uint64_t sequence : tables.erasures) {
+    if (persons.size() + refused.size() == at_once) break;
     auto records = log_.read_partition(where.partition, sequence - 1, 1, read_bytes);
     if (!records) return tl::unexpected(records.error());
-    for (const log::Record& record : *records) {
-      auto decoded = codec::decode(record, keys_);
-      if (!decoded && decoded.error().code == codec::Errc::key_unreachable) return tl::unexpected(decoded.error());
-      if (!decoded) continue;  // its stream is parked: nobody knows whose it is
-      std::erase_if(*decoded,
-                    [](const auto& event) { return !std::holds_alternative<domain::UserErased>(event.recorded.event); });
-      std::move(decoded->begin(), decoded->end(), std::back_inserter(persons));
+    if (records->empty() || records->front().first_sequence != sequence) return false;  // the next look may find it
+    auto decoded = codec::decode(records->front(), keys_);
+    if (!decoded && decoded.error().code == codec::Errc::key_unreachable) return tl::unexpected(decoded.error());
+    if (!decoded) {
+      refused.insert(sequence);
+      why = "the erasure at " + to_string(Position{where.partition, sequence}) + " cannot be read";
+      continue;
     }
+    std::erase_if(*decoded, [](const auto& event) { return !std::holds_alternative<domain::UserErased>(event.recorded.event); });
+    persons.emplace(sequence, std::move(*decoded));
   }
-  std::string why;
+  Tables after = tables;
   try {
     pqxx::work transaction(db);
     transaction.exec(patience);
@@ -158,53 +213,76 @@ result<void> Eraser::erase(pqxx::connection_base& db, const Where& where, Tables
         "$4 FOR UPDATE",
         books_.log_id(), where.projection, where.generation, where.partition);
     const auto row = books_.find(transaction, where.projection, where.generation);
-    if (at.empty() || !row || books_.is_followed(*row, books_.controls(transaction))) return {};  // the next look knows
+    if (at.empty() || at[0][0].as<std::uint64_t>() != tables.sequence || !row ||
+        books_.is_followed(*row, books_.controls(transaction)))
+      return false;  // the next look knows
     const Projection& projection = *books_.find(where.projection);
     const bool gone = transaction.exec_params1("SELECT to_regnamespace(quote_ident($1)) IS NULL", row->at())[0].as<bool>();
-    for (const codec::DecodedEvent& person : persons) {
-      if (gone || person.recorded.sequence <= at[0][0].as<std::uint64_t>()) continue;  // it had this one in its turn
-      for (const std::string& statement : erasure_statements(projection, transaction.quote_name(row->at()), person,
-                                                             [&](const std::string& text) { return transaction.quote(text); }))
-        transaction.exec(statement);
+    const auto quoted = [&](const std::string& text) { return transaction.quote(text); };
+    for (const auto& [sequence, events] : persons) {
+      try {
+        pqxx::subtransaction one(transaction);
+        for (const codec::DecodedEvent& person : events) {
+          if (gone) continue;
+          for (const std::string& each : erasure_statements(projection, transaction.quote_name(row->at()), person, quoted))
+            one.exec(each);
+        }
+        one.commit();
+      } catch (const pqxx::sql_error& error) {
+        if (!is_lasting(error)) throw;
+        refused.insert(sequence);
+        why = (row->state == "live" ? "its tables refuse" : "its schema " + row->at() + ", which should be dropped, refuses") +
+              " to delete them (" + named_state(error) + ")";
+      }
+      after.erasures.erase(sequence);
     }
-    // A replay that is under way may have read that person before the key was gone: the fence has it read anew.
+    for (const std::uint64_t sequence : refused) {
+      after.erasures.erase(sequence);
+      after.refused.insert(sequence);
+      after.looks_until_again = looks_between;
+    }
+    after.noted = after.done_to();
     transaction.exec_params0(
-        "UPDATE projection_checkpoints SET fence = fence + $5, erased_to = greatest(erased_to, $6) WHERE log_id = $1 AND "
-        "projection = $2 AND generation = $3 AND partition = $4",
-        books_.log_id(), where.projection, where.generation, where.partition, persons.empty() ? 0 : 1, tables.read_to);
-    transaction.exec_params0(
-        "UPDATE projection_generations SET detail = '' WHERE projection = $1 AND generation = $2 AND starts_with(detail, $3)",
-        where.projection, where.generation, std::string(waits));
+        "UPDATE projection_checkpoints SET erased_to = $5, erased_at = sequence WHERE log_id = $1 AND projection = $2 AND "
+        "generation "
+        "= $3 AND partition = $4",
+        books_.log_id(), where.projection, where.generation, where.partition, after.noted);
+    // One text for all partitions of a generation: the last one that is done takes it away.
+    const bool others_wait = std::any_of(tables_.begin(), tables_.end(), [&](const auto& each) {
+      const auto& [other, theirs] = each;
+      return other.projection == where.projection && other.generation == where.generation && other.partition != where.partition &&
+             !(theirs.erasures.empty() && theirs.refused.empty());
+    });
+    const bool stays =
+        others_wait || !after.refused.empty() || !(row->detail.starts_with(waits) || row->detail.starts_with(refuses));
+    const std::string detail = !why.empty() ? std::string(refuses) + why : stays ? row->detail : "";
+    if (detail != row->detail)
+      transaction.exec_params0("UPDATE projection_generations SET detail = $3 WHERE projection = $1 AND generation = $2",
+                               where.projection, where.generation, detail);
     transaction.commit();
-    tables.erasures.clear();
-    return {};
+    if (logger_ && detail != row->detail && !detail.empty())
+      logger_->warn("read models: {}: generation {}: {}", where.projection, where.generation, detail);
+    tables = std::move(after);
+    return !tables.erasures.empty();
   } catch (const std::exception& error) {
-    const auto* refused = dynamic_cast<const pqxx::sql_error*>(&error);
-    const bool lasting = refused != nullptr && is_lasting(refused->sqlstate());
-    if (!lasting && !lost_patience(state_of(error))) throw;
-    if (lasting) why = named_state(*refused);
+    if (!lost_patience(state_of(error))) throw;
   }
-  return wait(db, where, tables, why);
+  tell_who_holds(db, where);
+  return false;
 }
 
-result<void> Eraser::wait(pqxx::connection_base& db, const Where& where, Tables& tables, const std::string& refused) {
+void Eraser::tell_who_holds(pqxx::connection_base& db, const Where& where) {
   pqxx::work transaction(db);
   const auto row = books_.find(transaction, where.projection, where.generation);
-  if (!row) return {};
-  std::string detail =
-      "rows of erased persons are left in schema " + row->at() + ", which refuses to delete them (" + refused + "): drop it";
-  if (refused.empty()) {
-    const std::string holders = books_.holders(transaction, *row);
-    detail = std::string(waits) + (holders.empty() ? "somebody holds the tables in schema " + row->at() : holders);
-  } else {
-    tables.erasures.clear();
-  }
-  if (row->detail == detail) return {};
+  if (!row || row->detail.starts_with(refuses)) return;
+  const std::string holders = books_.holders(transaction, *row);
+  const std::string detail =
+      std::string(waits) + (holders.empty() ? "somebody holds the tables in schema " + row->at() : holders);
+  if (row->detail == detail) return;
   transaction.exec_params0("UPDATE projection_generations SET detail = $3 WHERE projection = $1 AND generation = $2",
                            where.projection, where.generation, detail);
   transaction.commit();
   if (logger_) logger_->warn("read models: {}: generation {}: {}", where.projection, where.generation, detail);
-  return {};
 }
 
 }  // namespace onboarding::projections

@@ -33,10 +33,15 @@ inline std::string state_of(const std::exception& error) {
 
 /// It would fail again and again: neither a lock nor the server's state is the reason.
 inline bool is_lasting(const std::string& state) {
-  for (const char* passing : {"08", "40", "53", "55", "57", "58", "XX"}) {
+  for (const char* passing : {"08", "25", "40", "53", "55", "57", "58", "XX"}) {
     if (state.rfind(passing, 0) == 0) return false;
   }
   return true;
+}
+/// libpqxx 6 throws some without their state: a missing privilege is lasting, of the others nobody knows.
+inline bool is_lasting(const pqxx::sql_error& error) {
+  return error.sqlstate().empty() ? dynamic_cast<const pqxx::insufficient_privilege*>(&error) != nullptr
+                                  : is_lasting(error.sqlstate());
 }
 
 /// libpqxx 6 throws some without their state.

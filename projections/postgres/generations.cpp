@@ -460,7 +460,7 @@ result<void> Generations::swap(pqxx::transaction_base& transaction, const Genera
   try {
     return exchange(transaction, live, incoming, doing);
   } catch (const pqxx::sql_error& error) {
-    if (!is_lasting(error.sqlstate())) throw;
+    if (!is_lasting(error)) throw;
     return failure(Errc::not_possible, doing + ": " + named_state(error));
   }
 }
@@ -599,7 +599,8 @@ void Generations::reset(pqxx::transaction_base& transaction, const GenerationRow
   transaction.exec_params0("DELETE FROM projection_parked_keys WHERE log_id = $1 AND projection = $2 AND generation = $3",
                            log_id_, live.projection, live.number);
   transaction.exec_params0(
-      "UPDATE projection_checkpoints SET sequence = 0, resume_token = '', erased_to = 0 WHERE log_id = $1 AND projection = $2 "
+      "UPDATE projection_checkpoints SET sequence = 0, resume_token = '', erased_to = 0, erased_at = 0 WHERE log_id = $1 AND "
+      "projection = $2 "
       "AND generation = "
       "$3",
       log_id_, live.projection, live.number);

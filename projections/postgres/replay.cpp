@@ -20,10 +20,7 @@ bool good_schema(const std::string& name) {
 }
 
 /// The replay's generation: the one that was begun, or a new one.
-result<GenerationRow> begin_replay(pqxx::connection& db, const Generations& books, const log::EventLog& log,
-                                   const ReplayOptions& options) {
-  std::vector<std::uint64_t> heads;  // who was erased before this, is read without a key
-  for (std::uint32_t partition = 0; partition < log.partitions(); ++partition) heads.push_back(log.head(partition));
+result<GenerationRow> begin_replay(pqxx::connection& db, const Generations& books, const ReplayOptions& options) {
   pqxx::work transaction(db);
   transaction.exec_params("SELECT FROM projection_controls WHERE projection = $1 FOR UPDATE", options.projection);
   for (const GenerationRow& row : books.read(transaction)) {
@@ -42,11 +39,6 @@ result<GenerationRow> begin_replay(pqxx::connection& db, const Generations& book
   if (transaction.exec_params1("SELECT count(*) FROM pg_namespace WHERE nspname = $1", options.schema)[0].as<int>() > 0)
     return failure(Errc::not_possible, "the schema " + options.schema + " exists already; name another one");
   auto made = books.begin(transaction, options.projection, "replay", "never", options.schema, options.until);
-  for (std::uint32_t partition = 0; partition < heads.size(); ++partition) {
-    transaction.exec_params0(
-        "UPDATE projection_checkpoints SET erased_to = $3 WHERE projection = $1 AND generation = $2 AND partition = $4",
-        made.projection, made.number, heads[partition], partition);
-  }
   transaction.commit();
   return made;
 }
@@ -69,7 +61,7 @@ result<Replayed> replay(const PostgresOptions& postgres, log::EventLog& log, pri
   auto lease = pool.acquire();
   if (!lease) return tl::unexpected(lease.error());
   auto begun = books.prepare((*lease)->db).and_then([&]() -> result<GenerationRow> {
-    auto made = guarded([&] { return begin_replay((*lease)->db, books, log, options); });
+    auto made = guarded([&] { return begin_replay((*lease)->db, books, options); });
     return made ? std::move(*made) : result<GenerationRow>(tl::unexpected(made.error()));
   });
   if (!begun) return tl::unexpected(begun.error());

@@ -59,7 +59,9 @@ constexpr const char* raise_statement =
     "UPDATE projection_checkpoints SET fence = fence + 1 WHERE log_id = $1 AND projection = $2 AND partition = "
     "($3::integer[])[1]";
 constexpr const char* as_seen_statement =
-    "SELECT projection_fence((SELECT count(*) FROM projection_parked_keys WHERE " OF_KEY " AND sequence = ($6::bigint[])[1]), 1)";
+    "SELECT projection_fence((SELECT count(*) FROM projection_parked_keys WHERE " OF_KEY
+    " AND sequence = ($6::bigint[])[1] AND NOT "
+    "EXISTS (SELECT FROM projection_parked_events WHERE " OF_KEY " AND sequence > ($7::bigint[])[1])), 1)";
 constexpr const char* skip_statement =
     "INSERT INTO projection_skipped_events (projection, partition, sequence) VALUES ($1, ($2::integer[])[1], ($3::bigint[])[1]) "
     "ON CONFLICT DO NOTHING";
@@ -322,7 +324,7 @@ void PostgresWriter::begin_retried(const Retried& retried) {
   pipeline_->add("retry_raise", raise_statement, {books_.log_id(), projection, partition});
   pipeline_->add("retry_as_seen", as_seen_statement,
                  {books_.log_id(), projection, integer(generations_[retried.key.generation].number, "integer"), partition,
-                  retried.key.key, sequence});
+                  retried.key.key, sequence, integer(retried.last_waiting, "bigint")});
   if (retried.skips_first) pipeline_->add("retry_skip", skip_statement, {projection, partition, sequence});
 }
 

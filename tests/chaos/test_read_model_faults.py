@@ -20,7 +20,7 @@ import unittest
 import uuid
 
 import fold
-from harness import BUILD, LOG, PATIENCE, Postgres, Server, clean_environment, psql, wait_until
+from harness import BUILD, LOG, PATIENCE, Postgres, Server, clean_environment, has_ended, psql, wait_until
 from people import lines_of
 from postgres_proxy import FATES, Proxy
 
@@ -125,7 +125,7 @@ class PrivatePostgres(Postgres):
         """Immediate shutdown: no checkpoint, the next start recovers."""
         pid = self.pid()
         os.kill(pid, signal.SIGQUIT)
-        wait_until(lambda: not pathlib.Path(f"/proc/{pid}").exists(), "PostgreSQL is gone")
+        wait_until(lambda: has_ended(pid), "PostgreSQL is gone")
 
 
 def as_postgres(*command: str) -> None:

@@ -17,7 +17,7 @@ import threading
 import time
 import unittest
 
-from harness import ROOT, Server, free_port, wait_until
+from harness import ROOT, Server, free_port, has_ended, wait_until
 
 READER = ROOT / "infra/docs/read_kafka.py"
 SEED = int(os.environ.get("ONBOARDING_SEED", time.time_ns() % 1_000_000))
@@ -44,14 +44,7 @@ class Broker:
         for process in processes:
             os.kill(process, signal.SIGKILL)
         for process in processes:
-            wait_until(lambda: not self.command_of(process), "the broker is dead")
-
-    @staticmethod
-    def command_of(process: int) -> bytes:
-        """Empty once it has ended, whether somebody took note of that or not."""
-        with contextlib.suppress(OSError):
-            return pathlib.Path(f"/proc/{process}/cmdline").read_bytes()
-        return b""
+            wait_until(lambda: has_ended(process), "the broker is dead")
 
     def close(self) -> None:
         self.do("stop")

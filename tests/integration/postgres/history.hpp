@@ -151,15 +151,21 @@ class History {
     session.abandoned = true;
   }
 
-  /// The key goes first, then each of the user's sessions is told.
+  /// Each of the user's sessions is told, then the key goes.
   void erase(std::vector<Session*> sessions) {
-    std::promise<void> gone;
-    keys.erase(sessions.front()->meta.user, [&](result<void>) { gone.set_value(); });
-    gone.get_future().get();
+    tell(sessions);
+    forget(*sessions.front());
+  }
+  void tell(std::vector<Session*> sessions) {
     for (Session* session : sessions) {
       append(*session, {domain::UserErased{}});
       session->erased = true;
     }
+  }
+  void forget(const Session& session) {
+    std::promise<void> gone;
+    keys.erase(session.meta.user, [&](result<void>) { gone.set_value(); });
+    gone.get_future().get();
   }
 
   /// Many sessions side by side, every kind of thing happening to them.
