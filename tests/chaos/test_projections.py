@@ -79,13 +79,7 @@ class Following(unittest.TestCase):
             self.assertTrue(json.loads(done.stdout)["last_comparison"]["found"]["equal"])
 
 
-class Projections(Following):
-    def rebuild(self, server: Server) -> None:
-        """As an operator does, whatever becomes of the server: one that is being killed lets go of its connections first."""
-        if server.ctl("projections", "rebuild", "sessions", check=False).returncode != 0:
-            with contextlib.suppress(AssertionError):
-                wait_until(lambda: server.process.poll() is not None, "its end", patience=3)
-
+class Processes(Following):
     def test_processes_share_the_partitions_and_take_over_from_a_killed_one(self):
         server = self.serve(RoleServer)
         one, other = server.beside(), server.beside()
@@ -104,69 +98,6 @@ class Projections(Following):
         other.terminate()
         self.assertEqual(other.wait(60), 0)
         self.assertEqual(self.database.query("SELECT count(*) FROM projection_leases"), "0")
-
-    def test_a_rebuild_that_is_killed_at_any_step_goes_on_and_leaves_the_same_tables(self):
-        server = self.serve()
-        self.talk(server, 5)
-        crashed = []
-        for step in STEPS:
-            with self.subTest(step=step):
-                before = wait_until(lambda: self.live(server, "sessions"), "the projections are known")
-                server.kill()
-                server.launch({"ONBOARD_FAULT": step})
-                wait_until(lambda: server.process.poll() is not None or self.live(server, "sessions"), "the projections are known")
-                for _ in range(2):  # the second one where the first had not begun
-                    if server.process.poll() is None and self.live(server, "sessions") in (0, before):
-                        self.rebuild(server)
-                if server.process.poll() is None:
-                    server.kill()
-                else:
-                    crashed.append(step)
-                server.start()
-                wait_until(lambda: self.live(server, "sessions"), "the projections are known")
-                if self.live(server, "sessions") == before:
-                    server.ctl("projections", "rebuild", "sessions")
-                self.assertGreater(self.live(server, "sessions"), before)
-                self.talk(server, 1)
-        self.assertEqual(crashed, STEPS)
-        self.equal(server)
-        self.assertEqual(self.database.query("SELECT count(*) FROM projection_generations WHERE state = 'live'"), str(len(NAMES)))
-
-    def test_an_operator_sees_and_does_it_all_at_a_terminal(self):
-        server = self.serve()
-        session = self.talk(server, 3)[0]
-        self.assertEqual(session.profile(session.state()["position"]).status, 200)
-        wait_until(lambda: self.live(server, "usage"), "the projections are known")
-        self.assertIn("running", server.ctl("projections", "list").stdout)
-        self.assertIn("is live", server.ctl("projections", "rebuild", "usage").stderr)
-        self.assertIn("it waits and follows", server.ctl("projections", "rebuild", "profile", "--no-swap").stderr)
-        self.assertIn("is live", server.ctl("projections", "rebuild", "profile", "--yes").stderr)
-        server.ctl("projections", "rollback", "usage", "--reason", "only a test")
-        self.assertEqual(self.database.query("SELECT reason FROM projection_audit WHERE action = 'rollback'"), "only a test")
-        server.ctl("projections", "pause", "usage")
-        wait_until(lambda: "paused" in server.ctl("projections", "list").stdout, "it is paused")
-        for wrong, code in (("pause", 1), ("rebuild", 1)):
-            self.assertEqual(server.ctl("projections", wrong, "usage", check=False).returncode, code)
-        server.ctl("projections", "resume", "usage")
-        self.assertEqual(server.ctl("projections", "reset", "usage", check=False).returncode, 2)
-        self.assertEqual(server.ctl("projections", "pause", "nothing", check=False).returncode, 3)
-        self.assertIn("nothing is parked", server.ctl("projections", "parked", "usage").stderr)
-        self.assertEqual(server.ctl("projections", "retry", "usage", "usr_nobody", check=False).returncode, 3)
-        self.assertEqual(server.request("POST", "/api/admin/projections/usage/pause", {}, admin=True).status, 202, "without a revision: as it is now")
-        server.ctl("projections", "resume", "usage")
-        self.assertEqual(server.request("POST", "/api/admin/projections/usage/pause", {"revision": 1}, admin=True).status, 409)
-
-        # As of then: the view before the second half was said.
-        until = self.database.query("SELECT to_char(max(updated_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM onboarding_sessions")
-        before = self.database.query("SELECT sum(total_messages_count) FROM onboarding_sessions")
-        position = session.told("It's called Analytical Engines") and session.state()["position"]
-        self.assertEqual(session.profile(position).status, 200)
-        self.assertEqual(server.ctl("replay", "--projection", "sessions", "--into", "public", "--until", until, check=False).returncode, 2)
-        server.ctl("replay", "--projection", "sessions", "--into", "as_of", "--until", until)
-        self.assertEqual(self.database.query("SELECT sum(total_messages_count) FROM as_of.onboarding_sessions"), before)
-        self.assertNotEqual(self.database.query("SELECT sum(total_messages_count) FROM onboarding_sessions"), before)
-        server.ctl("replay", "--projection", "sessions", "--into", "as_of", "--until", until)
-        self.equal(server)
 
 
 if LOG == "kafka":
@@ -225,6 +156,77 @@ if LOG == "kafka":
             frozen.ctl("projections", "rebuild", "sessions")
             self.assertEqual(database.query("SELECT count(*) FROM projection_parked_keys"), "0")
             fold.assert_follows(other, database.url)
+
+else:  # what comes to the same on any log
+    class Projections(Following):
+        def rebuild(self, server: Server) -> None:
+            """As an operator does, whatever becomes of the server: one that is being killed lets go of its connections first."""
+            if server.ctl("projections", "rebuild", "sessions", check=False).returncode != 0:
+                with contextlib.suppress(AssertionError):
+                    wait_until(lambda: server.process.poll() is not None, "its end", patience=3)
+
+        def test_a_rebuild_that_is_killed_at_any_step_goes_on_and_leaves_the_same_tables(self):
+            server = self.serve()
+            self.talk(server, 5)
+            crashed = []
+            for step in STEPS:
+                with self.subTest(step=step):
+                    before = wait_until(lambda: self.live(server, "sessions"), "the projections are known")
+                    server.kill()
+                    server.launch({"ONBOARD_FAULT": step})
+                    wait_until(lambda: server.process.poll() is not None or self.live(server, "sessions"), "the projections are known")
+                    for _ in range(2):  # the second one where the first had not begun
+                        if server.process.poll() is None and self.live(server, "sessions") in (0, before):
+                            self.rebuild(server)
+                    if server.process.poll() is None:
+                        server.kill()
+                    else:
+                        crashed.append(step)
+                    server.start()
+                    wait_until(lambda: self.live(server, "sessions"), "the projections are known")
+                    if self.live(server, "sessions") == before:
+                        server.ctl("projections", "rebuild", "sessions")
+                    self.assertGreater(self.live(server, "sessions"), before)
+                    self.talk(server, 1)
+            self.assertEqual(crashed, STEPS)
+            self.equal(server)
+            self.assertEqual(self.database.query("SELECT count(*) FROM projection_generations WHERE state = 'live'"), str(len(NAMES)))
+
+        def test_an_operator_sees_and_does_it_all_at_a_terminal(self):
+            server = self.serve()
+            session = self.talk(server, 3)[0]
+            self.assertEqual(session.profile(session.state()["position"]).status, 200)
+            wait_until(lambda: self.live(server, "usage"), "the projections are known")
+            self.assertIn("running", server.ctl("projections", "list").stdout)
+            self.assertIn("is live", server.ctl("projections", "rebuild", "usage").stderr)
+            self.assertIn("it waits and follows", server.ctl("projections", "rebuild", "profile", "--no-swap").stderr)
+            self.assertIn("is live", server.ctl("projections", "rebuild", "profile", "--yes").stderr)
+            server.ctl("projections", "rollback", "usage", "--reason", "only a test")
+            self.assertEqual(self.database.query("SELECT reason FROM projection_audit WHERE action = 'rollback'"), "only a test")
+            server.ctl("projections", "pause", "usage")
+            wait_until(lambda: "paused" in server.ctl("projections", "list").stdout, "it is paused")
+            for wrong, code in (("pause", 1), ("rebuild", 1)):
+                self.assertEqual(server.ctl("projections", wrong, "usage", check=False).returncode, code)
+            server.ctl("projections", "resume", "usage")
+            self.assertEqual(server.ctl("projections", "reset", "usage", check=False).returncode, 2)
+            self.assertEqual(server.ctl("projections", "pause", "nothing", check=False).returncode, 3)
+            self.assertIn("nothing is parked", server.ctl("projections", "parked", "usage").stderr)
+            self.assertEqual(server.ctl("projections", "retry", "usage", "usr_nobody", check=False).returncode, 3)
+            self.assertEqual(server.request("POST", "/api/admin/projections/usage/pause", {}, admin=True).status, 202, "without a revision: as it is now")
+            server.ctl("projections", "resume", "usage")
+            self.assertEqual(server.request("POST", "/api/admin/projections/usage/pause", {"revision": 1}, admin=True).status, 409)
+
+            # As of then: the view before the second half was said.
+            until = self.database.query("SELECT to_char(max(updated_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM onboarding_sessions")
+            before = self.database.query("SELECT sum(total_messages_count) FROM onboarding_sessions")
+            position = session.told("It's called Analytical Engines") and session.state()["position"]
+            self.assertEqual(session.profile(position).status, 200)
+            self.assertEqual(server.ctl("replay", "--projection", "sessions", "--into", "public", "--until", until, check=False).returncode, 2)
+            server.ctl("replay", "--projection", "sessions", "--into", "as_of", "--until", until)
+            self.assertEqual(self.database.query("SELECT sum(total_messages_count) FROM as_of.onboarding_sessions"), before)
+            self.assertNotEqual(self.database.query("SELECT sum(total_messages_count) FROM onboarding_sessions"), before)
+            server.ctl("replay", "--projection", "sessions", "--into", "as_of", "--until", until)
+            self.equal(server)
 
 
 if __name__ == "__main__":
