@@ -29,16 +29,21 @@ std::string key_of(const codec::DecodedEvent& event) {
   return event.meta && !event.meta->user.empty() ? event.meta->user : "stream/" + event.stream;
 }
 
-result<bool> erasure_waits(log::EventLog& log, std::uint32_t partition, std::span<const std::uint64_t> waiting) {
+result<std::uint64_t> last_erasure_of(log::EventLog& log, std::uint32_t partition, std::span<const std::uint64_t> waiting) {
   log::Record record;
+  std::uint64_t last = 0;
+  bool erases = false;
   for (const std::uint64_t sequence : waiting) {
-    if (record.first_sequence != 0 && record.first_sequence <= sequence && sequence <= record.last_sequence()) continue;
-    auto found = record_at(log, {partition, sequence});
-    if (!found) return tl::unexpected(found.error());
-    record = std::move(*found);
-    if (const auto seal = codec::read_seal(record); seal && seal->erases) return true;
+    if (record.first_sequence == 0 || sequence < record.first_sequence || sequence > record.last_sequence()) {
+      auto found = record_at(log, {partition, sequence});
+      if (!found) return tl::unexpected(found.error());
+      record = std::move(*found);
+      const auto seal = codec::read_seal(record);
+      erases = seal && seal->erases;
+    }
+    if (erases) last = sequence;
   }
-  return false;
+  return last;
 }
 
 result<Retried> retry_parked(const Projection& projection, log::EventLog& log, privacy::KeyStore& keys, const ParkedKey& key,

@@ -10,8 +10,9 @@
 
 namespace onboarding::projections {
 
-/// Whether an erasure is among the events at `waiting` (sequences in the partition, in order). An error is the log's.
-result<bool> erasure_waits(log::EventLog&, std::uint32_t partition, std::span<const std::uint64_t> waiting);
+/// Of the events at `waiting` (sequences in the partition, in order) the last that belongs to an erasure; 0: none does. An error is
+/// the log's.
+result<std::uint64_t> last_erasure_of(log::EventLog&, std::uint32_t partition, std::span<const std::uint64_t> waiting);
 
 /// Folds the events at `waiting` (sequences in the key's partition, in order) up to the first that still cannot be applied,
 /// without those that are `skipped`; nothing when that event is met and the person is `erased`: by what waits, or because the key is

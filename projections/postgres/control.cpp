@@ -239,14 +239,14 @@ result<std::vector<ParkedRow>> PostgresControl::read_parked(const std::string& p
 }
 
 result<std::vector<std::uint64_t>> PostgresControl::waiting(const std::string& projection, std::uint32_t generation,
-                                                            const ParkedRow& row, std::size_t most) {
+                                                            const ParkedRow& row, std::size_t most, std::uint64_t after) {
   return pool_.run([&](Connection& connection) {
     pqxx::nontransaction session(connection.db);
     std::vector<std::uint64_t> sequences;
     for (const auto& found : session.exec_params(
              "SELECT sequence FROM projection_parked_events WHERE log_id = $1 AND projection = $2 AND generation = $3 AND "
-             "partition = $4 AND parked_key = $5 ORDER BY sequence LIMIT $6",
-             books_.log_id(), projection, generation, row.position.partition, row.key, most)) {
+             "partition = $4 AND parked_key = $5 AND sequence > $7 ORDER BY sequence LIMIT $6",
+             books_.log_id(), projection, generation, row.position.partition, row.key, most, after)) {
       sequences.push_back(found[0].as<std::uint64_t>());
     }
     return sequences;
@@ -327,6 +327,7 @@ result<void> PostgresControl::retry_key(Retrying& all, const ParkedRow& row, boo
   const Action& action = all.action;
   ParkedKey key{0, row.position.partition, row.key, row.position.sequence, row.error};
   std::size_t most = most_retried_at_once;
+  std::uint64_t scanned = 0, last_erasure = 0;  // of what waits: looked at up to here; the last erasure found
   for (int overtaken = 0;;) {
     if (auto opened = all.open(); !opened) return opened;
     const auto index = all.index_of(row.generation);
@@ -334,14 +335,16 @@ result<void> PostgresControl::retry_key(Retrying& all, const ParkedRow& row, boo
       return failure(Errc::not_possible, action.projection + " is paused, or its tables are of another version");
     if (!index) return {};  // the build is another program's
     key.generation = *index;
-    auto waits = waiting(action.projection, row.generation, row, all_that_wait);
-    if (!waits) return tl::unexpected(waits.error());
     // A person's key goes only after the erasure is in the log: what waits may be readable, and is not to be seen again.
-    const auto erased = erasure_waits(log_, key.partition, *waits);
-    if (!erased) return tl::unexpected(erased.error());
-    const std::uint64_t last_waiting = waits->empty() ? 0 : waits->back();
-    if (*erased) most = all_that_wait;
-    waits->resize(std::min(waits->size(), most));
+    const auto unseen = waiting(action.projection, row.generation, row, all_that_wait, scanned);
+    if (!unseen) return tl::unexpected(unseen.error());
+    const auto found = last_erasure_of(log_, key.partition, *unseen);
+    if (!found) return tl::unexpected(found.error());
+    last_erasure = std::max(last_erasure, *found);
+    if (!unseen->empty()) scanned = unseen->back();
+    if (last_erasure >= key.sequence) most = all_that_wait;
+    auto waits = waiting(action.projection, row.generation, row, most);
+    if (!waits) return tl::unexpected(waits.error());
 
     std::set<std::uint64_t> skipped;
     if (skip_first) skipped.insert(key.sequence);
@@ -350,14 +353,14 @@ result<void> PostgresControl::retry_key(Retrying& all, const ParkedRow& row, boo
     }
     for (Fold& fold : all.folds) fold.clear();
     Fold& fold = all.folds[*index];
-    auto retried = retry_parked(all.projection, log_, keys_, key, *waits, skipped, *erased, fold);
+    auto retried = retry_parked(all.projection, log_, keys_, key, *waits, skipped, last_erasure >= key.sequence, fold);
     if (!retried) return tl::unexpected(retried.error());
     if (retried->erased && waits->size() == most && most != all_that_wait) {  // all of it or nothing
       most = all_that_wait;
       continue;
     }
     retried->skips_first = skip_first;
-    retried->last_waiting = last_waiting;
+    retried->last_waiting = scanned;
     std::uint64_t released = 0;
     const auto write = [&] {
       const auto up_to = std::upper_bound(waits->begin(), waits->end(), retried->up_to);
@@ -391,6 +394,7 @@ result<void> PostgresControl::retry_key(Retrying& all, const ParkedRow& row, boo
     }
     if (!written) return tl::unexpected(written.error());
     if (skip_first) all.skipped.insert({key.partition, key.sequence});
+    overtaken = 0;
 
     outcome.released_events += released;
     auto left = waiting(action.projection, row.generation, row, 1);

@@ -42,7 +42,7 @@ class PostgresControl final : public Control {
   result<std::vector<ParkedRow>> read_parked(const std::string& projection, const std::string& key,
                                              const std::pair<std::string, std::uint32_t>& behind);
   result<std::vector<std::uint64_t>> waiting(const std::string& projection, std::uint32_t generation, const ParkedRow&,
-                                             std::size_t most);
+                                             std::size_t most, std::uint64_t after = 0);
 
   Pool& pool_;
   const Generations& books_;

@@ -114,17 +114,17 @@ void Eraser::read_tables(pqxx::connection_base& db, const std::set<std::uint32_t
     if (books_.find(row.projection) == nullptr) continue;
     if (books_.is_followed(row, controls)) {
       // Whoever follows brings erasures in their turn.
-      if (row.detail.starts_with(waits))
+      if (row.detail.starts_with(waits) || row.detail.starts_with(refuses))
         transaction.exec_params0(
             "UPDATE projection_generations SET detail = '' WHERE projection = $1 AND generation = $2 AND detail = $3",
             row.projection, row.number, row.detail);
       continue;
     }
-    for (const auto& at :
-         transaction.exec_params("SELECT partition, sequence, erased_to, CASE WHEN erased_at = sequence THEN greatest(sequence, "
-                                 "erased_to) ELSE sequence "
-                                 "END FROM projection_checkpoints WHERE log_id = $1 AND projection = $2 AND generation = $3",
-                                 books_.log_id(), row.projection, row.number)) {
+    for (const auto& at : transaction.exec_params(
+             "SELECT partition, sequence, erased_to, CASE WHEN erased_at = sequence THEN greatest(sequence, "
+             "erased_to) ELSE sequence "
+             "END FROM projection_checkpoints WHERE log_id = $1 AND projection = $2 AND generation = $3 AND sequence > 0",
+             books_.log_id(), row.projection, row.number)) {
       const Where where{row.projection, row.number, at[0].as<std::uint32_t>()};
       if (!partitions.contains(where.partition)) continue;
       Tables& tables = now[where];
@@ -137,7 +137,7 @@ void Eraser::read_tables(pqxx::connection_base& db, const std::set<std::uint32_t
         tables.read_to = at[3].as<std::uint64_t>();
         continue;
       }
-      tables = std::move(known->second);
+      tables = known->second;  // a copy: what fails after this is tried again with what was known
       tables.still = true;
       tables.looks_until_again = std::max(0, tables.looks_until_again - 1);
     }
@@ -207,6 +207,7 @@ result<bool> Eraser::erase_some(pqxx::connection_base& db, const Where& where, T
   try {
     pqxx::work transaction(db);
     transaction.exec(patience);
+    transaction.exec("SET CONSTRAINTS ALL IMMEDIATE");  // what refuses does so where it is asked
     // Whoever lets tables change places, or has a runner follow them, locks the checkpoint, too: what is read now holds.
     const auto at = transaction.exec_params(
         "SELECT sequence FROM projection_checkpoints WHERE log_id = $1 AND projection = $2 AND generation = $3 AND partition = "
@@ -220,19 +221,21 @@ result<bool> Eraser::erase_some(pqxx::connection_base& db, const Where& where, T
     const bool gone = transaction.exec_params1("SELECT to_regnamespace(quote_ident($1)) IS NULL", row->at())[0].as<bool>();
     const auto quoted = [&](const std::string& text) { return transaction.quote(text); };
     for (const auto& [sequence, events] : persons) {
-      try {
-        pqxx::subtransaction one(transaction);
-        for (const codec::DecodedEvent& person : events) {
-          if (gone) continue;
-          for (const std::string& each : erasure_statements(projection, transaction.quote_name(row->at()), person, quoted))
+      for (const codec::DecodedEvent& person : events) {
+        if (gone) continue;
+        for (const std::string& each : erasure_statements(projection, transaction.quote_name(row->at()), person, quoted)) {
+          try {
+            pqxx::subtransaction one(transaction);
             one.exec(each);
+            one.commit();
+          } catch (const pqxx::sql_error& error) {
+            if (!is_lasting(error)) throw;
+            refused.insert(sequence);
+            why =
+                (row->state == "live" ? "its tables refuse" : "its schema " + row->at() + ", which should be dropped, refuses") +
+                " to delete them (" + named_state(error) + ")";
+          }
         }
-        one.commit();
-      } catch (const pqxx::sql_error& error) {
-        if (!is_lasting(error)) throw;
-        refused.insert(sequence);
-        why = (row->state == "live" ? "its tables refuse" : "its schema " + row->at() + ", which should be dropped, refuses") +
-              " to delete them (" + named_state(error) + ")";
       }
       after.erasures.erase(sequence);
     }
