@@ -65,7 +65,7 @@ class OnboardingServer final : public HttpServer {
       add_session_list_route(admin.router, api_);
       add_projection_routes(admin.router, api_);
       add_event_routes(admin.router, api_, exports_);
-      add_scrape_route(admin.router, api_);
+      add_scrape_route(admin.router, api_.ports.metrics, api_.ports.access_log);
       sites.push_back(std::move(admin));
     }
     if (!options_.internal_listen.empty()) {

@@ -662,7 +662,7 @@ result<void> ListeningSite::listen(const std::string& address, std::uint32_t thr
   } catch (const std::exception& error) {
     endpoint.reset();
     const std::string_view why = error.what();
-    const auto key = name == "public" ? "http.listen" : name == "admin" ? "http.admin_listen" : "cluster.listen";
+    const auto key = name == "public" ? "http.listen" : name == "internal" ? "cluster.listen" : "http." + name + "_listen";
     if (why.find("already in use") != why.npos)
       return failure(std::make_error_code(std::errc::address_in_use),
                      address + " (" + key + "): another program listens there; stop it, or choose another port");

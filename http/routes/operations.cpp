@@ -74,8 +74,12 @@ void ready(Api& api, const Responder& responder, bool details) {
 
 }  // namespace
 
-void add_operation_routes(Router& router, Api& api, bool details) {
+void add_alive_route(Router& router) {
   router.add({.method = Method::get, .path = "/livez", .handler = alive, .while_draining = true});
+}
+
+void add_operation_routes(Router& router, Api& api, bool details) {
+  add_alive_route(router);
   router.add({.method = Method::get,
               .path = "/readyz",
               .handler = [&api, details](const Responder& r) { ready(api, r, details); },
@@ -91,21 +95,21 @@ void add_operation_routes(Router& router, Api& api, bool details) {
   add_file(router, "/web/docs.css", "docs.css", style);
 }
 
-void add_scrape_route(Router& router, Api& api) {
+void add_scrape_route(Router& router, prometheus::Registry& metrics, const AccessLog* access_log) {
   router.add({.method = Method::get,
               .path = "/metrics",
               .handler =
-                  [&api](const Responder& responder) {
-                    if (api.ports.access_log != nullptr) {
+                  [&metrics, access_log](const Responder& responder) {
+                    if (access_log != nullptr) {
                       auto& dropped = prometheus::BuildGauge()
                                           .Name("log_lines_dropped")
                                           .Help("Access log lines lost because they came too fast")
-                                          .Register(api.ports.metrics)
+                                          .Register(metrics)
                                           .Add({});
-                      dropped.Set(static_cast<double>(api.ports.access_log->dropped()));
+                      dropped.Set(static_cast<double>(access_log->dropped()));
                     }
                     Response response;
-                    response.body = prometheus::TextSerializer().Serialize(api.ports.metrics.Collect());
+                    response.body = prometheus::TextSerializer().Serialize(metrics.Collect());
                     response.content_type = "text/plain; version=0.0.4; charset=utf-8";
                     responder->send(std::move(response));
                   },

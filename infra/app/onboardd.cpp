@@ -30,6 +30,7 @@ constexpr const char* examples = R"(Examples:
   onboardd --data-dir /srv/onboarding --set http.listen=0.0.0.0:8080
   onboardd --print-config                          the configuration in force, secrets hidden
   onboardd --roles projections                     only follows the log into PostgreSQL, beside the server
+  onboardd --roles projections --set http.ops_listen=127.0.0.1:9101    and answers /livez, /readyz and /metrics there
 
 Signals: SIGTERM or SIGINT answers what was accepted, refuses the rest with 503, and exits 0 within 30 s; a second one hurries.
 Exit codes: 0 stopped as asked, 1 could not start or had to stop, 2 wrong use or configuration.)";

@@ -1,4 +1,6 @@
 """backup, restore, doctor: an installation that is lost and comes back, and one that says what is wrong with it."""
+import contextlib
+import fcntl
 import json
 import pathlib
 import shutil
@@ -8,7 +10,7 @@ import threading
 import unittest
 
 import fold
-from harness import Database, Server, WithDatabase, wait_until
+from harness import BUILD, PATIENCE, Database, Server, WithDatabase, clean_environment, wait_until
 from people import lines_of
 
 
@@ -27,6 +29,20 @@ class Moved:
         new = Server(postgres_url=postgres_url)
         new.settings = server.settings | ({"postgres.url": postgres_url} if postgres_url else {})
         return new
+
+
+@contextlib.contextmanager
+def migrations_held(database: Database):
+    """Whoever makes tables waits meanwhile."""
+    holder = subprocess.Popen([shutil.which("psql") or "/usr/lib/postgresql/15/bin/psql", database.url, "-qAtX"], text=True,
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        holder.stdin.write("SELECT 'held' FROM pg_advisory_lock(31361498927887218);\n")
+        holder.stdin.flush()
+        assert holder.stdout.readline() == "held\n"
+        yield
+    finally:
+        holder.communicate()
 
 
 class BackupAndRestore(WithDatabase):
@@ -83,13 +99,17 @@ class BackupAndRestore(WithDatabase):
         self.assertNotIn(json.loads((self.backup / "manifest.json").read_text())["log_id"], ids.pop())
         self.assertEqual(new.ctl("doctor", check=False).returncode, 0)
 
-    def test_what_was_skipped_stays_skipped_what_was_paused_stays_paused_and_the_record_goes_on(self):
+    def somebody_is_skipped(self) -> str:
         fold.assert_follows(self.server, self.database.url)
         self.database.query("ALTER TABLE onboarding_sessions ADD CONSTRAINT poison CHECK (user_id <> 'poison@example.com')")
         self.server.begin(user_id="poison@example.com")
         fold.assert_follows(self.server, self.database.url)
         key, position = self.database.query("SELECT parked_key, partition || ':' || sequence FROM projection_parked_keys").split("|")
         self.server.ctl("projections", "skip", "sessions", key, position, "--reason", "a test")
+        return position
+
+    def test_what_was_skipped_stays_skipped_what_was_paused_stays_paused_and_the_record_goes_on(self):
+        position = self.somebody_is_skipped()
         self.server.ctl("projections", "pause", "usage", "--reason", "a test")
         self.database.query("INSERT INTO projection_skipped_events VALUES ('sessions', 0, 1000000)")  # later than the back-up
         self.server.ctl("backup", str(self.backup))
@@ -105,6 +125,67 @@ class BackupAndRestore(WithDatabase):
         new.ctl("projections", "resume", "usage")
         fold.assert_follows(new, self.database.url)
         self.assertEqual(self.database.query("SELECT count(*) FROM onboarding_sessions WHERE user_id IS NOT NULL"), "0")
+
+    def test_what_was_skipped_is_in_the_database_before_a_server_can_start_on_the_log_also_when_the_restore_is_killed(self):
+        position = self.somebody_is_skipped()
+        self.server.ctl("backup", str(self.backup))
+        self.server.kill()
+        fresh = Database()
+        self.addCleanup(fresh.close)
+        new = Moved.of(self.server, fresh.url)
+        self.addCleanup(new.close)
+
+        def refuses_to_start(says: str) -> None:
+            new.launch()
+            self.assertEqual(new.process.wait(PATIENCE), 1)
+            self.assertIn(says, new.log())
+            self.assertFalse((new.data / "log/events.db").exists() or (new.data / "keys.db").exists())
+        with migrations_held(fresh):
+            patient = fresh.url + ("&" if "?" in fresh.url else "?") + "options=-c%20lock_timeout%3D0%20-c%20statement_timeout%3D0"
+            command = [str(BUILD / "onboardctl"), "--data-dir", str(new.data), "--set", f"postgres.url={patient}", "restore", str(self.backup)]
+            killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=clean_environment())
+            self.addCleanup(killed.wait)
+            self.addCleanup(killed.kill)
+            wait_until(lambda: fresh.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = "
+                                           "(SELECT oid FROM pg_database WHERE datname = current_database())") != "0", "the restore is at the database")
+            refuses_to_start("restore.part")
+            (new.data / "restore.part").rename(new.data / "put aside")
+            refuses_to_start("another process writes this log")
+            (new.data / "put aside").rename(new.data / "restore.part")
+            killed.kill()
+            killed.wait()
+            refuses_to_start("restore.part")
+        # The same command again.
+        new.ctl("--set", f"postgres.url={fresh.url}", "restore", str(self.backup))
+        self.assertEqual(fresh.query("SELECT partition || ':' || sequence FROM projection_skipped_events"), position)
+        new.start()
+        fold.assert_follows(new, fresh.url)
+        self.assertEqual(fresh.query("SELECT count(*) FROM onboarding_sessions WHERE user_id IS NOT NULL"), "0")
+
+    def test_without_a_database_that_takes_what_was_skipped_nothing_is_restored_unless_told_so(self):
+        self.somebody_is_skipped()
+        self.server.ctl("backup", str(self.backup))
+        self.server.kill()
+        fresh = Database()
+        self.addCleanup(fresh.close)
+        new = Moved.of(self.server, fresh.url)
+        self.addCleanup(new.close)
+
+        def refuses(url: str, says: str) -> None:
+            told = new.ctl("--set", f"postgres.url={url}", "restore", str(self.backup), check=False)
+            self.assertEqual(told.returncode, 1, told.stderr)
+            self.assertIn(says, told.stderr)
+            self.assertFalse((new.data / "log/events.db").exists() or (new.data / "keys.db").exists() or (new.data / "restore.part").exists())
+        refuses("postgresql:///none?host=/nowhere", "--set postgres.url=")
+        self.database.query(f"ALTER DATABASE {fresh.name} SET default_transaction_read_only = on")
+        refuses(fresh.url, "nothing was restored")
+        (new.data / "log").mkdir(parents=True, exist_ok=True)
+        with open(new.data / "log/events.db.lock", "w") as held:
+            fcntl.lockf(held, fcntl.LOCK_EX)
+            refuses(fresh.url, "another process writes this log")
+        told = new.ctl("--set", "postgres.url=", "restore", str(self.backup))
+        self.assertIn("projections.json", told.stderr)
+        self.assertTrue((new.data / "keys.db").exists())
 
     def test_a_move_to_another_machine_keeps_log_cursors_and_read_models(self):
         session = onboard(self.server, 1, 3)

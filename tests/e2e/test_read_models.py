@@ -8,7 +8,7 @@ import threading
 import unittest
 
 import fold
-from harness import LOG, ROOT, Server, Session, WithDatabase, wait_until
+from harness import LOG, PATIENCE, ROOT, Database, Server, Session, WithDatabase, free_port, wait_until
 from model_case import WithModels
 from people import lines_of
 
@@ -194,6 +194,83 @@ class CallsOfModels(WithModels):
                          [(row["name"], row["field"], row["sessions"]) for _, row in sorted(expected["funnel"].items())])
         buckets = {row["bucket"]: row["sessions"] for row in expected["message_buckets"].values()}
         self.assertEqual({b: n for b, n in asked("messages")["buckets"].items() if n}, buckets)
+
+
+class Process(Server):
+    """Of a server's parts, those that its roles name."""
+
+    def __init__(self, roles: str, **named) -> None:
+        super().__init__(**named)
+        self.roles = roles
+
+    def command(self) -> list[str]:
+        return [*super().command(), "--roles", self.roles]
+
+
+class BesideTheServer(unittest.TestCase):
+    """What a process that only follows the log tells of itself."""
+
+    def setUp(self) -> None:
+        self.database = Database()
+        self.addCleanup(self.database.close)
+        self.server = Process("api,sessions", postgres_url=self.database.url)
+        self.addCleanup(self.server.close)
+        self.server.start()
+        self.followers = 0
+
+    def follower(self, **settings) -> Process:
+        beside = Process("projections", folder=self.server.folder)
+        self.addCleanup(beside.close)
+        address = f"127.0.0.1:{free_port()}"
+        beside.settings = self.server.settings | {"http.listen": address, "http.ops_listen": address} | settings
+        self.followers += 1
+        beside.starts = 100 * self.followers  # the names of its logs
+        return beside
+
+    def test_is_whether_it_lives_and_reaches_postgresql_with_its_metrics_and_nothing_else(self):
+        followers = [self.follower().start() for _ in range(2)]
+        self.server.begin().told("I'm Ann Abbott")
+        fold.assert_follows(self.server, self.database.url)
+        applied = 0.0
+        for beside in followers:
+            self.assertEqual(beside.request("GET", "/livez").body, b"ok\n")
+            self.assertEqual(beside.request("GET", "/readyz").body, b"ready\n")
+            told = wait_until(lambda: (now := beside.request("GET", "/readyz?verbose").json())["projections"]["sessions"]["state"] == "running" and now,
+                              "it says that they follow")
+            self.assertEqual((told["ready"], told["database"]), (True, "ok"), told)
+            lines = beside.request("GET", "/metrics").body.decode().splitlines()
+            self.assertIn("onboarding_postgres_up 1", lines)
+            applied += sum(float(line.split()[1]) for line in lines if line.startswith("onboarding_projection_events_total"))
+            key = {"Authorization": "Bearer " + self.server.operator_key()}
+            for method, path in (("GET", "/"), ("GET", "/openapi.json"), ("GET", "/api/metrics/health"), ("GET", "/api/admin/projections/sessions"),
+                                 ("POST", "/api/onboarding/sessions"), ("GET", "/readyz/")):
+                refused = beside.request(method, path, headers=key)
+                self.assertEqual((refused.status, refused.headers["content-type"]), (404, "application/problem+json"), path)
+        self.assertGreater(applied, 0, "they count what they applied")
+        self.assertEqual([beside.terminate() for beside in followers], [0, 0])
+        self.assertEqual(self.server.ctl("where", "--ready").returncode, 0, "the server's traces are its own")
+
+    def test_is_at_an_address_that_nobody_else_has_or_nowhere(self):
+        first = self.follower().start()
+        for taken in (first.settings["http.ops_listen"], self.server.settings["http.listen"]):
+            second = self.follower(**{"http.ops_listen": taken})
+            second.launch()
+            self.assertEqual(second.process.wait(PATIENCE), 1)
+            self.assertIn(f"{taken} (http.ops_listen): another program listens there", second.log())
+        silent = self.follower(**{"http.ops_listen": ""})
+        silent.launch()
+        wait_until(lambda: '"ready"' in silent.log(), "it follows")
+        with self.assertRaises(ConnectionRefusedError):
+            silent.request("GET", "/livez")
+
+    def test_is_that_it_is_not_ready_while_postgresql_cannot_be_reached(self):
+        lost = self.follower(**{"postgres.url": "postgresql:///none?host=/nowhere"})
+        lost.launch()
+        wait_until(lambda: '"ready: http' in lost.log(), "it listens")
+        self.assertEqual(lost.request("GET", "/livez").status, 200)
+        answer = wait_until(lambda: (told := lost.request("GET", "/readyz?verbose")).json().get("detail") and told, "it tried")
+        self.assertEqual((answer.status, answer.json()["ready"], answer.json()["database"]), (503, False, "down"))
+        self.assertEqual(lost.request("GET", "/readyz").body, b"PostgreSQL cannot be reached\n")
 
 
 class Watching(unittest.TestCase):

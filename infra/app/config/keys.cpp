@@ -78,6 +78,9 @@ std::vector<Key> make_keys() {
   std::vector<Key> all = {
       text("http.listen", KeyType::address, "127.0.0.1:8080", "the public listener"),
       text("http.admin_listen", KeyType::address, "127.0.0.1:8081", "the listener for operators and analysts"),
+      text("http.ops_listen", KeyType::address, "",
+           "where a process with --roles projections answers /livez, /readyz and /metrics; each one needs its own; not set: "
+           "nowhere"),
       number("http.threads", "2", 1, 256, "workers of the public listener"),
       text("http.cors_origins", KeyType::list, "", "origins that browsers may call from, e.g. https://app.example.org"),
       number("http.stream_minutes", "60", 0.01, 1e6,

@@ -14,6 +14,7 @@
 #include "events/export/check.hpp"
 #include "events/log/sqlite/sqlite_copy.hpp"
 #include "events/log/sqlite/sqlite_log.hpp"
+#include "events/log/sqlite/writer_lock.hpp"
 #include "events/privacy/copy_keys.hpp"
 #include "events/privacy/secrets.hpp"
 #include "events/privacy/sqlite_key_store.hpp"
@@ -265,12 +266,18 @@ struct DatabasePlan {
 
 /// A database that has more than the back-up, or something else, would be refused by the server, or worse: be taken for its own.
 result<void> check_database(const Configuration& configuration, const Manifest& manifest, const fs::path& backup_log,
-                            const RestoreOptions& options, DatabasePlan& plan) {
+                            const RestoreOptions& options, bool has_decisions, DatabasePlan& plan) {
   if (!configuration.is_set("postgres.url")) {
     note("postgres.url is not set: point it at an empty database, the server makes the read models again from the log");
     return {};
   }
   const auto database = projections::inspect_database(configuration.text("postgres.url"));
+  if (!database && has_decisions)
+    return tl::unexpected(Failure{
+        database.error().code,
+        database.error().detail + ": what operators skipped and paused goes into it before the server starts; when PostgreSQL is "
+                                  "there again, repeat this. Or restore without that, with --set postgres.url= : the read models "
+                                  "then get what was skipped"});
   if (!database) {
     note("PostgreSQL cannot be reached (" + database.error().detail + "): its database must be empty when the server starts");
     return {};
@@ -334,21 +341,33 @@ result<std::string> restore_log(const fs::path& backup, const fs::path& part, co
   return log_id;
 }
 
-/// What was skipped stays skipped, what was paused is paused.
-void tell_decisions(const Configuration& configuration, const DatabasePlan& plan, const fs::path& file) {
-  const std::string what = "what operators skipped and paused, and their record (" + file.string() + ")";
-  if (!plan.begins) return note("PostgreSQL was not there, and does not know " + what);
-  const auto paused = projections::write_decisions(configuration.text("postgres.url"), read_file(file));
-  if (!paused) return note("PostgreSQL does not know " + what + ": " + paused.error().message());
-  for (const std::string& name : *paused)
-    note(name + " is paused, as it was: its tables are empty until onboardctl projections resume " + name);
+/// Empties the database if that was asked for, and puts into it what operators decided. What is paused now, by name.
+result<std::vector<std::string>> prepare_database(const Configuration& configuration, const DatabasePlan& plan,
+                                                  const fs::path& decisions) {
+  const std::string& url = configuration.text("postgres.url");
+  if (plan.empties)
+    if (auto emptied = projections::empty_database(url); !emptied) return tl::unexpected(emptied.error());
+  std::error_code ignored;
+  if (!plan.begins || !fs::exists(decisions, ignored)) return {};
+  auto paused = projections::write_decisions(url, read_file(decisions));
+  if (!paused)
+    return tl::unexpected(Failure{paused.error().code, paused.error().detail + ": what operators skipped and paused did not get "
+                                                                               "into the database, and nothing was restored"});
+  return *std::move(paused);
+}
+
+result<void> nothing_is_there(const std::vector<fs::path>& files) {
+  std::error_code error;
+  for (const auto& file : files)
+    if (fs::exists(file, error))
+      return failure(Errc::wrong_use,
+                     file.string() + " is there: a restore overwrites nothing; --data-dir names another data folder");
+  return {};
 }
 
 /// The log first: with it and without keys a server refuses to start; the other way round it would begin an empty log.
 result<void> move_into_place(const fs::path& part, const fs::path& data, const fs::path& secrets, const fs::path& log_file) {
   std::error_code error;
-  fs::create_directories(log_file.parent_path(), error);
-  ::chmod(log_file.parent_path().c_str(), 0711);
   std::vector<std::pair<fs::path, fs::path>> moves = {{part / "events.db.head", fs::path(log_file.string() + ".head")},
                                                       {part / "events.db", log_file}};
   if (fs::create_directories(secrets, error)) ::chmod(secrets.c_str(), 0700);
@@ -423,15 +442,18 @@ int restore(const Context& context, const RestoreOptions& options) {
   std::vector<fs::path> new_files = {log_file, fs::path(log_file.string() + ".head"), data / "keys.db"};
   if (!has_secrets)
     for (const char* name : secret_files) new_files.push_back(secrets_to / name);
-  for (const auto& file : new_files)
-    if (fs::exists(file, error))
-      return complain(
-          {Errc::wrong_use, file.string() + " is there: a restore overwrites nothing; --data-dir names another data folder"});
+  if (auto none = nothing_is_there(new_files); !none) return complain(none.error());
   DatabasePlan plan;
-  if (auto good = check_database(*configuration, *manifest, backup / "events.db", options, plan); !good)
+  const bool has_decisions = fs::exists(backup / decisions_file, error);
+  if (auto good = check_database(*configuration, *manifest, backup / "events.db", options, has_decisions, plan); !good)
     return complain(good.error());
 
   if (fs::create_directories(data, error)) ::chmod(data.c_str(), 0711);
+  if (fs::create_directories(log_file.parent_path(), error)) ::chmod(log_file.parent_path().c_str(), 0711);
+  // A server that a supervisor starts meanwhile is refused: by the lock, and by the folder `part` should this be killed.
+  const auto lock = log::WriterLock::take(log_file.string() + ".lock");
+  if (!lock) return complain(lock.error());
+  if (auto none = nothing_is_there(new_files); !none) return complain(none.error());
   fs::remove_all(part, error);
   fs::create_directories(part, error);
   if (error) return complain(about_file(part, error));
@@ -448,9 +470,9 @@ int restore(const Context& context, const RestoreOptions& options) {
       return complain(copied.error());
   if (!fs::exists(data / "flows", error) && fs::exists(backup / "flows", error))
     fs::copy(backup / "flows", part / "flows", fs::copy_options::recursive, error);
-  if (plan.empties)
-    if (auto emptied = projections::empty_database(configuration->text("postgres.url")); !emptied)
-      return complain(emptied.error());
+  // Before the log: whoever has it would apply what was skipped.
+  const auto paused = prepare_database(*configuration, plan, backup / decisions_file);
+  if (!paused) return complain(paused.error());
   if (auto moved = move_into_place(part, data, secrets_to, log_file); !moved) return complain(moved.error());
 
   std::cout << data.string() << ": " << manifest->events << " events as of " << manifest->made_at << ", verified; log " << *log_id
@@ -463,8 +485,10 @@ int restore(const Context& context, const RestoreOptions& options) {
     note("Flow files lie in " + (data / "flows").string() + "; flows.path is " +
          (configuration->is_set("flows.path") ? configuration->text("flows.path") : "not set") +
          ". Published versions are in the log in any case.");
-  if (fs::exists(backup / decisions_file, error) && (plan.begins || !options.same_log))
-    tell_decisions(*configuration, plan, backup / decisions_file);
+  for (const std::string& name : *paused)
+    note(name + " is paused, as it was: its tables are empty until onboardctl projections resume " + name);
+  if (has_decisions && !plan.begins && !options.same_log)
+    note("No database knows what operators skipped and paused, and their record: " + (backup / decisions_file).string());
   note("Start it: infra/run, or onboardd --data-dir " + data.string() +
        ". The read models are made again from the log meanwhile.");
   return exit_good;

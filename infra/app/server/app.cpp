@@ -26,6 +26,7 @@
 #include "events/privacy/memory_key_store.hpp"
 #include "events/privacy/sqlite_key_store.hpp"
 #include "http/http_server.hpp"
+#include "http/ops_server.hpp"
 #include "infra/app/config/kafka_settings.hpp"
 #include "infra/app/server/cluster.hpp"
 #include "infra/app/server/day_use_file.hpp"
@@ -179,6 +180,7 @@ struct App::Parts {
   result<void> start_read_models();
   result<void> start_runtime();
   result<void> start_http();
+  result<void> start_ops();
   result<void> join_cluster();
   http::HealthReport health() const;
 };
@@ -461,6 +463,17 @@ result<void> App::Parts::start_http() {
   return {};
 }
 
+/// Of a process that only follows the log.
+result<void> App::Parts::start_ops() {
+  if (!has(Role::projections) || !c().is_set("http.ops_listen")) return {};
+  projections::Queries& queries = read_models ? read_models->queries() : no_read_models;
+  auto started = http::start_ops(c().text("http.ops_listen"), {queries, *metrics, system_clock(), system_random()});
+  if (!started) return tl::unexpected(started.error());
+  http = std::move(*started);
+  listen = with_port(c().text("http.ops_listen"), http->port());
+  return {};
+}
+
 /// Once this server answers: others pass requests on to it as soon as it has partitions.
 result<void> App::Parts::join_cluster() {
   if (!cluster) return {};
@@ -515,6 +528,11 @@ result<std::unique_ptr<App>> App::start(AppOptions options) {
   parts->options = std::move(options);
   Parts& p = *parts;
   if (auto made = make_folder(p.options.data); !made) return tl::unexpected(made.error());
+  std::error_code ignored;
+  if (const auto part = p.options.data / "restore.part"; std::filesystem::exists(part, ignored))
+    return failure(Errc::bad_data_folder, part.string() +
+                                              " is there: a restore is under way, or was cut off: let it end, or repeat it "
+                                              "(and first remove what it says is there already)");
   p.server_log = make_server_log();
   spdlog::set_default_logger(p.server_log);  // actors have no logger of their own: theirs are lines of the process
   for (const std::string& name : p.c().strange_variables())
@@ -533,6 +551,8 @@ result<std::unique_ptr<App>> App::start(AppOptions options) {
   if (p.has(Role::api)) {
     if (auto done = p.start_http(); !done) return tl::unexpected(done.error());
     if (auto done = p.join_cluster(); !done) return tl::unexpected(done.error());
+  } else if (auto done = p.start_ops(); !done) {
+    return tl::unexpected(done.error());
   }
   // Beside it another process may serve: the file is the server's.
   if (auto written =
@@ -541,6 +561,7 @@ result<std::unique_ptr<App>> App::start(AppOptions options) {
     return tl::unexpected(written.error());
   if (p.has(Role::api))
     p.server_log->info("ready: http://{} (admin: {})", p.listen, p.admin_listen.empty() ? "none" : "http://" + p.admin_listen);
+  else if (!p.listen.empty()) p.server_log->info("ready: http://{}/readyz (also /livez, /metrics)", p.listen);
   else p.server_log->info("ready");
   return std::unique_ptr<App>(new App(std::move(parts)));
 }

@@ -7,6 +7,7 @@
 //   onboard.toml              settings, if any      postgres/    infra/run's private PostgreSQL; postgres.url: its address
 //   onboardd.pid              infra/run's           log-files/   onboardd.log (detached), requests.log (on a terminal)
 //   chat.json                   onboardctl chat's last session    model-changes.json   what operators changed at run time
+//   restore.part/               of onboardctl restore; while it is there, nothing starts
 #pragma once
 
 #include <chrono>
@@ -40,7 +41,7 @@ class App {
   App(const App&) = delete;
   App& operator=(const App&) = delete;
 
-  /// Where it really listens ("127.0.0.1:8080"); empty without the role api.
+  /// Where it really listens ("127.0.0.1:8080"); empty: nowhere. Without the role api that is http.ops_listen.
   const std::string& listen() const;
   const std::string& admin_listen() const;
   /// Another owner took over: this process must go.
