@@ -150,7 +150,7 @@ class BackupAndRestore(WithDatabase):
                                            "(SELECT oid FROM pg_database WHERE datname = current_database())") != "0", "the restore is at the database")
             refuses_to_start("restore.part")
             (new.data / "restore.part").rename(new.data / "put aside")
-            refuses_to_start("another process writes this log")
+            refuses_to_start("another process writes the event log")
             (new.data / "put aside").rename(new.data / "restore.part")
             killed.kill()
             killed.wait()
@@ -182,7 +182,7 @@ class BackupAndRestore(WithDatabase):
         (new.data / "log").mkdir(parents=True, exist_ok=True)
         with open(new.data / "log/events.db.lock", "w") as held:
             fcntl.lockf(held, fcntl.LOCK_EX)
-            refuses(fresh.url, "another process writes this log")
+            refuses(fresh.url, "another process writes the event log")
         told = new.ctl("--set", "postgres.url=", "restore", str(self.backup))
         self.assertIn("projections.json", told.stderr)
         self.assertTrue((new.data / "keys.db").exists())
