@@ -163,34 +163,12 @@ class SessionActor : public caf::event_based_actor {
     if (phase_ == Phase::loading) load(nullptr);
     // The first request is due no earlier: it needs no timer of its own.
     arm_deadline(now() + std::min<caf::timespan>(settings().request_deadline, settings().passivate_after));
+    // Every session has these in memory, 40 bytes each: what is only a word shares one.
     return {
-        [this](job_atom, const JobPtr& job) { receive(job); },
+        [this](caf::atom_value what, const JobPtr& job) { what == job_atom::value ? receive(job) : take_current(job); },
         [this](loaded_atom, const LoadResultPtr& loaded) { take_loaded(std::move(loaded->loaded)); },
         [this](appended_atom, const log::AppendOutcome& outcome) { take_append(outcome); },
-        [this](deadline_atom) { look_at_deadlines(); },
-        [this](retry_atom) { retry(); },
-        [this](reread_atom) { load(state_); },
-        [this](due_atom) {
-          for_the_log_ = for_the_log_ || is_idle();
-          enqueue({Step::Kind::abandon, nullptr, {}, ""});
-        },
-        [this](stop_atom) { stop_or_stay(); },
-        [this](current_atom, const JobPtr& job) {
-          --confirming_;
-          arm_deadline(job->due);
-          wait_for_turn(job);
-          answer_concluded();
-          advance();
-          pump();
-          leave_if_needless();
-        },
-        [this](lost_atom) {
-          // Whose append's end is not known is not told that nothing was done.
-          if (writing_ && writing_->step.job) writing_->step.job->refuse(GatewayErrc::in_doubt);
-          writing_.reset();
-          stop_serving();
-          quit();
-        },
+        [this](caf::atom_value what) { take_word(what); },
     };
   }
 
@@ -201,6 +179,20 @@ class SessionActor : public caf::event_based_actor {
     rereading,  // an append ended in doubt or in conflict: what the log has decides
     ended       // it cannot be read, or somebody else owns the partition: nothing is served
   };
+
+  void take_word(caf::atom_value what) {
+    switch (caf::atom_uint(what)) {
+      case deadline_atom::uint_value(): return look_at_deadlines();
+      case retry_atom::uint_value(): return retry();
+      case reread_atom::uint_value(): return load(state_);
+      case due_atom::uint_value():
+        for_the_log_ = for_the_log_ || is_idle();
+        return enqueue({Step::Kind::abandon, nullptr, {}, ""});
+      case stop_atom::uint_value(): return stop_or_stay();
+      case lost_atom::uint_value(): return lose();
+    }
+    ONBOARDING_ASSERT(false, "a session knows every word that is said to it");
+  }
 
   Time now() { return clock().now(); }
   caf::actor self() { return caf::actor_cast<caf::actor>(this); }
@@ -307,8 +299,7 @@ class SessionActor : public caf::event_based_actor {
   void begin(Step step) {
     if (step.job) {
       const bool starts = std::holds_alternative<StartJob>(step.job->what);
-      if (const auto* erase = std::get_if<EraseJob>(&step.job->what);
-          erase && !erase->person.is(meta_.user, meta_.blinded_user_id))
+      if (const auto* erase = std::get_if<EraseJob>(&step.job->what); erase && !erase->person.is(user_, blinded_user_id_))
         return step.job->refuse(GatewayErrc::unknown_session);
       if (const auto refusal = may_not(*step.job); refusal && !starts) return refuse_by_state(step.job, *refusal);
     }
@@ -324,7 +315,7 @@ class SessionActor : public caf::event_based_actor {
       case Step::Kind::start_turn: {
         const domain::Turn* turn = domain::find_turn(*state_, step.turn_id);
         if (!turn) return std::nullopt;
-        return domain::StartTurn{step.turn_id, turn->activation + 1};
+        return domain::StartTurn{step.turn_id, turn->activation + 1u};
       }
       case Step::Kind::conclude_turn: {
         if (!ask_ || !ask_->outcome || ask_->turn_id != step.turn_id) return std::nullopt;
@@ -454,7 +445,7 @@ class SessionActor : public caf::event_based_actor {
     auto state = std::make_shared<domain::State>(*state_);
     for (const domain::Event& event : writing.events)
       domain::evolve(*state, event, {state->version + 1, 1, writing.time}, *environment_->options.flows);
-    start->reply(SessionStartedAnswer{{session_id_, meta_.user, partition_, state}, start->token, false});
+    start->reply(SessionStartedAnswer{{session_id_, user_, partition_, state}, start->token, false});
   }
 
   /// A start brings its person's key and names along.
@@ -463,16 +454,19 @@ class SessionActor : public caf::event_based_actor {
     const auto* start = std::get_if<StartJob>(&step.job->what);
     if (!start) return;
     key_ = start->key;
-    meta_.user = start->user_key;
-    meta_.blinded_user_id = start->blinded_user_id;
-    meta_.plan = start->command.plan;
+    user_ = start->user_key;
+    blinded_user_id_ = start->blinded_user_id;
   }
 
   codec::RecordMeta meta_of(const Step& step) const {
-    codec::RecordMeta meta = meta_;
+    codec::RecordMeta meta;
+    meta.user = user_;
+    meta.blinded_user_id = blinded_user_id_;
+    meta.plan = state_->plan;
     if (step.job) {
       meta.correlation_id = step.job->context.request_id;
       meta.traceparent = step.job->context.traceparent;
+      if (const auto* start = std::get_if<StartJob>(&step.job->what)) meta.plan = start->command.plan;
       if (const auto* message = std::get_if<MessageJob>(&step.job->what)) meta.causation_id = message->command.turn_id;
     } else {
       meta.correlation_id = step.turn_id.empty() ? "timer" : step.turn_id;
@@ -589,6 +583,15 @@ class SessionActor : public caf::event_based_actor {
     pump();
   }
 
+  /// The partition is another's.
+  void lose() {
+    // Whose append's end is not known is not told that nothing was done.
+    if (writing_ && writing_->step.job) writing_->step.job->refuse(GatewayErrc::in_doubt);
+    writing_.reset();
+    stop_serving();
+    quit();
+  }
+
   /// Nothing that is under way was written, and nothing more will be.
   void stop_serving() {
     phase_ = Phase::ended;
@@ -652,7 +655,8 @@ class SessionActor : public caf::event_based_actor {
     if (loaded->forgotten) return end_unable(GatewayErrc::unknown_session);
     phase_ = Phase::ready;
     state_ = std::move(loaded->state);
-    meta_ = std::move(loaded->meta);
+    user_ = std::move(loaded->meta.user);
+    blinded_user_id_ = std::move(loaded->meta.blinded_user_id);
     key_ = std::move(loaded->key);
     send(host_, ready_atom::value, session_id_);
     if (for_the_log_) todo_.push_back({Step::Kind::abandon, nullptr, {}, ""});
@@ -700,8 +704,8 @@ class SessionActor : public caf::event_based_actor {
     if (auto* erase = std::get_if<EraseJob>(&job->what)) {
       // Whoever still waits has nobody to be answered for.
       while (!waiters_.empty()) take_waiter(0).job->refuse(GatewayErrc::unknown_session);
-      send(environment_->options.supervisor, model::forget_atom::value, meta_.user);
-      return erase->reply(meta_.user);
+      send(environment_->options.supervisor, model::forget_atom::value, user_);
+      return erase->reply(user_);
     }
     if (written || environment_->options.all_partitions) return wait_for_turn(job);
     // It was received before: its answer may be one from memory.
@@ -713,6 +717,17 @@ class SessionActor : public caf::event_based_actor {
           caf::anon_send(std::exchange(to, nullptr), current_atom::value, std::exchange(job, nullptr));
           environment->callbacks.end();
         });
+  }
+
+  /// Of a message that was received before: nobody has taken the partition since.
+  void take_current(const JobPtr& job) {
+    --confirming_;
+    arm_deadline(job->due);
+    wait_for_turn(job);
+    answer_concluded();
+    advance();
+    pump();
+    leave_if_needless();
   }
 
   /// Of a message that is durable.
@@ -792,7 +807,7 @@ class SessionActor : public caf::event_based_actor {
     request->plan = state_->plan;
     request->locale = state_->locale;
     request->arrived = place_in_line(*state_, turn_id, environment_->options.clock->now(), settings().limits.abandon_after);
-    request->user_key = meta_.user;
+    request->user_key = user_;
     request->flow = state_->flow;
     for (const auto& [name, field] : state_->fields)
       if (field.value) request->collected.emplace(name, field.value->canonical);
@@ -835,7 +850,7 @@ class SessionActor : public caf::event_based_actor {
 
   // ---- answers
 
-  SessionSnapshot snapshot() const { return {session_id_, meta_.user, partition_, state_}; }
+  SessionSnapshot snapshot() const { return {session_id_, user_, partition_, state_}; }
 
   Waiter take_waiter(std::size_t i) {
     Waiter waiter = std::move(waiters_[i]);
@@ -968,8 +983,17 @@ class SessionActor : public caf::event_based_actor {
   /// Nobody needs it in memory: there is no such session, its person was erased, or it came up only to do what the log asked for.
   void leave_if_needless() {
     if (!is_idle()) return;
+    drop_spare_room();
     const bool gone = state_->status == domain::SessionStatus::none || state_->status == domain::SessionStatus::erased;
     if (for_the_log_ || gone) ask_to_leave();
+  }
+
+  /// Most of the sessions in memory are idle.
+  void drop_spare_room() {
+    todo_.shrink_to_fit();
+    waiters_.shrink_to_fit();
+    started_turn_.clear();
+    started_turn_.shrink_to_fit();
   }
 
   void ask_to_leave() {
@@ -1000,7 +1024,7 @@ class SessionActor : public caf::event_based_actor {
   bool leaving_ = false;
   std::optional<GatewayErrc> unable_;
   std::shared_ptr<domain::State> state_;  // folded from what is durable, and from nothing else
-  codec::RecordMeta meta_;                // user, blinded user id, plan
+  std::string user_, blinded_user_id_;    // as the log names its person
   privacy::SealingKeyPtr key_;
   std::vector<JobPtr> stash_;  // while loading
   std::vector<Step> todo_;
