@@ -222,11 +222,11 @@ int run(int argc, char** argv) {
   on_projection("parked", "whose events wait behind one that could not be applied", "  onboardctl projections parked sessions")
       ->callback([&] { chosen = [&] { return projections_parked(context, acting.name, acting.json); }; });
   on_projection("retry", "apply parked events again: of one key, or of all",
-                "  onboardctl projections retry sessions\n  onboardctl projections retry sessions usr_… 3:1207")
+                "  onboardctl projections retry sessions\n  onboardctl projections retry sessions 76775ee5… 3:1207")
       ->add_option("key", acting.key, "a parked key (default: all)");
   projections->get_subcommand("retry")->add_option("position", acting.position, "only if it is still parked at this event");
   CLI::App* skip = on_projection("skip", "give one event up for good, and apply what waits behind it",
-                                 "  onboardctl projections skip sessions usr_… 3:1207 --reason 'a bug of version 3'");
+                                 "  onboardctl projections skip sessions 76775ee5… 3:1207 --reason 'a bug of version 3'");
   skip->add_option("key", acting.key, "the parked key")->required();
   skip->add_option("position", acting.position, "of the event, as `parked` shows it")->required();
 

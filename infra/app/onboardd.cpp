@@ -33,7 +33,7 @@ constexpr const char* examples = R"(Examples:
   onboardd --roles projections --set http.ops_listen=127.0.0.1:9101    and answers /livez, /readyz and /metrics there
 
 Signals: SIGTERM or SIGINT answers what was accepted, refuses the rest with 503, and exits 0 within 30 s; a second one hurries.
-Exit codes: 0 stopped as asked, 1 could not start or had to stop, 2 wrong use or configuration.)";
+Exit codes: 0 stopped as asked, 1 could not start or had to stop, 2 wrong use or configuration, 70 a failed fsync.)";
 
 /// Signals arrive on a thread of their own; everybody else has them blocked.
 class Signals {

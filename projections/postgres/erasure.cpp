@@ -197,7 +197,7 @@ result<bool> Eraser::erase_some(pqxx::connection_base& db, const Where& where, T
     if (!decoded && decoded.error().code == codec::Errc::key_unreachable) return tl::unexpected(decoded.error());
     if (!decoded) {
       refused.insert(sequence);
-      why = "the erasure at " + to_string(Position{where.partition, sequence}) + " cannot be read";
+      why = "the record at " + to_string(Position{where.partition, sequence}) + ", perhaps an erasure, cannot be read";
       continue;
     }
     std::erase_if(*decoded, [](const auto& event) { return !std::holds_alternative<domain::UserErased>(event.recorded.event); });

@@ -638,9 +638,8 @@ void Log::look_after_start() {
       Partition& part = *parts_[partition];
       if (part.owner.state() != Owner::State::following) continue;
       if (part.claims++ == claims_at_start)
-        return give_up(
-            {Errc::locked, "another server claims partition " + std::to_string(partition) +
-                               " whenever this one does: with the Kafka log of this version one server runs at a time"});
+        return give_up({Errc::locked, "another server claims partition " + std::to_string(partition) +
+                                          " whenever this one does: stop the servers first"});
       part.owner.claim();
     }
     if (all([](const Partition& part) { return part.owner.state() == Owner::State::owning; })) phase_ = Phase::serving;

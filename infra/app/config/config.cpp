@@ -498,10 +498,10 @@ std::optional<Running> read_running(const std::filesystem::path& data) {
   std::string hash, word;
   int pid = 0;
   if (!(in >> hash >> word >> pid) || word != "pid") return std::nullopt;
-  std::ifstream comm("/proc/" + std::to_string(pid) + "/comm");
+  std::ifstream command("/proc/" + std::to_string(pid) + "/cmdline");  // empty when it was killed and not reaped yet
   std::string program;
-  std::getline(comm, program);
-  if (program != "onboardd") return std::nullopt;
+  std::getline(command, program, '\0');
+  if (std::filesystem::path(program).filename() != "onboardd") return std::nullopt;
   Sources sources;
   sources.file = running_file(data);
   auto loaded = Configuration::load(sources);

@@ -383,7 +383,8 @@ result<void> move_into_place(const fs::path& part, const fs::path& data, const f
     }
     if (error) return tl::unexpected(about_file(to, error));
   }
-  if (auto synced = sync_path(log_file.parent_path()); !synced) return synced;
+  for (const fs::path& folder : {log_file.parent_path(), secrets})
+    if (auto synced = sync_path(folder); !synced) return synced;
   return sync_path(data);
 }
 

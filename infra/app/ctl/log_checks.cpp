@@ -147,8 +147,10 @@ int events_verify(const Context& context, bool json) {
   }
   // Seals are opened where the keys lie; nothing of what they hold leaves the check.
   std::error_code ignored;
-  const bool with_keys = secrets_of(context) && std::filesystem::exists(context.data() / "keys.db", ignored);
-  if (!with_keys) note("no master.key and keys.db in " + context.data().string() + ": seals are not opened");
+  const auto secrets = secrets_of(context);
+  const bool with_keys = secrets && std::filesystem::exists(context.data() / "keys.db", ignored);
+  if (!with_keys)
+    note((secrets ? "there is no keys.db in " + context.data().string() : secrets.error().message()) + ": seals are not opened");
   exporting::EventCheck check;
   if (auto opened = open_log(context, with_keys); opened) {
     Progress progress("events", 0);

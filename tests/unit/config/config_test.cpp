@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -278,6 +280,23 @@ TEST_F(ConfigurationFile, a_running_server_is_found_by_its_file_only_while_it_ru
   EXPECT_THAT(content.str(), ::testing::Not(HasSubstr("sk-secret")));
   EXPECT_THAT(content.str(), HasSubstr("listen = \"127.0.0.1:4242\""));
   EXPECT_FALSE(read_running(folder_)) << "this process is no onboardd";
+}
+
+TEST_F(ConfigurationFile, of_a_server_that_was_killed_is_not_believed_also_before_its_parent_has_reaped_it) {
+  const pid_t server = ::fork();
+  if (server == 0) {
+    ::execl("/bin/sleep", "/somewhere/onboardd", "60", nullptr);
+    ::_exit(1);
+  }
+  ASSERT_TRUE(write_running(folder_, server, *load(""), "127.0.0.1:4242", "127.0.0.1:4243"));
+  const auto becomes = [&](bool believed) {
+    for (int i = 0; i < 2000 && read_running(folder_).has_value() != believed; ++i) ::usleep(5000);
+    return read_running(folder_).has_value() == believed;
+  };
+  EXPECT_TRUE(becomes(true));
+  ::kill(server, SIGKILL);
+  EXPECT_TRUE(becomes(false));
+  ASSERT_EQ(::waitpid(server, nullptr, 0), server);
 }
 
 }  // namespace
