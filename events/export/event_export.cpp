@@ -81,7 +81,7 @@ result<Cursor> Cursor::parse(std::string_view text, const log::EventLog& log) {
   if (!bytes) return tl::unexpected(wrong("the cursor is not one that was given"));
   std::string_view rest = *bytes;
   const auto mark = log.log_id().substr(0, 8);
-  if (rest.substr(0, mark.size()) != mark) return tl::unexpected(wrong("the cursor is of another log"));
+  if (rest.substr(0, mark.size()) != mark) return tl::unexpected(wrong("the cursor is none, or of another log"));
   rest.remove_prefix(mark.size());
   for (std::uint32_t p = 0; p < log.partitions(); ++p) {
     const auto sequence = take(rest);

@@ -347,6 +347,12 @@ int run(int argc, char** argv) {
 
   try {
     cli.parse(argc, argv);
+  } catch (const CLI::RequiredError& error) {
+    // What it did not know says more than what it then missed.
+    const auto unknown = cli.remaining(true);
+    if (unknown.empty()) cli.exit(error);
+    else cli.exit(CLI::ExtrasError(unknown));
+    return exit_wrong_use;
   } catch (const CLI::ParseError& error) { return cli.exit(error) == 0 ? exit_good : exit_wrong_use; }
   return chosen();
 }

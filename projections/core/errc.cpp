@@ -12,7 +12,7 @@ class Category final : public std::error_category {
       case Errc::unavailable: return "the read models cannot be reached";
       case Errc::foreign_log: return "the database holds the read models of another log";
       case Errc::beyond_end: return "a checkpoint lies beyond the end of the log";
-      case Errc::not_found: return "there is no such row";
+      case Errc::not_found: return "not found";
       case Errc::bad_migration: return "the database's migrations are not those of this program";
       case Errc::poison: return "an event cannot be applied";
       case Errc::fenced: return "another runner has moved a checkpoint";

@@ -55,7 +55,11 @@ result<Replayed> replay(const PostgresOptions& postgres, log::EventLog& log, pri
   std::vector<const Projection*> projections;
   for (const auto& projection : owned) projections.push_back(projection.get());
   const Generations books(projections, log.log_id(), log.partitions());
-  if (books.find(options.projection) == nullptr) return failure(Errc::not_found, "there is no projection " + options.projection);
+  if (books.find(options.projection) == nullptr) {
+    std::string names;
+    for (const Projection* projection : projections) names += (names.empty() ? "" : ", ") + std::string(projection->name());
+    return failure(Errc::not_found, "there is no projection " + options.projection + ", but " + names);
+  }
 
   Pool pool(*text, postgres, nullptr);
   auto lease = pool.acquire();
