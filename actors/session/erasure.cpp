@@ -163,11 +163,27 @@ class Erasure : public std::enable_shared_from_this<Erasure> {
 
   void forget_next_key() {
     if (user_keys_.empty()) return first_failure_ ? fail(tl::make_unexpected(*first_failure_)) : finish();
-    environment_->options.keys->erase(*user_keys_.begin(), [self = shared_from_this()](result<void> erased) {
-      if (!erased) return self->fail(failure(make_error_code(GatewayErrc::keys_unreachable), erased.error().detail));
-      self->user_keys_.erase(self->user_keys_.begin());
-      self->forget_next_key();
-    });
+    environment_->options.keys->erase_if(
+        *user_keys_.begin(), [self = shared_from_this()](auto confirmed) { self->confirm(std::move(confirmed)); },
+        [self = shared_from_this()](result<void> erased) {
+          if (!erased) return self->fail(failure(make_error_code(GatewayErrc::keys_unreachable), erased.error().detail));
+          self->user_keys_.erase(self->user_keys_.begin());
+          self->forget_next_key();
+        });
+  }
+
+  /// That the person was kept out until now: by the log this server has the partition, and the host that was told to has not lost it in
+  /// between. Whoever was replaced would take the keys of what the person has said since, with the next owner; nor is that one asked in our
+  /// place: it would forget that, too.
+  void confirm(std::function<void(result<void>)> confirmed) {
+    environment_->options.log->barrier(
+        person_.partition, [self = shared_from_this(), confirmed = std::move(confirmed)](result<void> read) mutable {
+          const auto forgetting = self->forgetting_.lock();
+          if (read && !forgetting) read = failure(make_error_code(log::Errc::locked), "another server owns the partition");
+          if (!read) return confirmed(std::move(read));
+          forgetting->begun = [confirmed = std::move(confirmed)](const std::vector<std::string>&) { confirmed({}); };
+          caf::anon_send(self->host_, still_atom::value, forgetting);
+        });
   }
 
   void finish() {

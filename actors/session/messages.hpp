@@ -122,6 +122,7 @@ using gone_atom = caf::atom_constant<caf::atom("gone")>;              // it wrot
 using forget_atom = caf::atom_constant<caf::atom("forget")>;          // a person
 using forgotten_atom = caf::atom_constant<caf::atom("forgotten")>;    // it is done
 using failed_atom = caf::atom_constant<caf::atom("failed")>;          // it is not: begun again after a while, until it is
+using still_atom = caf::atom_constant<caf::atom("still")>;            // does it still keep the person out: calls `begun` if so
 using again_atom = caf::atom_constant<caf::atom("again")>;            // begin those that failed
 using poll_atom = caf::atom_constant<caf::atom("poll")>;
 using found_atom = caf::atom_constant<caf::atom("found")>;

@@ -41,6 +41,17 @@ class KeyStore {
   virtual result<SealingKeyPtr> find(std::string_view user, std::string_view key_id) = 0;
   /// Forgets all keys of the user, durably, also in the file's free pages, before `done`.
   virtual void erase(std::string user, std::function<void(result<void>)> done) = 0;
+
+  using Confirm = std::function<void(std::function<void(result<void>)>)>;
+  /// The same, for who may be replaced by another server meanwhile. `confirm` is asked once it is known which keys there are: whether nobody
+  /// else has let the person back in until now. If so these go, and none that is made later; else all stay, and `done` gets its error.
+  /// It may answer on any thread, or never: then nothing goes.
+  virtual void erase_if(std::string user, Confirm confirm, std::function<void(result<void>)> done) {
+    confirm([this, user = std::move(user), done = std::move(done)](result<void> confirmed) {
+      if (confirmed) erase(user, done);
+      else done(std::move(confirmed));
+    });
+  }
 };
 
 }  // namespace onboarding::privacy

@@ -521,6 +521,13 @@ result<std::optional<KeysFile::Dead>> KeysFile::dead(std::string_view user, std:
   return Dead{std::string(user), std::string(key_id), select.number_at(0), select.number_at(1) != 0};
 }
 
+result<bool> KeysFile::has_dead(std::string_view user) {
+  Use select(write_db_.get(), "SELECT 1 FROM dead WHERE user = ? LIMIT 1");
+  const int code = select.text(user).step();
+  if (code != SQLITE_ROW && code != SQLITE_DONE) return unreachable(write_db_.get());
+  return code == SQLITE_ROW;
+}
+
 result<std::vector<KeysFile::Dead>> KeysFile::wanted(int limit) {
   Use select(write_db_.get(), "SELECT user, key_id, partition FROM dead WHERE wanted LIMIT ?");
   select.number(limit);

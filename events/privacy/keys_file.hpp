@@ -97,6 +97,7 @@ class KeysFile {
   result<std::vector<std::string>> key_ids(std::string_view user);
   result<void> mark_dead(const Dead&);
   result<std::optional<Dead>> dead(std::string_view user, std::string_view key_id);
+  result<bool> has_dead(std::string_view user);
   result<std::vector<Dead>> wanted(int limit);
   result<std::optional<std::string>> note(std::string_view name);
   result<void> keep_note(std::string_view name, std::string_view value);

@@ -1,5 +1,7 @@
 #include "events/privacy/memory_key_store.hpp"
 
+#include <algorithm>
+
 #include "events/privacy/new_key.hpp"
 
 namespace onboarding::privacy {
@@ -35,6 +37,22 @@ void MemoryKeyStore::erase(std::string user, std::function<void(result<void>)> d
     if ((erased = reachable_)) keys_.erase(user);
   }
   done(erased ? result<void>() : failure(Errc::unreachable));
+}
+
+void MemoryKeyStore::erase_if(std::string user, Confirm confirm, std::function<void(result<void>)> done) {
+  std::vector<SealingKeyPtr> known;
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = keys_.find(user); found != keys_.end()) known = found->second;
+  }
+  confirm([this, user = std::move(user), known = std::move(known), done = std::move(done)](result<void> confirmed) {
+    if (confirmed) {
+      const std::lock_guard lock(mutex_);
+      if (!reachable_) confirmed = failure(Errc::unreachable);
+      else std::erase_if(keys_[user], [&](const auto& key) { return std::find(known.begin(), known.end(), key) != known.end(); });
+    }
+    done(std::move(confirmed));
+  });
 }
 
 void MemoryKeyStore::set_reachable(bool reachable) {

@@ -19,6 +19,7 @@ class MemoryKeyStore final : public KeyStore {
   void obtain(std::string user, Obtained done) override;
   result<SealingKeyPtr> find(std::string_view user, std::string_view key_id) override;
   void erase(std::string user, std::function<void(result<void>)> done) override;
+  void erase_if(std::string user, Confirm confirm, std::function<void(result<void>)> done) override;
 
   /// While false every call answers Errc::unreachable; nothing is lost.
   void set_reachable(bool);

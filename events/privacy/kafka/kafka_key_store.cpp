@@ -107,7 +107,10 @@ class Store final : public KafkaKeyStore {
 
   void obtain(std::string user, Obtained done) override;
   result<SealingKeyPtr> find(std::string_view user, std::string_view key_id) override;
-  void erase(std::string user, std::function<void(result<void>)> done) override;
+  void erase(std::string user, std::function<void(result<void>)> done) override {
+    erase_if(std::move(user), nullptr, std::move(done));
+  }
+  void erase_if(std::string user, Confirm confirm, std::function<void(result<void>)> done) override;
   void when_followed(std::uint32_t partition, std::uint64_t sequence, std::function<void()> done) override;
   void on_erased(std::function<void(const std::string&)> erased) override {
     (void)ask([this, erased = std::move(erased)] {
@@ -193,7 +196,12 @@ class Store final : public KafkaKeyStore {
   void await(const std::string& name, Ended);
   void end(const std::string& name, const result<void>& how);
   void make_key(const std::string& user, Obtained);
-  void erase_all(const std::string& user, const Ended& done);
+  result<SealingKeyPtr> sealing_key(const std::string& user);
+  result<void> take_into_use(const std::string& user, const SealingKeyPtr&, std::uint64_t taken_over);
+  void forget_made();
+  result<std::vector<std::string>> key_ids(const std::string& user);
+  result<void> put_out_of_use(const std::string& user, const std::vector<std::string>& ids);
+  void erase_keys(const std::string& user, const std::vector<std::string>& ids, const Ended& done);
 
   KafkaKeyStoreOptions options_;
   WrappingKey wrapping_;
@@ -214,6 +222,9 @@ class Store final : public KafkaKeyStore {
   std::unordered_map<std::string, std::vector<Awaited>> awaited_;
   std::vector<std::pair<Ended, result<void>>> ended_;  // told after the commit
   std::unordered_map<std::string, std::pair<SealingKeyPtr, std::vector<Obtained>>> making_;
+  // Of persons who were erased before, user -> key id: what was made here since a partition was taken over.
+  std::unordered_map<std::string, std::string> made_;
+  std::uint64_t taken_over_ = 0;  // partitions, so far
   std::vector<std::string> removed_;
   std::function<void(const std::string&)> erased_;
   std::vector<std::string> uncached_;  // users whose keys must not be served from memory after the commit
@@ -479,17 +490,25 @@ result<SealingKeyPtr> Store::find(std::string_view user_text, std::string_view k
   return look();
 }
 
-void Store::erase(std::string user, std::function<void(result<void>)> done) {
+void Store::erase_if(std::string user, Confirm confirm, std::function<void(result<void>)> done) {
   const auto shared = std::make_shared<Ended>(std::move(done));
   const auto counted = [this, shared](result<void> how) {
     --waiting_;
     (*shared)(std::move(how));
   };
   // The barrier: a key that another server made is erased, too.
-  const bool asked = ask([this, user = std::move(user), counted] {
-    barrier(partition_of(user), [this, user, counted](const result<void>& read_to_here) {
+  const bool asked = ask([this, user = std::move(user), confirm = std::move(confirm), shared, counted] {
+    barrier(partition_of(user), [this, user, confirm, shared, counted](const result<void>& read_to_here) {
       if (!read_to_here) return counted(read_to_here);
-      erase_all(user, counted);
+      const auto ids = key_ids(user);
+      if (!ids) return counted(tl::unexpected(ids.error()));
+      if (ids->empty() || !confirm) return erase_keys(user, *ids, counted);
+      --waiting_;  // who is asked may never answer
+      confirm([this, user, ids = *ids, shared, counted](result<void> confirmed) {
+        if (!confirmed) return (*shared)(std::move(confirmed));
+        if (!ask([this, user, ids, counted] { erase_keys(user, ids, counted); }))
+          (*shared)(unreachable("too many wait, or the server ends"));
+      });
     });
   });
   if (!asked) (*shared)(unreachable("too many wait, or the server ends"));
@@ -498,6 +517,8 @@ void Store::erase(std::string user, std::function<void(result<void>)> done) {
 void Store::when_followed(std::uint32_t partition, std::uint64_t sequence, std::function<void()> done) {
   const auto shared = std::make_shared<std::function<void()>>(std::move(done));
   if (!ask([this, partition, sequence, shared] {
+        ++taken_over_;
+        forget_made();
         followers_.push_back({partition, sequence, [this, shared] {
                                 --waiting_;
                                 (*shared)();
@@ -519,43 +540,92 @@ void Store::make_key(const std::string& user, Obtained done) {
     making->second.second.push_back(std::move(done));
     return;
   }
-  auto keys = file_->usable_keys(user);
-  if (!keys) {
-    damage_ = keys.error();
-    return done(tl::unexpected(keys.error()));
+  const auto there_is = sealing_key(user);
+  if (!there_is) {
+    damage_ = there_is.error();
+    return done(tl::unexpected(there_is.error()));
   }
-  if (!keys->empty()) {
-    file_->cache(user, keys->back());
-    return done(keys->back());
+  if (*there_is) {
+    file_->cache(user, *there_is);
+    return done(*there_is);
   }
   auto key = new_key(*options_.random);
   const auto wrapped = wrap(wrapping_, key->bytes, user, key->id, *options_.random);
   making_[user] = {key, {std::move(done)}};
-  put(partition_of(user), key_name(user, key->id), to_hex(wrapped), [this, user](const result<void>& how) {
-    auto [made, waiting] = std::move(making_.extract(user).mapped());
-    result<SealingKeyPtr> answer = made;
-    if (!how) answer = tl::unexpected(how.error());
-    else if (const auto there = file_ ? file_->has(user, made->id) : result<bool>(false); !there || !*there)
-      answer = unreachable("the key was erased as it was made");
-    else file_->cache(user, made);
-    for (const Obtained& tell : waiting) tell(answer);
-  });
+  put(partition_of(user), key_name(user, key->id), to_hex(wrapped),
+      [this, user, taken_over = taken_over_](const result<void>& how) {
+        auto [made, waiting] = std::move(making_.extract(user).mapped());
+        result<SealingKeyPtr> answer = made;
+        if (!how) answer = tl::unexpected(how.error());
+        else if (const auto there = file_ ? file_->has(user, made->id) : result<bool>(false); !there || !*there)
+          answer = unreachable("the key was erased as it was made");
+        else if (auto used = take_into_use(user, made, taken_over); !used) answer = tl::unexpected(used.error());
+        for (const Obtained& tell : waiting) tell(answer);
+      });
 }
 
-void Store::erase_all(const std::string& user, const Ended& done) {
-  if (!file_) return done(unreachable("the copy is being read anew"));
-  const auto ids = file_->key_ids(user);
-  if (!ids) {
-    damage_ = ids.error();
-    return done(tl::unexpected(ids.error()));
+/// What the user's sessions are sealed with; null: a key must be made. Whoever erases a person takes all keys that were there before another
+/// server took their partition over, may do so late, and no record needs to name them. So once somebody was erased, only what was made
+/// here, and since then, seals what they say when they come back.
+result<SealingKeyPtr> Store::sealing_key(const std::string& user) {
+  auto keys = file_->usable_keys(user);
+  if (!keys) return tl::unexpected(keys.error());
+  const auto erased = file_->has_dead(user);
+  if (!erased) return tl::unexpected(erased.error());
+  const auto made = made_.find(user);
+  if (*erased) std::erase_if(*keys, [&](const auto& key) { return made == made_.end() || key->id != made->second; });
+  return keys->empty() ? nullptr : keys->back();
+}
+
+result<void> Store::take_into_use(const std::string& user, const SealingKeyPtr& key, std::uint64_t taken_over) {
+  const auto erased = file_->has_dead(user);
+  if (!erased) return tl::unexpected(erased.error());
+  if (*erased && taken_over != taken_over_) return unreachable("a partition was taken over as the key was made");
+  if (*erased) {
+    if (made_.size() >= options_.cached_users) forget_made();
+    made_[user] = key->id;
   }
-  if (ids->empty()) return done(file_->scrub_owed() ? file_->scrub({}) : result<void>{});
+  file_->cache(user, key);
+  return {};
+}
+
+void Store::forget_made() {
+  for (auto& [user, id] : std::exchange(made_, {})) uncached_.push_back(user);
+}
+
+result<std::vector<std::string>> Store::key_ids(const std::string& user) {
+  if (!file_) return unreachable("the copy is being read anew");
+  auto ids = file_->key_ids(user);
+  if (!ids) damage_ = ids.error();
+  return ids;
+}
+
+/// From here on, however late the topic has their deletion.
+result<void> Store::put_out_of_use(const std::string& user, const std::vector<std::string>& ids) {
+  if (auto begun = in_transaction(); !begun) return begun;
+  uncached_.push_back(user);
+  for (const std::string& id : ids) {
+    const auto dead = file_->dead(user, id);
+    if (!dead) return tl::unexpected(dead.error());
+    if (*dead) continue;
+    if (auto marked = file_->mark_dead({user, id, -1, false}); !marked) return marked;
+  }
+  return {};
+}
+
+void Store::erase_keys(const std::string& user, const std::vector<std::string>& ids, const Ended& done) {
+  if (!file_) return done(unreachable("the copy is being read anew"));
+  if (ids.empty()) return done(file_->scrub_owed() ? file_->scrub({}) : result<void>{});
+  if (auto out = put_out_of_use(user, ids); !out) {
+    damage_ = out.error();
+    return done(std::move(out));
+  }
   struct Left {
     std::size_t count;
     result<void> how;
   };
-  auto left = std::make_shared<Left>(Left{ids->size(), {}});
-  for (const std::string& id : *ids)
+  auto left = std::make_shared<Left>(Left{ids.size(), {}});
+  for (const std::string& id : ids)
     delete_key(partition_of(user), key_name(user, id), [left, done](result<void> how) {
       if (!how) left->how = std::move(how);
       if (--left->count == 0) done(left->how);

@@ -3,7 +3,8 @@
 //
 // A key is given out once it was read back from the topic: durable there before the first event that needs it. What the copy does not have is
 // asked of the topic, by a message written and read back after the question, so that neither a slow reader nor a deposed broker makes a
-// key look erased. An erasure deletes the person's keys in the topic, which compacts them away within the hour.
+// key look erased. An erasure deletes the person's keys in the topic, which compacts them away within the hour; those that were there when it
+// was confirmed, and none that a person who has come back was given by the next owner.
 //
 // The store follows the log as well: a counted UserErased makes the keys of its session dead. Nothing is sealed with a dead key any more, and
 // whoever owns the session's partition deletes it in the topic, again and again if it comes back: from an owner that was stalled, or when
@@ -53,7 +54,7 @@ class KafkaKeyStore : public KeyStore {
                                                      log::EventLog&, std::function<bool(std::uint32_t)> owns);
 
   /// `done` on the store's thread once every UserErased of the partition up to `sequence` is known here: from then on nobody is given a key
-  /// that it made dead. To be awaited by who takes a partition over, before it serves.
+  /// that it made dead, nor, of somebody who was erased, one from before this call. To be awaited by who takes a partition over, before it serves.
   virtual void when_followed(std::uint32_t partition, std::uint64_t sequence, std::function<void()> done) = 0;
   /// `erased` on the store's thread for each UserErased that is read in the log from now on, whoever wrote it; at least once.
   virtual void on_erased(std::function<void(const std::string& user)> erased) = 0;

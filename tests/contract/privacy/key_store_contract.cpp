@@ -36,6 +36,24 @@ TEST_P(KeyStoreContract, forgets_an_erased_user_and_nobody_else) {
   EXPECT_EQ(store->find("zoe", zoe->id).error().code, Errc::erased);
 }
 
+TEST_P(KeyStoreContract, forgets_nobody_before_it_is_confirmed) {
+  const auto zoe = obtain(*store, "zoe").value();
+  const auto erased_if = [&](const result<void>& answer) {
+    const auto promise = std::make_shared<std::promise<result<void>>>();
+    auto ended = promise->get_future();
+    store->erase_if(
+        "zoe", [answer](const auto& confirmed) { confirmed(answer); },
+        [promise](auto how) { promise->set_value(std::move(how)); });
+    return ended.get();
+  };
+  EXPECT_EQ(erased_if(failure(Errc::lost)).error().code, Errc::lost);
+  EXPECT_EQ(store->find("zoe", zoe->id).value()->bytes, zoe->bytes);
+  EXPECT_EQ(obtain(*store, "zoe").value()->id, zoe->id);
+  EXPECT_TRUE(erased_if({}));
+  EXPECT_EQ(store->find("zoe", zoe->id).error().code, Errc::erased);
+  EXPECT_NE(obtain(*store, "zoe").value()->id, zoe->id);
+}
+
 TEST_P(KeyStoreContract, keeps_keys_and_erasures_over_a_restart) {
   if (!GetParam().lasting) GTEST_SKIP() << "it forgets everything at its end";
   const auto zoe = obtain(*store, "zoe").value(), ann = obtain(*store, "ann").value();

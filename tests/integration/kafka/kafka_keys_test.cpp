@@ -58,6 +58,12 @@ struct KafkaKeys : testing::Test {
                [&](log::AppendOutcome outcome) { written.set_value(std::holds_alternative<log::Durable>(outcome)); });
     ASSERT_TRUE(written.get_future().get());
   }
+  /// As a server does that takes the partition over.
+  void follow(KafkaKeyStore& store) {
+    std::promise<void> followed;
+    store.when_followed(1, log.head(1), [&] { followed.set_value(); });
+    followed.get_future().get();
+  }
   /// What the topic holds under a key: the newest value, "" when it was deleted, nothing when it never was.
   std::optional<std::string> in_topic(const std::string& user, const std::string& key_id) {
     const std::string listed = output_of("kcat -C -e -q -b " + brokers + " -t " + topic + " -f '%k=%S=%s\\n' 2>/dev/null");
@@ -170,9 +176,7 @@ TEST_F(KafkaKeys, that_a_counted_erasure_names_seal_nothing_any_more_and_are_del
   // The owner dies between the event and the key: nobody calls erase().
   write("zoe", *zoe, 0, domain::SessionResumed{});
   write("zoe", *zoe, 1, erased);
-  std::promise<void> followed;
-  owner->when_followed(1, log.head(1), [&] { followed.set_value(); });
-  followed.get_future().get();
+  follow(*owner);
   EXPECT_NE(obtain(*owner, "zoe").value()->id, zoe->id);
   EXPECT_TRUE(comes_true([&] { return in_topic("zoe", zoe->id) == ""; }));
   EXPECT_TRUE(comes_true([&] { return is(Errc::erased, other->find("zoe", zoe->id)); }));
@@ -187,6 +191,74 @@ TEST_F(KafkaKeys, that_a_counted_erasure_names_seal_nothing_any_more_and_are_del
   EXPECT_TRUE(obtain(*late, "zoe"));
 }
 
+/// An erasure that stops where it asks whether it may.
+struct ErasureThatAsks {
+  ErasureThatAsks(KafkaKeyStore& store, const std::string& user) {
+    store.erase_if(
+        user, [asked = asked](auto go_on) { asked->set_value(std::move(go_on)); },
+        [ended = ended](auto how) { ended->set_value(std::move(how)); });
+    auto question = asked->get_future();
+    if (question.wait_for(patience) != std::future_status::ready) throw std::runtime_error("the erasure never asked");
+    confirmed = question.get();
+  }
+  result<void> goes_on(result<void> how) {
+    confirmed(std::move(how));
+    return ended->get_future().get();
+  }
+
+  const std::shared_ptr<std::promise<std::function<void(result<void>)>>> asked =
+      std::make_shared<std::promise<std::function<void(result<void>)>>>();
+  const std::shared_ptr<std::promise<result<void>>> ended = std::make_shared<std::promise<result<void>>>();
+  std::function<void(result<void>)> confirmed;
+};
+
+TEST_F(KafkaKeys, of_who_has_come_back_outlive_an_erasure_that_began_before) {
+  auto owner = open("owner"), next = open("next");
+  const auto zoe = obtain(*owner, "zoe").value();
+  ErasureThatAsks erasure(*owner, "zoe");
+  write("zoe", *zoe, 0, domain::SessionResumed{});
+  write("zoe", *zoe, 1, domain::UserErased{});
+  follow(*next);
+  const auto back = obtain(*next, "zoe").value();
+  ASSERT_NE(back->id, zoe->id);
+  EXPECT_TRUE(erasure.goes_on({}));
+  EXPECT_EQ(owner->find("zoe", zoe->id).error().code, Errc::erased);
+  EXPECT_TRUE(comes_true([&] { return is(Errc::erased, next->find("zoe", zoe->id)); }));
+  for (auto* store : {&owner, &next}) EXPECT_EQ((*store)->find("zoe", back->id).value()->bytes, back->bytes);
+  EXPECT_EQ(in_topic("zoe", back->id).value_or("").size(), 144U);
+  EXPECT_EQ(obtain(*next, "zoe").value()->id, back->id);
+}
+
+TEST_F(KafkaKeys, that_were_there_when_somebody_was_erased_or_a_partition_was_taken_seal_nothing_of_who_comes_back) {
+  auto owner = open("owner"), next = open("next");
+  // Of a server that was replaced: no counted record names it.
+  const auto unnamed = obtain(*owner, "zoe").value();
+  ASSERT_TRUE(next->find("zoe", unnamed->id));
+  write("zoe", {"0123456789abcdef", {}}, 0, domain::SessionResumed{});
+  write("zoe", {"0123456789abcdef", {}}, 1, domain::UserErased{});
+  ErasureThatAsks erasure(*owner, "zoe");
+  follow(*next);
+  const auto back = obtain(*next, "zoe").value();
+  EXPECT_NE(back->id, unnamed->id);
+  EXPECT_EQ(obtain(*next, "zoe").value()->id, back->id) << "one is enough";
+  EXPECT_TRUE(next->find("zoe", unnamed->id)) << "it still opens what it sealed";
+  EXPECT_EQ(obtain(*next, "zoe").value()->id, back->id) << "also when both were read in between";
+  EXPECT_TRUE(erasure.goes_on({}));
+  EXPECT_TRUE(next->find("zoe", back->id));
+  EXPECT_EQ(owner->find("zoe", unnamed->id).error().code, Errc::erased);
+
+  ErasureThatAsks another(*owner, "zoe");  // it had the partition for a while
+  follow(*next);
+  const auto again = obtain(*next, "zoe").value();
+  EXPECT_NE(again->id, back->id);
+  EXPECT_TRUE(another.goes_on({}));
+  EXPECT_TRUE(next->find("zoe", again->id));
+  EXPECT_EQ(obtain(*next, "zoe").value()->id, again->id);
+  const auto ann = obtain(*next, "ann").value();
+  follow(*next);
+  EXPECT_EQ(obtain(*next, "ann").value()->id, ann->id) << "who was never erased keeps theirs";
+}
+
 TEST_F(KafkaKeys, that_cannot_be_reached_are_not_erased) {
   Broker broker;
   brokers = broker.brokers;
@@ -194,7 +266,11 @@ TEST_F(KafkaKeys, that_cannot_be_reached_are_not_erased) {
   options.answer_within = milliseconds(1500);
   auto store = try_open(options).value();
   const auto zoe = obtain(*store, "zoe").value(), ann = obtain(*store, "ann").value();
+  const auto bob = obtain(*store, "bob").value();
+  ErasureThatAsks erasure(*store, "bob");
   broker.freeze();
+  EXPECT_FALSE(erasure.goes_on({}));
+  EXPECT_EQ(obtain(*store, "bob").error().code, Errc::unreachable) << "his deletion is on its way";
   EXPECT_EQ(obtain(*store, "zoe").value()->id, zoe->id);
   EXPECT_EQ(store->find("ann", ann->id).value()->bytes, ann->bytes);
   EXPECT_EQ(store->find("eve", "0123456789abcdef").error().code, Errc::unreachable);
@@ -205,6 +281,8 @@ TEST_F(KafkaKeys, that_cannot_be_reached_are_not_erased) {
   EXPECT_EQ(store->find("eve", "0123456789abcdef").error().code, Errc::erased);
   EXPECT_TRUE(comes_true([&] { return erase(*store, "ann").has_value(); }));
   EXPECT_EQ(store->find("ann", ann->id).error().code, Errc::erased);
+  EXPECT_TRUE(comes_true([&] { return obtain(*store, "bob").has_value(); }));
+  EXPECT_NE(obtain(*store, "bob").value()->id, bob->id);
 }
 
 TEST_F(KafkaKeys, that_another_process_reads_from_the_servers_copy_are_unreachable_until_they_are_there) {

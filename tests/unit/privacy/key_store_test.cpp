@@ -47,6 +47,29 @@ TEST(MemoryKeys, can_be_out_of_reach_and_come_back) {
   EXPECT_EQ(store.find("zoe", key->id).value()->bytes, key->bytes);
 }
 
+TEST(MemoryKeys, that_come_while_an_erasure_asks_are_not_its_own) {
+  MemoryKeyStore store;
+  const auto zoe = obtain(store, "zoe").value();
+  auto later = std::make_shared<SealingKey>();
+  later->id = "0123456789abcdef";
+  const auto answered_by = [&](const result<void>& answer) {
+    result<void> how = failure(Errc::lost);
+    store.erase_if(
+        "zoe",
+        [&](const auto& confirmed) {
+          if (answer) store.put("zoe", later);
+          confirmed(answer);
+        },
+        [&](result<void> ended) { how = std::move(ended); });
+    return how;
+  };
+  EXPECT_EQ(answered_by(failure(Errc::unreachable)).error().code, Errc::unreachable);
+  EXPECT_TRUE(store.find("zoe", zoe->id));
+  EXPECT_TRUE(answered_by({}));
+  EXPECT_FALSE(store.find("zoe", zoe->id));
+  EXPECT_TRUE(store.find("zoe", later->id));
+}
+
 // ---- keys.db
 
 struct KeysDb : testing::Test {

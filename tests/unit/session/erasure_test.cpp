@@ -222,6 +222,74 @@ TEST_F(Erasing, of_somebody_unknown_finds_nobody) {
   EXPECT_EQ(erased.only(), 0u);
 }
 
+/// Every session was told, and the erasure asks whether it may take the keys.
+struct ErasingThatAsks : Erasing {
+  ErasingThatAsks() {
+    stage.look(stage.started(), before);
+    user_key = before.only().user_key;
+    old_key = key_of(stage, user_key);
+    erase(stage, erased);
+    stage.log.holds = true;
+    stage.append();
+  }
+  /// With the server that has taken the partition.
+  void person_comes_back() {
+    auto key = std::make_shared<privacy::SealingKey>();
+    key->id = new_key;
+    stage.keys.put(user_key, key);
+  }
+  void goes_on() {
+    stage.log.let_go();
+    stage.run();
+    stage.look_up();
+  }
+
+  Stage stage;
+  Heard<SessionSnapshot> before;
+  Heard<std::uint32_t> erased;
+  std::string user_key, old_key;
+  const std::string new_key = "0123456789abcdef";
+};
+
+TEST_F(ErasingThatAsks, takes_the_keys_that_were_there_before_nobody_else_can_have_let_the_person_back_in) {
+  EXPECT_TRUE(erased.nothing());
+  person_comes_back();
+  goes_on();
+  EXPECT_EQ(erased.only(), 1u);
+  EXPECT_FALSE(has_key(stage, before.only(), old_key));
+  EXPECT_TRUE(has_key(stage, before.only(), new_key)) << "it seals what was said since";
+}
+
+TEST_F(ErasingThatAsks, takes_no_key_once_another_server_has_the_partition) {
+  stage.log.read = failure(log::Errc::locked);
+  goes_on();
+  EXPECT_EQ(erased.error(), make_error_code(GatewayErrc::keys_unreachable))
+      << "it is not asked of that one unless the client does";
+  EXPECT_TRUE(has_key(stage, before.only(), old_key));
+}
+
+TEST_F(ErasingThatAsks, takes_no_key_while_the_log_cannot_say_whose_the_partition_is) {
+  stage.log.read = failure(log::Errc::not_writable);
+  goes_on();
+  EXPECT_EQ(erased.error(), make_error_code(GatewayErrc::keys_unreachable));
+  EXPECT_TRUE(has_key(stage, before.only(), old_key));
+  stage.log.read = {};
+  stage.pass(std::chrono::milliseconds(100));
+  stage.look_up();
+  stage.read();
+  stage.look_up();
+  EXPECT_FALSE(has_key(stage, before.only(), old_key)) << "tried again";
+}
+
+TEST_F(ErasingThatAsks, takes_no_key_after_another_server_had_the_partition_in_between) {
+  stage.gateway->lose(0);
+  stage.gateway->gain(0);
+  stage.run();
+  goes_on();
+  EXPECT_EQ(erased.error(), make_error_code(GatewayErrc::keys_unreachable));
+  EXPECT_TRUE(has_key(stage, before.only(), old_key));
+}
+
 TEST_F(Erasing, ends_with_the_process_wherever_it_is) {
   for (int steps = 0; steps < 5; ++steps) {
     Heard<std::uint32_t> erased;
