@@ -89,18 +89,20 @@ class PartitionHost : public caf::event_based_actor {
   };
   struct Entry {
     Phase phase = Phase::waiting;
+    bool for_the_log = true;  // no client has asked for it
     caf::actor actor;
     std::vector<JobPtr> stash;
-    bool for_the_log = true;  // no client has asked for it
     std::list<const std::string*>::iterator use{};
-    std::string user_key, blinded_user_id;  // who began it while it was here
+    domain::ShortHash user_key, blinded_user_id;  // who began it while it was here
   };
   using Entries = std::unordered_map<std::string, Entry>;
 
   static void begin_forgetting(Forgetting& forgetting, const Entries& sessions) {
+    const Person& person = forgetting.person;
+    const domain::ShortHash user_key(person.user_key), blinded_user_id(person.blinded_user_id);
     std::vector<std::string> theirs;
     for (const auto& [id, entry] : sessions)
-      if (forgetting.person.is(entry.user_key, entry.blinded_user_id)) theirs.push_back(id);
+      if (person.user_key.empty() ? entry.blinded_user_id == blinded_user_id : entry.user_key == user_key) theirs.push_back(id);
     std::exchange(forgetting.begun, nullptr)(std::move(theirs));
   }
 
@@ -130,8 +132,8 @@ class PartitionHost : public caf::event_based_actor {
   static void note_who_begins(Entry& entry, const Job& job) {
     const auto* start = std::get_if<StartJob>(&job.what);
     if (!start) return;
-    entry.user_key = start->user_key;
-    entry.blinded_user_id = start->blinded_user_id;
+    entry.user_key = domain::ShortHash(start->user_key);
+    entry.blinded_user_id = domain::ShortHash(start->blinded_user_id);
   }
 
   // ---- up

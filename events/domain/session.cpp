@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <iterator>
 
 #include "events/domain/assertion.hpp"
@@ -90,7 +91,7 @@ const Turn* first_waiting(const State& state) {
 }
 
 void start_next(const State& state, Events& events) {
-  if (const Turn* next = first_waiting(state)) events.push_back(TurnStarted{next->turn_id, next->activation + 1});
+  if (const Turn* next = first_waiting(state)) events.push_back(TurnStarted{next->turn_id, next->activation + 1u});
 }
 
 void fail(const State& state, const Turn& turn, std::string reason, Events& events) {
@@ -105,8 +106,8 @@ Decision rejected(Rejection why) { return tl::make_unexpected(why); }
 
 Decision decide_on(const State& state, const StartSession& command, const Facts&) {
   if (state.status != SessionStatus::none) {
-    const bool same =
-        command.idempotency_key_hash == state.idempotency_key_hash && command.request_fingerprint == state.request_fingerprint;
+    const bool same = ShortHash(command.idempotency_key_hash) == state.idempotency_key_hash &&
+                      ShortHash(command.request_fingerprint) == state.request_fingerprint;
     return same ? Decision(Events{}) : rejected(Rejection::key_reused);
   }
   ONBOARDING_ASSERT(command.flow != nullptr, "a session starts on a flow");
@@ -134,7 +135,7 @@ Decision decide_on(const State& state, const ReceiveMessage& command, const Fact
   const Turn* known = find_turn(state, command.turn_id);
   if (!known) known = find_turn_by_key(state, command.idempotency_key_hash);
   if (known) {
-    const bool same = known->request_fingerprint == command.request_fingerprint;
+    const bool same = known->request_fingerprint == ShortHash(command.request_fingerprint);
     return same ? Decision(Events{}) : rejected(Rejection::key_reused);
   }
   if (const auto refusal = refuse_message(state, command, facts)) return rejected(*refusal);
@@ -150,12 +151,12 @@ Decision decide_on(const State& state, const ReceiveMessage& command, const Fact
 Decision decide_on(const State& state, const StartTurn& command, const Facts& facts) {
   const Turn* turn = find_turn(state, command.turn_id);
   if (!turn) return rejected(Rejection::unknown_turn);
-  const bool next = command.activation == 0 || command.activation == turn->activation + 1;
+  const bool next = command.activation == 0 || command.activation == turn->activation + 1u;
   Events events;
   if (turn != pending_turn(state) || !next) return events;
   if (turn->activation >= (turn->queued ? facts.limits.max_queued_activations : facts.limits.max_activations))
     fail(state, *turn, "activations_exhausted", events);
-  else events.push_back(TurnStarted{turn->turn_id, turn->activation + 1});
+  else events.push_back(TurnStarted{turn->turn_id, turn->activation + 1u});
   return events;
 }
 
@@ -296,7 +297,7 @@ Decision decide_on(const State& state, const AbandonIfDue& command, const Facts&
 }
 
 Decision decide_on(const State& state, const IssueToken& command, const Facts&) {
-  if (command.generation == state.token_generation && command.token_hash == state.token_hash) return Events{};
+  if (command.generation == state.token_generation && ShortHash(command.token_hash) == state.token_hash) return Events{};
   if (command.generation != state.token_generation + 1) return rejected(Rejection::stale_generation);
   return Events{TokenIssued{command.generation, command.token_hash}};
 }
@@ -322,10 +323,10 @@ void fold(State& state, const SessionStarted& event, const Recorded& recorded) {
   state.locale = event.locale;
   state.variant = event.variant;
   state.token_generation = event.token_generation;
-  state.token_hash = event.token_hash;
+  state.token_hash = ShortHash(event.token_hash);
   state.vouched = event.vouched;
-  state.idempotency_key_hash = event.idempotency_key_hash;
-  state.request_fingerprint = event.request_fingerprint;
+  state.idempotency_key_hash = ShortHash(event.idempotency_key_hash);
+  state.request_fingerprint = ShortHash(event.request_fingerprint);
   state.greeting = event.greeting;
   state.created_at = recorded.time;
   state.last_activity = recorded.time;
@@ -334,13 +335,16 @@ void fold(State& state, const SessionStarted& event, const Recorded& recorded) {
   ask(state, event.asks);
 }
 
+/// Messages of a session are bounded, and so are the attempts at each: its versions never fill 32 bits.
+std::uint32_t version_of(const Recorded& recorded) { return static_cast<std::uint32_t>(recorded.version); }
+
 void fold(State& state, const MessageReceived& event, const Recorded& recorded) {
   Turn turn;
   turn.turn_id = event.turn_id;
-  turn.idempotency_key_hash = event.idempotency_key_hash;
-  turn.request_fingerprint = event.request_fingerprint;
+  turn.idempotency_key_hash = ShortHash(event.idempotency_key_hash);
+  turn.request_fingerprint = ShortHash(event.request_fingerprint);
   turn.text = event.text;
-  turn.received_version = recorded.version;
+  turn.received_version = version_of(recorded);
   turn.received_at = recorded.time;
   // Sessions are many and short: growing by doubling would leave half of it empty.
   state.turns.reserve(state.turns.size() + 1);
@@ -351,7 +355,7 @@ void fold(State& state, const MessageReceived& event, const Recorded& recorded) 
 void fold(State& state, const TurnStarted& event, const Recorded&) {
   Turn& turn = turn_of(state, event.turn_id);
   turn.status = TurnStatus::running;
-  turn.activation = event.activation;
+  turn.activation = static_cast<std::uint16_t>(event.activation);
 }
 
 void fold(State& state, const TurnQueued& event, const Recorded&) { turn_of(state, event.turn_id).queued = true; }
@@ -395,9 +399,9 @@ void fold(State& state, const AssistantReplied& event, const Recorded& recorded)
   turn.reply = event.text;
   turn.missing = missing_places(state);
   turn.is_complete = is_complete(state);
-  turn.replied_version = recorded.version;
+  turn.replied_version = version_of(recorded);
   turn.replied_at = recorded.time;
-  turn.last_version = recorded.version;
+  turn.last_version = version_of(recorded);
   turn.last_sequence = recorded.sequence;
   state.last_activity = recorded.time;
 }
@@ -413,7 +417,7 @@ void fold(State& state, const SessionCompleted& event, const Recorded& recorded)
   state.completed_at = recorded.time;
   Turn& turn = turn_of(state, event.turn_id);
   turn.is_complete = true;
-  turn.last_version = recorded.version;
+  turn.last_version = version_of(recorded);
   turn.last_sequence = recorded.sequence;
 }
 
@@ -426,7 +430,7 @@ void fold(State& state, const SessionResumed&, const Recorded& recorded) {
 
 void fold(State& state, const TokenIssued& event, const Recorded& recorded) {
   state.token_generation = event.generation;
-  state.token_hash = event.token_hash;
+  state.token_hash = ShortHash(event.token_hash);
   state.last_activity = recorded.time;
 }
 
@@ -482,7 +486,18 @@ FieldState& FieldStates::operator[](std::string_view name) {
   const auto place = std::lower_bound(entries_.begin(), entries_.end(), name,
                                       [](const Entry& entry, std::string_view n) { return entry.first < n; });
   if (place != entries_.end() && place->first == name) return place->second;
-  return entries_.emplace(place, std::string(name), FieldState{})->second;
+  const auto at = place - entries_.begin();
+  entries_.reserve(entries_.size() + 1);  // as with turns: what doubling leaves empty is most of it
+  return entries_.emplace(entries_.begin() + at, std::string(name), FieldState{})->second;
+}
+
+// Digits beyond the 32nd are folded onto the others, and all count.
+ShortHash::ShortHash(std::string_view hex) {
+  for (std::size_t i = 0; i < hex.size(); ++i) {
+    const auto digit = static_cast<std::uint64_t>(hex[i] <= '9' ? hex[i] - '0' : hex[i] - 'a' + 10) & 15;
+    std::uint64_t& half = bits_[i % 2];
+    half = std::rotl(half, 4) ^ digit;
+  }
 }
 
 State initial() { return {}; }
@@ -543,8 +558,9 @@ const Turn* find_turn(const State& state, std::string_view turn_id) {
 
 const Turn* find_turn_by_key(const State& state, std::string_view idempotency_key_hash) {
   if (idempotency_key_hash.empty()) return nullptr;
-  const auto found = std::find_if(state.turns.rbegin(), state.turns.rend(),
-                                  [&](const Turn& t) { return t.idempotency_key_hash == idempotency_key_hash; });
+  const auto found =
+      std::find_if(state.turns.rbegin(), state.turns.rend(),
+                   [hash = ShortHash(idempotency_key_hash)](const Turn& t) { return t.idempotency_key_hash == hash; });
   return found == state.turns.rend() ? nullptr : &*found;
 }
 

@@ -2,6 +2,7 @@
 // ids and the model's answer come in as facts. decide() is idempotent: a command that was carried out yields no events.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -13,7 +14,18 @@
 
 namespace onboarding::domain {
 
-enum class SessionStatus { none, active, completed, abandoned, erased };
+/// A hash that events carry in hex, kept to be compared: 128 bits, which is all that a keyed hash has. Sessions are many.
+class ShortHash {
+ public:
+  ShortHash() = default;  // of nothing
+  explicit ShortHash(std::string_view hex);
+  bool operator==(const ShortHash&) const = default;
+
+ private:
+  std::array<std::uint64_t, 2> bits_{};
+};
+
+enum class SessionStatus : std::uint8_t { none, active, completed, abandoned, erased };
 std::string_view to_string(SessionStatus);
 
 struct FieldState {
@@ -51,48 +63,48 @@ struct RejectedValue {
   bool operator==(const RejectedValue&) const = default;
 };
 
-enum class TurnStatus {
+enum class TurnStatus : std::uint8_t {
   waiting,   // behind another turn of the session
   running,   // a TurnStarted was written, no outcome yet
   answered,  // AssistantReplied
   failed     // TurnFailed (and the apologetic AssistantReplied)
 };
 
-/// One message and its answer, all that is needed to give the same answer again.
+/// One message and its answer, all that is needed to give the same answer again. 256 bytes, which allocators have a size for.
 struct Turn {
   std::string turn_id;
-  std::string idempotency_key_hash;
-  std::string request_fingerprint;
-  TurnStatus status = TurnStatus::waiting;
-  std::uint32_t activation = 0;  // how many attempts began
-  bool queued = false;           // the client was told 202
+  ShortHash idempotency_key_hash;
+  ShortHash request_fingerprint;
   Personal text;
   Personal reply;
   std::vector<std::pair<std::string, FieldValue>> extracted;  // extracted or corrected in this turn, in order
   std::vector<RejectedValue> rejected;
   std::vector<std::uint8_t> missing;  // after this turn: places in the flow's fields, see names_of()
-  bool is_complete = false;           // after this turn
-  bool error = false;
-  std::uint64_t received_version = 0;
-  std::uint64_t replied_version = 0;  // 0: not yet
-  std::uint64_t last_version = 0;     // of the last event of the turn's outcome
-  std::uint64_t last_sequence = 0;
   Timestamp received_at;
   Timestamp replied_at;
+  std::uint32_t received_version = 0;
+  std::uint32_t replied_version = 0;  // 0: not yet
+  std::uint32_t last_version = 0;     // of the last event of the turn's outcome
+  std::uint16_t activation = 0;       // how many attempts began
+  TurnStatus status = TurnStatus::waiting;
+  bool queued : 1 = false;       // the client was told 202
+  bool is_complete : 1 = false;  // after this turn
+  bool error : 1 = false;
+  std::uint64_t last_sequence = 0;
   bool operator==(const Turn&) const = default;
 };
 
 struct State {
   SessionStatus status = SessionStatus::none;
+  bool vouched = false;
+  std::uint32_t token_generation = 0;
   std::uint64_t version = 0;   // of the last event
   std::uint64_t sequence = 0;  // of the last event, in the partition
   std::shared_ptr<const Flow> flow;
   Personal user_id;
   std::string plan, locale, variant;
-  std::uint32_t token_generation = 0;
-  std::string token_hash;  // of this generation
-  bool vouched = false;
-  std::string idempotency_key_hash, request_fingerprint;  // of the start
+  ShortHash token_hash;                                 // of this generation
+  ShortHash idempotency_key_hash, request_fingerprint;  // of the start
   Personal greeting;
   FieldStates fields;
   std::vector<std::string> asked;  // fields the last reply asked for

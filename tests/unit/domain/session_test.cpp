@@ -69,6 +69,20 @@ Flow flow_with_conditions() {
 
 // ---- start
 
+TEST(ShortHash, tells_two_hashes_apart_whichever_digit_differs) {
+  for (const std::size_t digits : {32, 64}) {
+    const std::string hash = std::string("0123456789abcdef0123456789abcdeffedcba9876543210fedcba9876543210").substr(0, digits);
+    for (std::size_t i = 0; i < digits; ++i) {
+      std::string other = hash;
+      other[i] = hash[i] == '7' ? 'f' : '7';
+      EXPECT_FALSE(ShortHash(hash) == ShortHash(other)) << other;
+    }
+    EXPECT_TRUE(ShortHash(hash) == ShortHash(hash));
+    EXPECT_FALSE(ShortHash(hash) == ShortHash());
+  }
+  EXPECT_TRUE(ShortHash("") == ShortHash());
+}
+
 TEST(StartSession, greets_and_asks_the_first_field) {
   const auto scenario = given({}).when(start_command());
   const auto event = scenario.only<SessionStarted>();
