@@ -44,13 +44,13 @@ class Loader : public std::enable_shared_from_this<Loader> {
     }
     if (records->size() == page_records) return read_on();
     // Sessions are told before a key goes (ADR 0403): where none was told, it was lost.
-    if (loaded_.forgotten && loaded_.state->status != domain::SessionStatus::erased)
-      return end(failure(make_error_code(privacy::Errc::lost)));
+    const bool erased = loaded_.state->status == domain::SessionStatus::erased;
+    if (loaded_.forgotten && !erased) return end(failure(make_error_code(privacy::Errc::lost)));
     // Another server has published it, in another partition, and it was not read here yet.
     if (loaded_.state->status != domain::SessionStatus::none && !loaded_.state->flow)
       return end(failure(make_error_code(log::Errc::unreadable), "the session's flow is not known yet"));
     // Whoever was erased gets no new key by being looked at.
-    if (continued_ || loaded_.state->version == 0 || loaded_.forgotten) return end(std::move(loaded_));
+    if (continued_ || loaded_.state->version == 0 || erased) return end(std::move(loaded_));
     environment_->options.keys->obtain(loaded_.meta.user, [self = shared_from_this()](result<privacy::SealingKeyPtr> key) {
       if (!key) return self->end(tl::make_unexpected(key.error()));
       self->loaded_.key = std::move(*key);

@@ -197,7 +197,7 @@ class Store final : public KafkaKeyStore {
   void end(const std::string& name, const result<void>& how);
   void make_key(const std::string& user, Obtained);
   result<SealingKeyPtr> sealing_key(const std::string& user);
-  result<void> take_into_use(const std::string& user, const SealingKeyPtr&, std::uint64_t taken_over);
+  result<bool> take_into_use(const std::string& user, const SealingKeyPtr&, std::uint64_t taken_over);
   void forget_made();
   result<std::vector<std::string>> key_ids(const std::string& user);
   result<void> put_out_of_use(const std::string& user, const std::vector<std::string>& ids);
@@ -559,7 +559,11 @@ void Store::make_key(const std::string& user, Obtained done) {
         if (!how) answer = tl::unexpected(how.error());
         else if (const auto there = file_ ? file_->has(user, made->id) : result<bool>(false); !there || !*there)
           answer = unreachable("the key was erased as it was made");
-        else if (auto used = take_into_use(user, made, taken_over); !used) answer = tl::unexpected(used.error());
+        else if (const auto used = take_into_use(user, made, taken_over); !used) answer = tl::unexpected(used.error());
+        else if (!*used) {
+          for (Obtained& again : waiting) make_key(user, std::move(again));
+          return;
+        }
         for (const Obtained& tell : waiting) tell(answer);
       });
 }
@@ -577,16 +581,17 @@ result<SealingKeyPtr> Store::sealing_key(const std::string& user) {
   return keys->empty() ? nullptr : keys->back();
 }
 
-result<void> Store::take_into_use(const std::string& user, const SealingKeyPtr& key, std::uint64_t taken_over) {
+/// False: a partition was taken over as the key was made.
+result<bool> Store::take_into_use(const std::string& user, const SealingKeyPtr& key, std::uint64_t taken_over) {
   const auto erased = file_->has_dead(user);
   if (!erased) return tl::unexpected(erased.error());
-  if (*erased && taken_over != taken_over_) return unreachable("a partition was taken over as the key was made");
+  if (*erased && taken_over != taken_over_) return false;
   if (*erased) {
     if (made_.size() >= options_.cached_users) forget_made();
     made_[user] = key->id;
   }
   file_->cache(user, key);
-  return {};
+  return true;
 }
 
 void Store::forget_made() {

@@ -62,7 +62,7 @@ struct KafkaKeys : testing::Test {
   void follow(KafkaKeyStore& store) {
     std::promise<void> followed;
     store.when_followed(1, log.head(1), [&] { followed.set_value(); });
-    followed.get_future().get();
+    ASSERT_EQ(followed.get_future().wait_for(patience), std::future_status::ready);
   }
   /// What the topic holds under a key: the newest value, "" when it was deleted, nothing when it never was.
   std::optional<std::string> in_topic(const std::string& user, const std::string& key_id) {
@@ -203,7 +203,9 @@ struct ErasureThatAsks {
   }
   result<void> goes_on(result<void> how) {
     confirmed(std::move(how));
-    return ended->get_future().get();
+    auto end = ended->get_future();
+    if (end.wait_for(patience) != std::future_status::ready) throw std::runtime_error("the erasure never ended");
+    return end.get();
   }
 
   const std::shared_ptr<std::promise<std::function<void(result<void>)>>> asked =
@@ -257,6 +259,24 @@ TEST_F(KafkaKeys, that_were_there_when_somebody_was_erased_or_a_partition_was_ta
   const auto ann = obtain(*next, "ann").value();
   follow(*next);
   EXPECT_EQ(obtain(*next, "ann").value()->id, ann->id) << "who was never erased keeps theirs";
+}
+
+TEST_F(KafkaKeys, of_who_comes_back_as_a_partition_is_taken_over_are_made_again) {
+  Broker broker;
+  brokers = broker.brokers;
+  auto store = open("server");
+  ASSERT_TRUE(obtain(*store, "zoe"));
+  ASSERT_TRUE(erase(*store, "zoe"));
+  broker.freeze();
+  std::promise<result<SealingKeyPtr>> obtained;
+  store->obtain("zoe", [&](result<SealingKeyPtr> key) { obtained.set_value(std::move(key)); });
+  follow(*store);
+  broker.thaw();
+  auto key = obtained.get_future();
+  ASSERT_EQ(key.wait_for(patience), std::future_status::ready);
+  const auto back = key.get();
+  ASSERT_TRUE(back) << back.error().message();
+  EXPECT_EQ(obtain(*store, "zoe").value()->id, (*back)->id);
 }
 
 TEST_F(KafkaKeys, that_cannot_be_reached_are_not_erased) {

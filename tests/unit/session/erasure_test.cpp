@@ -290,6 +290,14 @@ TEST_F(ErasingThatAsks, takes_no_key_after_another_server_had_the_partition_in_b
   EXPECT_TRUE(has_key(stage, before.only(), old_key));
 }
 
+TEST_F(ErasingThatAsks, takes_no_key_while_its_host_has_not_heard_yet_that_the_partition_went) {
+  stage.gateway->lose(0);
+  stage.gateway->gain(0);
+  goes_on();
+  EXPECT_FALSE(erased.nothing());
+  EXPECT_TRUE(has_key(stage, before.only(), old_key));
+}
+
 TEST_F(Erasing, ends_with_the_process_wherever_it_is) {
   for (int steps = 0; steps < 5; ++steps) {
     Heard<std::uint32_t> erased;
