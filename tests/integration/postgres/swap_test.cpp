@@ -163,11 +163,12 @@ TEST_F(Swap, a_partition_that_is_made_in_the_moment_of_a_swap_stays_with_its_tab
                .as<int>() > 0;
   };
   for (int day = 1; day <= 5; ++day) {  // who loses patience sees it before it takes the table: it may need a few
-    auto swaps = std::async(std::launch::async, [&] { return process.act("usage", "rollback"); });
     const std::string child = "token_usage_2000010" + std::to_string(day);
+    std::future<decltype(process.act("usage", "rollback"))> swaps;
     {
       pqxx::work making(*connection);
-      making.exec("CREATE TABLE " + child + " (LIKE token_usage INCLUDING ALL)");
+      making.exec("CREATE TABLE " + child + " (LIKE token_usage INCLUDING ALL)");  // from here on nobody has the table for itself
+      swaps = std::async(std::launch::async, [&] { return process.act("usage", "rollback"); });
       EXPECT_TRUE(eventually(waits_for_the_table));
       making.exec("ALTER TABLE token_usage ATTACH PARTITION " + child + " FOR VALUES FROM ('2000-01-0" + std::to_string(day) +
                   "') TO ('2000-01-0" + std::to_string(day + 1) + "')");
