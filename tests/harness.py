@@ -290,9 +290,13 @@ class Postgres:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def postgres_program(name: str) -> str:
+    """Debian's servers have some of theirs outside the path."""
+    return shutil.which(name) or f"/usr/lib/postgresql/15/bin/{name}"
+
+
 def psql(url: str, statement: str) -> str:
-    binary = shutil.which("psql") or "/usr/lib/postgresql/15/bin/psql"
-    done = subprocess.run([binary, url, "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", statement], text=True, capture_output=True, timeout=PATIENCE)
+    done = subprocess.run([postgres_program("psql"), url, "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", statement], text=True, capture_output=True, timeout=PATIENCE)
     if done.returncode != 0:
         raise AssertionError(done.stderr)
     return done.stdout.strip()

@@ -20,7 +20,7 @@ import unittest
 import uuid
 
 import fold
-from harness import BUILD, LOG, PATIENCE, Postgres, Server, clean_environment, has_ended, psql, wait_until
+from harness import BUILD, LOG, PATIENCE, Postgres, Server, clean_environment, has_ended, postgres_program, psql, wait_until
 from people import lines_of
 from postgres_proxy import FATES, Proxy
 
@@ -133,10 +133,6 @@ def as_postgres(*command: str) -> None:
     done = subprocess.run([*prefix, *command], capture_output=True, text=True, cwd="/")
     if done.returncode != 0:
         raise AssertionError(f"{command[0]}: {done.stderr}")
-
-
-def binary(name: str) -> str:
-    return shutil.which(name) or f"/usr/lib/postgresql/15/bin/{name}"
 
 
 class Faults(unittest.TestCase):
@@ -286,7 +282,7 @@ class Failover(unittest.TestCase):
         copy.mkdir(mode=0o700)
         if os.geteuid() == 0:
             shutil.chown(copy, "postgres")
-        as_postgres(binary("pg_basebackup"), "-h", str(primary.socket.parent), "-U", "postgres", "-D", str(copy), "-R", "-X", "stream", "-c", "fast")
+        as_postgres(postgres_program("pg_basebackup"), "-h", str(primary.socket.parent), "-U", "postgres", "-D", str(copy), "-R", "-X", "stream", "-c", "fast")
         self.postgres = PrivatePostgres(standby_folder)
         self.addCleanup(self.postgres.close)
         url = f"postgresql:///onboarding?host={primary.socket.parent},{self.postgres.socket.parent}&user=postgres&target_session_attrs=read-write"

@@ -10,7 +10,7 @@ import threading
 import unittest
 
 import fold
-from harness import BUILD, PATIENCE, Database, Server, WithDatabase, clean_environment, wait_until
+from harness import BUILD, PATIENCE, Database, Server, WithDatabase, clean_environment, postgres_program, wait_until
 from people import lines_of
 
 
@@ -34,7 +34,7 @@ class Moved:
 @contextlib.contextmanager
 def migrations_held(database: Database):
     """Whoever makes tables waits meanwhile."""
-    holder = subprocess.Popen([shutil.which("psql") or "/usr/lib/postgresql/15/bin/psql", database.url, "-qAtX"], text=True,
+    holder = subprocess.Popen([postgres_program("psql"), database.url, "-qAtX"], text=True,
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         holder.stdin.write("SELECT 'held' FROM pg_advisory_lock(31361498927887218);\n")
@@ -108,6 +108,16 @@ class BackupAndRestore(WithDatabase):
         self.server.ctl("projections", "skip", "sessions", key, position, "--reason", "a test")
         return position
 
+    def lost_after_a_backup(self) -> tuple[Database, Server]:
+        """An empty database and a server without a data folder, to restore into."""
+        self.server.ctl("backup", str(self.backup))
+        self.server.kill()
+        fresh = Database()
+        self.addCleanup(fresh.close)
+        new = Moved.of(self.server, fresh.url)
+        self.addCleanup(new.close)
+        return fresh, new
+
     def test_what_was_skipped_stays_skipped_what_was_paused_stays_paused_and_the_record_goes_on(self):
         position = self.somebody_is_skipped()
         self.server.ctl("projections", "pause", "usage", "--reason", "a test")
@@ -128,12 +138,7 @@ class BackupAndRestore(WithDatabase):
 
     def test_what_was_skipped_is_in_the_database_before_a_server_can_start_on_the_log_also_when_the_restore_is_killed(self):
         position = self.somebody_is_skipped()
-        self.server.ctl("backup", str(self.backup))
-        self.server.kill()
-        fresh = Database()
-        self.addCleanup(fresh.close)
-        new = Moved.of(self.server, fresh.url)
-        self.addCleanup(new.close)
+        fresh, new = self.lost_after_a_backup()
 
         def refuses_to_start(says: str) -> None:
             new.launch()
@@ -164,12 +169,7 @@ class BackupAndRestore(WithDatabase):
 
     def test_without_a_database_that_takes_what_was_skipped_nothing_is_restored_unless_told_so(self):
         self.somebody_is_skipped()
-        self.server.ctl("backup", str(self.backup))
-        self.server.kill()
-        fresh = Database()
-        self.addCleanup(fresh.close)
-        new = Moved.of(self.server, fresh.url)
-        self.addCleanup(new.close)
+        fresh, new = self.lost_after_a_backup()
 
         def refuses(url: str, says: str) -> None:
             told = new.ctl("--set", f"postgres.url={url}", "restore", str(self.backup), check=False)
