@@ -69,7 +69,7 @@ class PartitionHost : public caf::event_based_actor {
           delayed_send(this, forgetting->retry_after, again_atom::value);
           forgetting->retry_after = std::min<std::chrono::milliseconds>(forgetting->retry_after * 2, last_retry);
         },
-        [this](still_atom, const ForgettingPtr& forgetting) { begin_forgetting(*forgetting, sessions_); },
+        [](still_atom, const ForgettingPtr& forgetting) { std::exchange(forgetting->begun, nullptr)({}); },
         [this](again_atom) {
           for (const ForgettingPtr& forgetting : std::exchange(failed_, {})) begin_forgetting(*forgetting, sessions_);
         },

@@ -43,9 +43,9 @@ class KeyStore {
   virtual void erase(std::string user, std::function<void(result<void>)> done) = 0;
 
   using Confirm = std::function<void(std::function<void(result<void>)>)>;
-  /// The same, for who may be replaced by another server meanwhile. `confirm` is asked once it is known which keys there are: whether nobody
-  /// else has let the person back in until now. If so these go, and none that is made later; else all stay, and `done` gets its error.
-  /// It may answer on any thread, or never: then nothing goes.
+  /// The same, once `confirm` has said that nobody else let the person back in; else all keys stay, and `done` gets its error. It may answer
+  /// on any thread, or never: then nothing goes. A store that servers share asks once it knows which keys there are, and takes none that is
+  /// made later; one that has a single server, as here, takes all.
   virtual void erase_if(std::string user, Confirm confirm, std::function<void(result<void>)> done) {
     confirm([this, user = std::move(user), done = std::move(done)](result<void> confirmed) {
       if (confirmed) erase(user, done);

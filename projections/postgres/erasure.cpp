@@ -121,9 +121,9 @@ void Eraser::read_tables(pqxx::connection_base& db, const std::set<std::uint32_t
       continue;
     }
     for (const auto& at : transaction.exec_params(
-             "SELECT partition, sequence, erased_to, CASE WHEN erased_at = sequence THEN greatest(sequence, "
-             "erased_to) ELSE sequence "
-             "END FROM projection_checkpoints WHERE log_id = $1 AND projection = $2 AND generation = $3 AND sequence > 0",
+             "SELECT partition, sequence, erased_to, "
+             "CASE WHEN erased_at = sequence THEN greatest(sequence, erased_to) ELSE sequence END "
+             "FROM projection_checkpoints WHERE log_id = $1 AND projection = $2 AND generation = $3 AND sequence > 0",
              books_.log_id(), row.projection, row.number)) {
       const Where where{row.projection, row.number, at[0].as<std::uint32_t>()};
       if (!partitions.contains(where.partition)) continue;
@@ -246,9 +246,8 @@ result<bool> Eraser::erase_some(pqxx::connection_base& db, const Where& where, T
     }
     after.noted = after.done_to();
     transaction.exec_params0(
-        "UPDATE projection_checkpoints SET erased_to = $5, erased_at = sequence WHERE log_id = $1 AND projection = $2 AND "
-        "generation "
-        "= $3 AND partition = $4",
+        "UPDATE projection_checkpoints SET erased_to = $5, erased_at = sequence "
+        "WHERE log_id = $1 AND projection = $2 AND generation = $3 AND partition = $4",
         books_.log_id(), where.projection, where.generation, where.partition, after.noted);
     // One text for all partitions of a generation: the last one that is done takes it away.
     const bool others_wait = std::any_of(tables_.begin(), tables_.end(), [&](const auto& each) {

@@ -599,10 +599,8 @@ void Generations::reset(pqxx::transaction_base& transaction, const GenerationRow
   transaction.exec_params0("DELETE FROM projection_parked_keys WHERE log_id = $1 AND projection = $2 AND generation = $3",
                            log_id_, live.projection, live.number);
   transaction.exec_params0(
-      "UPDATE projection_checkpoints SET sequence = 0, resume_token = '', erased_to = 0, erased_at = 0 WHERE log_id = $1 AND "
-      "projection = $2 "
-      "AND generation = "
-      "$3",
+      "UPDATE projection_checkpoints SET sequence = 0, resume_token = '', erased_to = 0, erased_at = 0 "
+      "WHERE log_id = $1 AND projection = $2 AND generation = $3",
       log_id_, live.projection, live.number);
   transaction.exec_params0("UPDATE projection_generations SET version = $3 WHERE projection = $1 AND generation = $2",
                            live.projection, live.number, find(live.projection)->version());
